@@ -1,0 +1,71 @@
+//! Runs the layers of a model in the caller's arena: image -> int8 features -> mu and s.
+
+use crate::artifact::Model;
+use crate::kernel::scalar::{self, Rows};
+use crate::layer::{Head, Layer, Op};
+use crate::requant::Output;
+use core::ops::Range;
+
+/// Runs every layer. `observe(layer, output)` sees each layer's int8 output in NHWC order.
+///
+/// `image` is u8 HWC and has the model's input length; `arena` has at least its arena length (both checked by
+/// [`crate::inference`]).
+pub(crate) fn run(model: &Model, image: &[u8], arena: &mut [i8], observe: &mut dyn FnMut(usize, &[i8])) {
+    let header = model.header();
+    for (q, pixel) in arena[header.activations[0].range()].iter_mut().zip(image) {
+        // u8 - 128, exactly.
+        *q = (pixel ^ 0x80) as i8;
+    }
+    for (index, layer) in header.layers.iter().enumerate() {
+        let inputs = layer.inputs.map(|i| header.activations[i as usize].range());
+        let output = header.activations[index + 1].range();
+        let (a, b, y) = borrow(arena, inputs, output);
+        step(model, index, layer, a, b, y);
+        observe(index, y);
+    }
+}
+
+/// mu or s: the head applied to the features.
+pub(crate) fn head(model: &Model, head: &Head, arena: &[i8], out: &mut [f32]) {
+    let rows =
+        Rows { weight: model.i8s(head.weight), bias: model.i32s(head.bias), scale: model.f32s(head.scale) };
+    scalar::head(&arena[model.features().range()], rows, out);
+}
+
+/// Two inputs and the output, which validation has shown to be disjoint from both.
+fn borrow(arena: &mut [i8], inputs: [Range<usize>; 2], output: Range<usize>) -> (&[i8], &[i8], &mut [i8]) {
+    let (left, rest) = arena.split_at_mut(output.start);
+    let (y, right) = rest.split_at_mut(output.end - output.start);
+    let (left, right) = (&*left, &*right);
+    let pick = |range: &Range<usize>| {
+        if range.end <= output.start { &left[range.clone()] } else { &right[range.start - output.end..range.end - output.end] }
+    };
+    (pick(&inputs[0]), pick(&inputs[1]), y)
+}
+
+fn step(model: &Model, index: usize, layer: &Layer, a: &[i8], b: &[i8], y: &mut [i8]) {
+    let header = model.header();
+    let [x, second] = layer.inputs.map(|i| header.activations[i as usize]);
+    let target = header.activations[index + 1];
+    let zero = x.zero_point;
+    let out = |relu| Output::new(target.zero_point, relu);
+    let extent = [target.shape.h as usize, target.shape.w as usize];
+    match &layer.op {
+        Op::Conv { window, groups, weight, bias, scale, relu } => {
+            let rows = Rows { weight: model.i8s(*weight), bias: model.i32s(*bias), scale: model.f32s(*scale) };
+            scalar::conv(a, x.shape, zero, window, *groups as usize, rows, out(*relu), y, extent);
+        }
+        Op::Dense { weight, bias, scale, relu } => {
+            let rows = Rows { weight: model.i8s(*weight), bias: model.i32s(*bias), scale: model.f32s(*scale) };
+            scalar::dense(a, rows, out(*relu), y);
+        }
+        Op::Affine { mul, add, relu } => {
+            scalar::affine(a, zero, model.f32s(*mul), model.f32s(*add), out(*relu), y);
+        }
+        Op::Add { ratio, relu } => scalar::add(a, b, [zero, second.zero_point], *ratio, out(*relu), y),
+        Op::AvgPool { window, scale } => {
+            scalar::avg_pool(a, x.shape, zero, window, *scale, out(false), y, extent);
+        }
+        Op::MaxPool { window } => scalar::max_pool(a, x.shape, window, y, extent),
+    }
+}

@@ -1,0 +1,178 @@
+//! `selftest.bin`: golden images with what every operation must answer, and labelled robustness probes.
+
+use crate::container::{self, Sealed};
+use crate::error::FormatError;
+use crate::layer::MAX_LAYERS;
+use crate::tensor::{Le, Span};
+use heapless::Vec;
+use serde::{Deserialize, Serialize};
+
+/// First bytes of `selftest.bin`.
+pub const MAGIC: &[u8; 8] = b"PMQSELFT";
+/// The one readable version.
+pub const VERSION: u32 = 1;
+/// Most golden images.
+pub const MAX_CASES: usize = 16;
+/// Most probe sets.
+pub const MAX_PROBES: usize = 8;
+
+/// One golden image and its outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Case {
+    /// u8 HWC image.
+    pub image: Span,
+    /// u32 `[layers]`: CRC-32 of each layer's int8 output in NHWC order.
+    pub crc: Span,
+    /// f32 of the int8 engine: mu `[d]`, log sigma `[d]`, logits `[classes]`; equal bit for bit.
+    pub int8_outputs: Span,
+    /// The same of the float encoder, which a float back end meets within [`Header::float_tolerance`].
+    pub float_outputs: Span,
+    /// Rate of the int8 engine, nats, equal bit for bit.
+    pub rate_nats: f32,
+    /// Class of the int8 engine.
+    pub class: u16,
+    /// Whether the int8 engine accepts.
+    pub accept: bool,
+}
+
+/// What was done to the images of a probe set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProbeKind {
+    /// Nothing.
+    Clean,
+    /// Gaussian noise, rounded to 8 bits.
+    Noisy,
+    /// An attack on the float twin, rounded to 8 bits inside the ball.
+    Adversarial,
+}
+
+impl ProbeKind {
+    /// The kind's name in reports.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Clean => "clean",
+            Self::Noisy => "noisy",
+            Self::Adversarial => "adversarial",
+        }
+    }
+}
+
+/// Labelled images with the accuracy they must reach.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Probes {
+    /// What was done to them.
+    pub kind: ProbeKind,
+    /// Size of the perturbation in 1/255: radius of the ball (adversarial) or standard deviation (noisy).
+    pub eps_pixels: f32,
+    /// Number of images.
+    pub n: u16,
+    /// u8 `[n][h][w][c]`.
+    pub images: Span,
+    /// u32 `[n]`.
+    pub labels: Span,
+    /// Correct answers required of any back end.
+    pub min_correct: u16,
+}
+
+/// The description of a self-test file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// [`crate::Model::hash`] of the model that it tests.
+    pub model: [u8; 32],
+    /// Layers of that model.
+    pub layers: u16,
+    /// Bytes of an image.
+    pub image_bytes: u32,
+    /// Values in an output vector: 2 d + classes.
+    pub outputs: u16,
+    /// Largest difference of a float back end, absolute.
+    pub float_tolerance: f32,
+    /// Golden images.
+    pub cases: Vec<Case, MAX_CASES>,
+    /// Probe sets.
+    pub probes: Vec<Probes, MAX_PROBES>,
+}
+
+/// A valid self-test file, borrowed from its bytes.
+#[derive(Debug, Clone)]
+pub struct Golden<'a> {
+    header: Header,
+    sealed: Sealed<'a>,
+}
+
+impl<'a> Golden<'a> {
+    /// Parses and validates `selftest.bin`.
+    ///
+    /// # Errors
+    /// Any byte that is not as it should be; see [`FormatError`].
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, FormatError> {
+        let sealed = container::open(bytes, MAGIC, VERSION)?;
+        let header: Header = postcard::from_bytes(sealed.header).map_err(|_| FormatError::Header)?;
+        let golden = Self { header, sealed };
+        golden.validate()?;
+        Ok(golden)
+    }
+
+    fn validate(&self) -> Result<(), FormatError> {
+        let h = &self.header;
+        let sized = |span: Span, bytes: u64| match container::span(self.sealed.blob, span) {
+            Ok(found) if found.len() as u64 == bytes => Ok(()),
+            _ => Err(FormatError::Span { offset: span.offset, len: span.len }),
+        };
+        if h.layers as usize > MAX_LAYERS || h.image_bytes == 0 || h.cases.is_empty() {
+            return Err(FormatError::Invalid("a self-test has golden images of a model"));
+        }
+        if !(h.float_tolerance.is_finite() && h.float_tolerance > 0.0) {
+            return Err(FormatError::Invalid("the float tolerance is not finite and positive"));
+        }
+        for case in &h.cases {
+            sized(case.image, u64::from(h.image_bytes))?;
+            sized(case.crc, 4 * u64::from(h.layers))?;
+            sized(case.int8_outputs, 4 * u64::from(h.outputs))?;
+            sized(case.float_outputs, 4 * u64::from(h.outputs))?;
+        }
+        for probe in &h.probes {
+            sized(probe.images, u64::from(h.image_bytes) * u64::from(probe.n))?;
+            sized(probe.labels, 4 * u64::from(probe.n))?;
+            if probe.min_correct > probe.n || probe.n == 0 {
+                return Err(FormatError::Invalid("a probe set asks for more than it has"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The description.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The bytes of a span; empty if misplaced, which validation has excluded.
+    pub fn bytes(&self, span: Span) -> &'a [u8] {
+        container::span(self.sealed.blob, span).unwrap_or(&[])
+    }
+
+    /// A span as f32.
+    pub fn f32s(&self, span: Span) -> Le<'a, f32> {
+        Le::new(self.bytes(span))
+    }
+
+    /// A span as u32.
+    pub fn u32s(&self, span: Span) -> Le<'a, u32> {
+        Le::new(self.bytes(span))
+    }
+}
+
+/// CRC-32 (IEEE) of an int8 activation.
+pub fn crc32(values: &[i8]) -> u32 {
+    crc32fast::hash(bytemuck::cast_slice(values))
+}
+
+/// The bytes of `selftest.bin`. Does not validate: parse the result.
+///
+/// # Errors
+/// [`FormatError::Header`] if the header does not encode.
+#[cfg(feature = "alloc")]
+pub fn emit(header: &Header, blob: &container::Blob) -> Result<alloc::vec::Vec<u8>, FormatError> {
+    let header = postcard::to_allocvec(header).map_err(|_| FormatError::Header)?;
+    Ok(container::seal(MAGIC, VERSION, &header, blob))
+}

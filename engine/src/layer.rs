@@ -1,0 +1,174 @@
+//! The fixed set of fused int8 operations, as a model file names them.
+//!
+//! All activations are NHWC int8 with one scale and zero point `z`; all weights are in -127..=127. Input zero
+//! points are folded into the biases, so padding reads as the input's zero point. The arithmetic of each
+//! operation is written down once, in [`crate::kernel::scalar`].
+
+use crate::tensor::{Shape, Span};
+use serde::{Deserialize, Serialize};
+
+/// Most layers a model may have.
+pub const MAX_LAYERS: usize = 256;
+
+/// A window sliding over rows and columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Height and width.
+    pub kernel: [u16; 2],
+    /// Vertical and horizontal step.
+    pub stride: [u16; 2],
+    /// Rows and columns added at top, left, bottom, right.
+    pub pad: [u16; 4],
+}
+
+impl Window {
+    /// Output rows and columns over an input of `shape`; `None` if the window does not fit or has a zero extent.
+    pub fn output(&self, shape: Shape) -> Option<[u16; 2]> {
+        let axis = |size: u16, before: u16, after: u16, kernel: u16, stride: u16| {
+            let room = u32::from(size) + u32::from(before) + u32::from(after);
+            if kernel == 0 || stride == 0 || room < u32::from(kernel) {
+                return None;
+            }
+            u16::try_from((room - u32::from(kernel)) / u32::from(stride) + 1).ok()
+        };
+        Some([
+            axis(shape.h, self.pad[0], self.pad[2], self.kernel[0], self.stride[0])?,
+            axis(shape.w, self.pad[1], self.pad[3], self.kernel[1], self.stride[1])?,
+        ])
+    }
+
+    /// The kernel's rows that fall inside `size` input rows for output row `at` (axis 0) or columns (axis 1),
+    /// and the input index of the kernel's first row: input index = first + kernel index.
+    pub(crate) fn taps(&self, axis: usize, at: usize, size: usize) -> (isize, core::ops::Range<usize>) {
+        let first = (at * self.stride[axis] as usize) as isize - self.pad[axis] as isize;
+        let kernel = self.kernel[axis] as isize;
+        let from = (-first).clamp(0, kernel);
+        let to = (size as isize - first).clamp(from, kernel);
+        (first, from as usize..to as usize)
+    }
+}
+
+/// One fused operation and where its constants lie.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum Op {
+    /// Convolution, requantised: weights i8 `[out][kh][kw][in / groups]`, bias i32 `[out]`, scale f32 `[out]`.
+    Conv {
+        /// The sliding window.
+        window: Window,
+        /// Channel groups; divides both channel counts.
+        groups: u16,
+        /// i8 weights.
+        weight: Span,
+        /// i32 bias with the input's zero point folded in.
+        bias: Span,
+        /// f32 requantisation scale `(s_x * s_w) / s_y`.
+        scale: Span,
+        /// Fused ReLU.
+        relu: bool,
+    },
+    /// Fully connected layer over the flattened (NHWC) input: weights i8 `[out][in]`.
+    Dense {
+        /// i8 weights.
+        weight: Span,
+        /// i32 bias with the input's zero point folded in.
+        bias: Span,
+        /// f32 requantisation scale.
+        scale: Span,
+        /// Fused ReLU.
+        relu: bool,
+    },
+    /// Per-channel `f32(q - z) * mul + add`, quantised; both constants f32 `[c]` in units of the output's scale.
+    Affine {
+        /// f32 factors.
+        mul: Span,
+        /// f32 summands.
+        add: Span,
+        /// Fused ReLU.
+        relu: bool,
+    },
+    /// `f32(a - z_a) * ratio[0] + f32(b - z_b) * ratio[1]`, quantised.
+    Add {
+        /// `s_a / s_y` and `s_b / s_y`.
+        ratio: [f32; 2],
+        /// Fused ReLU.
+        relu: bool,
+    },
+    /// Average over a window, padding counted as zero: `f32(sum (q - z)) * scale`, quantised.
+    AvgPool {
+        /// The sliding window.
+        window: Window,
+        /// `s_x / (s_y * kernel area)`.
+        scale: f32,
+    },
+    /// Maximum over the window's elements inside the input; scale and zero point pass through.
+    MaxPool {
+        /// The sliding window.
+        window: Window,
+    },
+}
+
+impl Op {
+    /// The operation's name in reports.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Conv { .. } => "conv",
+            Self::Dense { .. } => "dense",
+            Self::Affine { .. } => "affine",
+            Self::Add { .. } => "add",
+            Self::AvgPool { .. } => "avg-pool",
+            Self::MaxPool { .. } => "max-pool",
+        }
+    }
+
+    /// How many activations it reads: 2 for [`Op::Add`], otherwise 1.
+    pub fn arity(&self) -> usize {
+        if matches!(self, Self::Add { .. }) { 2 } else { 1 }
+    }
+}
+
+/// One step of the encoder. Layer `i` writes activation `i + 1`; activation 0 is the image.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Layer {
+    /// What is computed.
+    pub op: Op,
+    /// Activations read; the second is only read by [`Op::Add`] and otherwise repeats the first.
+    pub inputs: [u16; 2],
+}
+
+impl Layer {
+    /// The activations it reads.
+    pub fn reads(&self) -> &[u16] {
+        &self.inputs[..self.op.arity()]
+    }
+}
+
+/// An activation: its shape, quantisation, and place in the arena.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Activation {
+    /// Extents.
+    pub shape: Shape,
+    /// Real value of one step.
+    pub scale: f32,
+    /// The int8 that stands for 0.
+    pub zero_point: i8,
+    /// First byte in the arena.
+    pub offset: u32,
+}
+
+impl Activation {
+    /// The bytes it occupies in the arena. Only meaningful in a validated model.
+    pub fn range(&self) -> core::ops::Range<usize> {
+        self.offset as usize..self.offset as usize + self.shape.len() as usize
+    }
+}
+
+/// A linear head: i8 features -> i32 -> f32. Weights i8 `[d][features]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// i8 weights.
+    pub weight: Span,
+    /// i32 bias with the features' zero point folded in.
+    pub bias: Span,
+    /// f32 `s_x * s_w` per output.
+    pub scale: Span,
+}

@@ -1,0 +1,45 @@
+//! The `no_std` core of paradise: what a bundle means, and what every device answers, bit for bit.
+//!
+//! ```text
+//! bytes --container/artifact--> Model            (validated once, borrowed, never copied)
+//! image --image-------------->  u8 tensor        (HWC, the bundle's policy)
+//!       --encoder/kernel----->  int8 activations (caller-owned arena)
+//!       --heads/posterior---->  mu, log sigma
+//!       --classifier--------->  logits, probabilities, predictive entropy
+//!       --information-------->  rate, posterior entropy, two conformal p-values
+//!       --decision----------->  accept, or abstain and why
+//! ```
+//!
+//! Inference allocates nothing: [`Workspace`] borrows the caller's memory, whose size the model states.
+//! Every formula of the project stands here once; `train` mirrors some for automatic differentiation and a test
+//! binds the mirror to this crate.
+#![no_std]
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+
+pub mod artifact;
+pub mod classifier;
+pub mod container;
+pub mod decision;
+pub mod encoder;
+pub mod error;
+pub mod golden;
+pub mod image;
+pub mod inference;
+pub mod information;
+pub mod kernel;
+pub mod layer;
+pub mod posterior;
+pub mod requant;
+pub mod tensor;
+mod validate;
+
+pub use artifact::{Header, Model};
+pub use decision::{Decision, Reason, Thresholds};
+pub use error::{FormatError, RunError};
+pub use inference::{Answer, Workspace, classify};
+pub use layer::{Layer, Op};
+pub use tensor::Shape;

@@ -1,0 +1,240 @@
+//! What a run is: the TOML file, `--set key=value`, and the checks that refuse what cannot be meant.
+
+use crate::dataset::{Splits, embedded};
+use crate::encoder::small_conv::SmallConv;
+use crate::objective::{Kind, Objective};
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Which images are learned from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// The subset inside the program.
+    FashionMnistSubset,
+    /// The full set from a folder of IDX files.
+    FashionMnist,
+}
+
+/// The `[data]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Data {
+    /// Which images are learned from.
+    pub source: Source,
+    /// Folder of the full set; Debian's by default.
+    pub folder: PathBuf,
+    /// Training images held out to choose the best checkpoint.
+    pub validation: usize,
+    /// Largest random shift of a training image, pixels.
+    pub shift: usize,
+    /// Whether training images are mirrored at random.
+    pub flip: bool,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self {
+            source: Source::FashionMnistSubset,
+            folder: embedded::DEBIAN_FOLDER.into(),
+            validation: 1000,
+            shift: 0,
+            flip: true,
+        }
+    }
+}
+
+impl Data {
+    /// Reads the images.
+    ///
+    /// # Errors
+    /// With the path of a missing or broken file.
+    pub fn load(&self) -> Result<Splits> {
+        match self.source {
+            Source::FashionMnistSubset => embedded::subset(),
+            Source::FashionMnist => embedded::full(&self.folder),
+        }
+    }
+}
+
+/// How the best checkpoint is chosen on the validation slice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Select {
+    /// Clean accuracy.
+    Clean,
+    /// Mean of clean accuracy and accuracy under PGD-10 at 8/255.
+    Robust,
+}
+
+/// The `[fit]` table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fit {
+    /// Passes over the training images.
+    pub epochs: u32,
+    /// Images a step.
+    pub batch: usize,
+    /// Peak learning rate of the one-cycle schedule.
+    pub peak_rate: f64,
+    /// How the best checkpoint is chosen.
+    pub select: Select,
+}
+
+impl Default for Fit {
+    fn default() -> Self {
+        Self { epochs: 20, batch: 128, peak_rate: 2e-3, select: Select::Robust }
+    }
+}
+
+/// A whole run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Seed of every random stream.
+    pub seed: u64,
+    /// Images.
+    pub data: Data,
+    /// Network.
+    pub encoder: SmallConv,
+    /// Loss.
+    pub objective: Objective,
+    /// Optimisation.
+    pub fit: Fit,
+}
+
+impl Config {
+    /// The configuration of the demo's run with this objective, also what a config file's missing keys get.
+    pub fn demo(kind: Kind) -> Self {
+        let mut config = Self::default();
+        config.objective.kind = kind;
+        if kind != Kind::ParadisePm {
+            config.fit.select = Select::Clean;
+        }
+        config
+    }
+
+    /// Reads a file and applies `key=value` overrides, dotted keys reaching into tables.
+    ///
+    /// # Errors
+    /// With the file or override, and what is wrong with it.
+    pub fn read(path: &Path, overrides: &[String]) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
+        let mut table: toml::Table =
+            text.parse().with_context(|| format!("{}: not a TOML file", path.display()))?;
+        for change in overrides {
+            set(&mut table, change)?;
+        }
+        let config: Self =
+            table.try_into().with_context(|| format!("{}: not a valid configuration", path.display()))?;
+        config.validate().with_context(|| path.display().to_string())?;
+        Ok(config)
+    }
+
+    /// Refuses what cannot be meant.
+    ///
+    /// # Errors
+    /// With the key, its value and its range.
+    pub fn validate(&self) -> Result<()> {
+        self.objective.validate()?;
+        let in_range = |name: &str, value: usize, low: usize, high: usize| {
+            ensure!((low..=high).contains(&value), "{name} = {value} is not in {low}..={high}");
+            Ok(())
+        };
+        in_range("fit.epochs", self.fit.epochs as usize, 1, 100_000)?;
+        in_range("fit.batch", self.fit.batch, 2, 65_536)?;
+        in_range("data.validation", self.data.validation, 1, 1_000_000)?;
+        in_range("data.shift", self.data.shift, 0, 16)?;
+        in_range("encoder.hidden", self.encoder.hidden, 1, 65_535)?;
+        in_range("encoder.latent", self.encoder.latent, 1, 4096)?;
+        for c in self.encoder.channels {
+            in_range("encoder.channels", c, 1, 4096)?;
+        }
+        let rate = self.fit.peak_rate;
+        ensure!(rate > 0.0 && rate <= 1.0, "fit.peak_rate = {rate} is not in (0, 1]");
+        Ok(())
+    }
+
+    /// The resolved configuration as TOML.
+    ///
+    /// # Errors
+    /// If a value has no TOML form, such as a seed above 2^63 - 1.
+    pub fn to_toml(&self) -> Result<String> {
+        Ok(toml::to_string(self)?)
+    }
+}
+
+fn set(table: &mut toml::Table, change: &str) -> Result<()> {
+    let (key, value) = change.split_once('=').with_context(|| format!("--set {change}: not key=value"))?;
+    let value: toml::Value = match format!("v = {value}").parse::<toml::Table>() {
+        Ok(mut parsed) => parsed.remove("v").context("no value")?,
+        Err(_) => toml::Value::String(value.trim().to_string()),
+    };
+    let parts: Vec<&str> = key.trim().split('.').collect();
+    let (last, path) = parts.split_last().context("empty key")?;
+    let mut here = table;
+    for part in path {
+        let next = here.entry((*part).to_string()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        let toml::Value::Table(inner) = next else { bail!("--set {change}: {part} is not a table") };
+        here = inner;
+    }
+    here.insert((*last).to_string(), value);
+    Ok(())
+}
+
+/// A radius given as `8/255` or as a decimal, in [0, 1].
+///
+/// # Errors
+/// If it is neither, or out of range.
+pub fn parse_eps(text: &str) -> Result<f32> {
+    let number = |t: &str| t.trim().parse::<f32>().with_context(|| format!("eps {text:?} is not a number"));
+    let eps = match text.split_once('/') {
+        Some((a, b)) => number(a)? / number(b)?,
+        None => number(text)?,
+    };
+    ensure!((0.0..=1.0).contains(&eps), "eps {text} is not in 0..=1 (pixels are in [0, 1]; 8/255 is meant as 8/255)");
+    Ok(eps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, overrides: &[&str]) -> Result<Config> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::read(&path, &overrides.iter().map(|s| s.to_string()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn overrides_beat_the_file_and_the_file_beats_defaults() {
+        let c = read("seed = 3\n[objective]\nalpha = 0.5\n", &["objective.alpha=0.25", "objective.kind=paradise"]);
+        let c = c.unwrap();
+        assert_eq!((c.seed, c.objective.alpha, c.objective.kind), (3, 0.25, Kind::Paradise));
+        assert_eq!(c.fit, Fit::default());
+        let again: Config = toml::from_str(&c.to_toml().unwrap()).unwrap();
+        assert_eq!(again, c);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let error = |text: &str, set: &[&str]| format!("{:#}", read(text, set).unwrap_err());
+        assert!(error("[objective]\nalhpa = 1\n", &[]).contains("alhpa"));
+        assert!(error("", &["objective.alpha=-1"]).contains("objective.alpha = -1"));
+        assert!(error("", &["fit.batch=1"]).contains("2..=65536"));
+        assert!(error("", &["alpha"]).contains("not key=value"));
+        assert!(error("seed = [", &[]).contains("run.toml"));
+        assert!(error("", &["objective.kind=magic"]).contains("magic"));
+    }
+
+    #[test]
+    fn eps_reads_fractions() {
+        assert_eq!(parse_eps("8/255").unwrap(), 8.0 / 255.0);
+        assert_eq!(parse_eps("0.1").unwrap(), 0.1);
+        for bad in ["8", "-0.1", "x", "1/0", "nan", "0/0", ""] {
+            assert!(parse_eps(bad).is_err(), "{bad}");
+        }
+    }
+}

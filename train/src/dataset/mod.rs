@@ -1,0 +1,182 @@
+//! Labelled 8-bit images in memory, and how they reach the encoder.
+
+pub mod embedded;
+pub mod idx;
+
+use crate::random::{self, Purpose};
+use anyhow::{Result, ensure};
+use candle_core::{Device, Tensor};
+use paradise_engine::Shape;
+use sha2::{Digest, Sha256};
+
+/// Images of one shape with their labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dataset {
+    /// Rows, columns, channels of each image.
+    pub shape: Shape,
+    /// u8 `[n][h][w][c]`.
+    pub images: Vec<u8>,
+    /// Class of each image.
+    pub labels: Vec<u8>,
+}
+
+/// The three parts of a data set, without overlap.
+#[derive(Debug, Clone)]
+pub struct Splits {
+    /// What is learned from.
+    pub train: Dataset,
+    /// What thresholds are fitted on, and nothing else.
+    pub calibration: Dataset,
+    /// What figures are reported on, and nothing else.
+    pub test: Dataset,
+    /// Class names.
+    pub labels: Vec<String>,
+    /// Where the images came from, for run folders and cards.
+    pub source: String,
+}
+
+impl Dataset {
+    /// Checks that lengths agree.
+    ///
+    /// # Errors
+    /// If they do not, or the set is empty.
+    pub fn new(shape: Shape, images: Vec<u8>, labels: Vec<u8>) -> Result<Self> {
+        let each = shape.len() as usize;
+        ensure!(each > 0 && !labels.is_empty(), "an empty data set");
+        ensure!(
+            images.len() == each * labels.len(),
+            "{} labels but {} bytes of {each}-byte images",
+            labels.len(),
+            images.len()
+        );
+        Ok(Self { shape, images, labels })
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is no image; [`Dataset::new`] excludes it.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// The bytes of image `i`.
+    ///
+    /// # Panics
+    /// If `i >= len()`.
+    pub fn image(&self, i: usize) -> &[u8] {
+        let each = self.shape.len() as usize;
+        &self.images[i * each..(i + 1) * each]
+    }
+
+    /// The images at `indices`, in that order.
+    pub fn select(&self, indices: &[usize]) -> Self {
+        Self {
+            shape: self.shape,
+            images: indices.iter().flat_map(|&i| self.image(i)).copied().collect(),
+            labels: indices.iter().map(|&i| self.labels[i]).collect(),
+        }
+    }
+
+    /// The first `n` images of a seeded stratified order: classes take turns, so every prefix is balanced.
+    pub fn head(&self, n: usize) -> Self {
+        let classes = self.labels.iter().max().map_or(0, |m| *m as usize + 1);
+        let mut queues: Vec<Vec<usize>> = vec![Vec::new(); classes];
+        for (i, label) in self.labels.iter().enumerate() {
+            queues[*label as usize].push(i);
+        }
+        let mut order = Vec::with_capacity(n);
+        let mut turn = 0;
+        while order.len() < n.min(self.len()) {
+            order.extend(queues.iter().filter_map(|q| q.get(turn)).take(n - order.len()));
+            turn += 1;
+        }
+        self.select(&order)
+    }
+
+    /// Splits off `held` images chosen by `seed`: (the rest, the held-out ones).
+    ///
+    /// # Errors
+    /// If nothing would be left.
+    pub fn hold_out(&self, held: usize, seed: u64) -> Result<(Self, Self)> {
+        ensure!(held < self.len(), "cannot hold out {held} of {} images", self.len());
+        let order = random::permutation(&mut random::stream(seed, Purpose::Validation, 0, 0, 0), self.len());
+        let (out, kept) = order.split_at(held);
+        let (mut out, mut kept) = (out.to_vec(), kept.to_vec());
+        out.sort_unstable();
+        kept.sort_unstable();
+        Ok((self.select(&kept), self.select(&out)))
+    }
+
+    /// SHA-256 of shape, images and labels, in hexadecimal.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for side in [self.shape.h, self.shape.w, self.shape.c] {
+            hash.update(side.to_le_bytes());
+        }
+        hash.update(&self.images);
+        hash.update(&self.labels);
+        hex(&hash.finalize())
+    }
+
+    /// Pixels of the images at `indices` in [0, 1]: f32 `[n, h, w, c]`.
+    ///
+    /// # Errors
+    /// If candle cannot allocate.
+    pub fn batch(&self, indices: &[usize]) -> Result<Tensor> {
+        let values: Vec<f32> =
+            indices.iter().flat_map(|&i| self.image(i)).map(|&p| f32::from(p) / 255.0).collect();
+        tensor(values, indices.len(), self.shape)
+    }
+}
+
+/// f32 `[n, h, w, c]` from values in that order.
+///
+/// # Errors
+/// If the length does not match.
+pub fn tensor(values: Vec<f32>, n: usize, shape: Shape) -> Result<Tensor> {
+    let dims = (n, shape.h as usize, shape.w as usize, shape.c as usize);
+    Ok(Tensor::from_vec(values, dims, &Device::Cpu)?)
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ramp(n: usize) -> Dataset {
+        let shape = Shape::new(1, 2, 1);
+        Dataset::new(shape, (0..2 * n).map(|v| v as u8).collect(), (0..n).map(|i| (i % 3) as u8).collect()).unwrap()
+    }
+
+    #[test]
+    fn heads_are_balanced() {
+        let head = ramp(30).head(9);
+        for class in 0..3 {
+            assert_eq!(head.labels.iter().filter(|&&l| l == class).count(), 3);
+        }
+        assert_eq!(ramp(30).head(99).len(), 30);
+    }
+
+    #[test]
+    fn held_out_images_are_not_kept() {
+        let (kept, held) = ramp(20).hold_out(5, 3).unwrap();
+        assert_eq!((kept.len(), held.len()), (15, 5));
+        for i in 0..5 {
+            assert!((0..15).all(|k| kept.image(k) != held.image(i)));
+        }
+        assert!(ramp(5).hold_out(5, 0).is_err());
+    }
+
+    #[test]
+    fn lengths_must_agree() {
+        assert!(Dataset::new(Shape::new(1, 2, 1), vec![0; 3], vec![0, 1]).is_err());
+        assert!(Dataset::new(Shape::new(1, 2, 1), vec![], vec![]).is_err());
+    }
+}

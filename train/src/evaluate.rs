@@ -1,0 +1,145 @@
+//! Accuracy, clean and robust: always the per-image worst case over all attacks run, with everything that was run.
+
+use crate::attack::Outcome;
+use crate::attack::gradient::Pgd;
+use crate::dataset::Dataset;
+use crate::encoder::Encoder;
+use crate::statistics::Proportion;
+use anyhow::{Result, bail, ensure};
+use serde::Serialize;
+
+/// Images run at once.
+const BATCH: usize = 500;
+
+/// The class of each image of a set, and whether it is right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Predictions {
+    /// Predicted classes.
+    pub classes: Vec<u8>,
+    labels: Vec<u8>,
+}
+
+impl Predictions {
+    /// Predictions and true classes of the same images.
+    pub fn new(classes: Vec<u8>, labels: Vec<u8>) -> Self {
+        Self { classes, labels }
+    }
+
+    /// The share that is right.
+    pub fn correct_share(&self) -> Proportion {
+        Proportion::of(self.classes.iter().zip(&self.labels).map(|(a, b)| a == b))
+    }
+
+    /// The share on which two models agree.
+    pub fn agreement(&self, other: &Self) -> Proportion {
+        Proportion::of(self.classes.iter().zip(&other.classes).map(|(a, b)| a == b))
+    }
+}
+
+/// Predictions of the float model on a set, the classifier fed mu.
+///
+/// # Errors
+/// If the images do not fit the encoder or logits are not finite.
+pub fn clean(encoder: &Encoder, set: &Dataset) -> Result<Predictions> {
+    let all: Vec<usize> = (0..set.len()).collect();
+    let mut classes = Vec::with_capacity(set.len());
+    for ids in all.chunks(BATCH) {
+        for row in encoder.logits(&set.batch(ids)?)?.to_vec2::<f32>()? {
+            ensure!(row.iter().all(|l| l.is_finite()), "the model's logits are not finite");
+            classes.push(paradise_engine::classifier::argmax(&row) as u8);
+        }
+    }
+    Ok(Predictions::new(classes, set.labels.clone()))
+}
+
+/// The attacks of a comma-separated list: `fgsm`, `pgd`, `adam-pgd`, each of the last two also as
+/// `name:STEPSxRESTARTS` (default 40 x 2).
+///
+/// # Errors
+/// With the name that is not known.
+pub fn parse_attacks(list: &str) -> Result<Vec<Pgd>> {
+    let attacks = list.split(',').map(str::trim).filter(|n| !n.is_empty()).map(|item| {
+        let (name, settings) = item.split_once(':').unwrap_or((item, "40x2"));
+        let numbers: Vec<Option<usize>> = settings.split('x').map(|n| n.parse().ok()).collect();
+        let (steps, restarts) = match numbers[..] {
+            [Some(s @ 1..=100_000), Some(r @ 1..=1000)] => (s, r),
+            _ => bail!("attack {item:?}: settings are STEPSxRESTARTS, for example 40x2"),
+        };
+        match name {
+            "fgsm" => Ok(Pgd::fgsm()),
+            "pgd" => Ok(Pgd::sign(steps, restarts)),
+            "adam-pgd" => Ok(Pgd::adam(steps, restarts)),
+            _ => bail!("attack {name:?} is not known; there are fgsm, pgd and adam-pgd"),
+        }
+    });
+    let attacks = attacks.collect::<Result<Vec<_>>>()?;
+    ensure!(!attacks.is_empty(), "no attack is named; there are fgsm, pgd and adam-pgd");
+    Ok(attacks)
+}
+
+/// A robustness table, complete with what was run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Radius in [0, 1] pixel units.
+    pub eps: f32,
+    /// Always `l_inf`.
+    pub norm: &'static str,
+    /// Images.
+    pub n: usize,
+    /// Seed of the starts.
+    pub seed: u64,
+    /// Clean accuracy.
+    pub clean: Proportion,
+    /// Accuracy under each attack alone.
+    pub attacks: Vec<(String, Proportion)>,
+    /// Per-image worst case over all attacks.
+    pub worst: Proportion,
+    /// The same, of the images that remain broken after rounding to 8 bits.
+    pub worst_on_grid: Proportion,
+    /// Verdict of the gradient-masking checks.
+    pub masking_checks: &'static str,
+}
+
+/// Runs every attack on `set` and takes the per-image worst case.
+///
+/// # Errors
+/// If eps is out of range or logits are not finite.
+pub fn robust(encoder: &Encoder, set: &Dataset, attacks: &[Pgd], eps: f32, seed: u64) -> Result<(Report, Outcome)> {
+    let mut worst: Option<Outcome> = None;
+    let mut rows = Vec::new();
+    for attack in attacks {
+        let outcome = attack.run(encoder, set, eps, seed)?;
+        rows.push((attack.describe(), outcome.robust_share()));
+        worst = Some(match worst {
+            Some(so_far) => so_far.worst(&outcome),
+            None => outcome,
+        });
+    }
+    let Some(worst) = worst else { bail!("no attack was named") };
+    let on_grid = clean(encoder, &worst.on_grid(set))?;
+    let report = Report {
+        eps,
+        norm: "l_inf",
+        n: set.len(),
+        seed,
+        clean: clean(encoder, set)?.correct_share(),
+        attacks: rows,
+        worst: worst.robust_share(),
+        worst_on_grid: on_grid.correct_share(),
+        masking_checks: "not run",
+    };
+    Ok((report, worst))
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "{} images, {} eps {:.1}/255, seed {}", self.n, self.norm, self.eps * 255.0, self.seed)?;
+        writeln!(f, "  {:<28}{}", "clean", self.clean)?;
+        for (name, share) in &self.attacks {
+            writeln!(f, "  {name:<28}{share}")?;
+        }
+        writeln!(f, "  {:<28}{}", "worst case per image", self.worst)?;
+        writeln!(f, "  {:<28}{}", "  after rounding to 8 bits", self.worst_on_grid)?;
+        write!(f, "  masking checks: {}   (intervals: Wilson, 95 %)", self.masking_checks)
+    }
+}

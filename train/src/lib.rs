@@ -1,0 +1,26 @@
+//! Trains, attacks, evaluates, quantises and exports robust stochastic-encoder classifiers.
+//!
+//! ```text
+//! dataset -> encoder -> posterior (mu, sigma) -> objective -> checkpoint -> attack -> evaluate -> quantise -> export
+//! ```
+//! `train` and the edge meet in a bundle, the folder that [`export`] writes, and nowhere else.
+#![deny(missing_docs)]
+
+pub mod attack;
+pub mod checkpoint;
+pub mod config;
+pub mod dataset;
+//pub mod demo;
+pub mod encoder;
+pub mod evaluate;
+//pub mod export;
+//pub mod figure;
+pub mod files;
+pub mod fit;
+pub mod gaussian;
+pub mod objective;
+pub mod ops;
+pub mod optimiser;
+//pub mod quantise;
+pub mod random;
+pub mod statistics;

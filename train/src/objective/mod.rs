@@ -1,0 +1,174 @@
+//! What is minimised: `distortion + alpha * rate + gamma * matching`, by the terms that an objective keeps.
+
+pub mod matching;
+
+use crate::encoder::Encoder;
+use crate::gaussian;
+use crate::random::{self, Purpose};
+use anyhow::{Result, ensure};
+use candle_core::{Device, Tensor};
+use candle_nn::loss::cross_entropy;
+use candle_nn::ops::sigmoid;
+use serde::{Deserialize, Serialize};
+
+/// Which terms are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Cross-entropy of mu alone.
+    Standard,
+    /// Sampled distortion and rate (supplement, algorithm 1).
+    Paradise,
+    /// With posterior matching (supplement, equation 8) under random perturbations.
+    ParadisePm,
+}
+
+impl Kind {
+    /// Its name in tables.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::Paradise => "paradise",
+            Self::ParadisePm => "paradise-pm",
+        }
+    }
+}
+
+/// An objective and its weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Objective {
+    /// Which terms are kept.
+    pub kind: Kind,
+    /// Weight of the rate.
+    pub alpha: f64,
+    /// Weight of posterior matching.
+    pub gamma: f64,
+    /// Posterior samples K of the distortion.
+    pub samples: usize,
+    /// Largest perturbation magnitude m of posterior matching, in 1/255.
+    pub matching_max_pixels: f32,
+    /// Whether x' is clipped to [0, 1].
+    pub matching_clip: bool,
+    /// Whether gradients flow through the weights a_j of equation 8.
+    pub matching_weight_gradient: bool,
+}
+
+impl Default for Objective {
+    fn default() -> Self {
+        Self {
+            kind: Kind::ParadisePm,
+            alpha: 1e-4,
+            gamma: 5.0,
+            samples: 12,
+            matching_max_pixels: 16.0,
+            matching_clip: false,
+            matching_weight_gradient: false,
+        }
+    }
+}
+
+impl Objective {
+    /// Refuses weights that cannot be meant.
+    ///
+    /// # Errors
+    /// With the value and its range.
+    pub fn validate(&self) -> Result<()> {
+        ensure!(self.alpha >= 0.0 && self.alpha.is_finite(), "objective.alpha = {} is not >= 0", self.alpha);
+        ensure!(self.gamma >= 0.0 && self.gamma.is_finite(), "objective.gamma = {} is not >= 0", self.gamma);
+        ensure!((1..=1024).contains(&self.samples), "objective.samples = {} is not in 1..=1024", self.samples);
+        let m = self.matching_max_pixels;
+        ensure!((0.0..=255.0).contains(&m), "objective.matching_max_pixels = {m} is not in 0..=255");
+        Ok(())
+    }
+}
+
+/// A mini-batch and the keys of its randomness.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    /// f32 `[m, h, w, c]` in [0, 1].
+    pub images: &'a Tensor,
+    /// u32 `[m]`.
+    pub labels: &'a Tensor,
+    /// Index of each image in the training set.
+    pub ids: &'a [usize],
+    /// Seed of the run.
+    pub seed: u64,
+    /// Epoch, counted from 0.
+    pub epoch: u32,
+}
+
+/// Every term by name, as scalars that carry gradients; terms an objective does not keep are absent.
+#[derive(Debug)]
+pub struct Loss {
+    /// Cross-entropy, nats.
+    pub distortion: Tensor,
+    /// `-mean H - MWS + log(M - 1)`, nats.
+    pub rate: Option<Tensor>,
+    /// Mean of equation 8 over the batch.
+    pub matching: Option<Tensor>,
+    /// What is minimised.
+    pub total: Tensor,
+}
+
+impl Objective {
+    /// All terms of a mini-batch.
+    ///
+    /// # Errors
+    /// If the batch does not fit the encoder, or is a single image where a rate is asked for.
+    pub fn loss(&self, encoder: &Encoder, batch: &Batch) -> Result<Loss> {
+        if self.kind == Kind::Standard {
+            let distortion = cross_entropy(&encoder.logits(batch.images)?, batch.labels)?;
+            return Ok(Loss { total: distortion.clone(), distortion, rate: None, matching: None });
+        }
+        let m = batch.ids.len();
+        let matched = self.kind == Kind::ParadisePm && self.gamma > 0.0;
+        let encoding = if matched {
+            let perturbed = matching::perturb(self, batch)?;
+            encoder.encode(&Tensor::cat(&[batch.images, &perturbed], 0)?)?
+        } else {
+            encoder.encode(batch.images)?
+        };
+        let all_logs = gaussian::log_sigma(&encoding.s)?;
+        let (mu, s, logs) = (encoding.mu.narrow(0, 0, m)?, encoding.s.narrow(0, 0, m)?, all_logs.narrow(0, 0, m)?);
+        let z = self.sample(&mu, &sigmoid(&s)?, batch)?;
+        let distortion = self.distortion(encoder, &z, batch)?;
+        let first = z.get(0)?;
+        let density = gaussian::mini_batch_log_density(&first, &mu, &logs)?;
+        let rate = ((gaussian::mean_entropy(&logs)? + density)?.neg()? + ((m - 1) as f64).ln())?;
+        let mut total = (&distortion + (&rate * self.alpha)?)?;
+        let matching = if matched {
+            let other = (encoding.mu.narrow(0, m, m)?, all_logs.narrow(0, m, m)?);
+            let term = matching::discrepancy((&mu, &logs), (&other.0, &other.1), self.matching_weight_gradient)?
+                .mean_all()?;
+            total = (total + (&term * self.gamma)?)?;
+            Some(term)
+        } else {
+            None
+        };
+        Ok(Loss { distortion, rate: Some(rate), matching, total })
+    }
+
+    /// `z = mu + eps * sigma`: f32 `[K, m, d]`, the noise keyed by image and draw.
+    fn sample(&self, mu: &Tensor, sigma: &Tensor, batch: &Batch) -> Result<Tensor> {
+        let (m, d) = mu.dims2()?;
+        let mut noise = vec![0.0f32; self.samples * m * d];
+        for (i, id) in batch.ids.iter().enumerate() {
+            let mut rng = random::stream(batch.seed, Purpose::Posterior, batch.epoch, *id as u64, 0);
+            for k in 0..self.samples {
+                for eps in &mut noise[(k * m + i) * d..][..d] {
+                    *eps = random::normal(&mut rng);
+                }
+            }
+        }
+        let noise = Tensor::from_vec(noise, (self.samples, m, d), &Device::Cpu)?;
+        Ok(noise.broadcast_mul(sigma)?.broadcast_add(mu)?)
+    }
+
+    /// Mean cross-entropy over K samples of z.
+    fn distortion(&self, encoder: &Encoder, z: &Tensor, batch: &Batch) -> Result<Tensor> {
+        let (k, m, d) = z.dims3()?;
+        let labels = batch.labels.unsqueeze(0)?.expand((k, m))?.flatten_all()?;
+        Ok(cross_entropy(&encoder.classify(&z.reshape((k * m, d))?)?, &labels)?)
+    }
+}
