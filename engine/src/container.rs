@@ -102,7 +102,7 @@ mod write {
     use alloc::vec::Vec;
 
     /// Collects the tensors of a file that is being written.
-    #[derive(Debug, Default)]
+    #[derive(Debug, Clone, Default)]
     pub struct Blob(Vec<u8>);
 
     impl Blob {

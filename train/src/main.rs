@@ -33,6 +33,7 @@ fn main() -> Result<()> {
             println!("{r}\n{:?}", t.elapsed());
         }
     }
+    if let Some(o) = std::env::var_os("XO") { let folder = RunFolder::new(std::path::Path::new(&std::env::var("XR").unwrap())); let config = folder.read_config()?; let splits = config.data.load()?; let (net, _) = folder.best_network(&config, &splits)?; let c = paradise_train::export::export(&net, &config, &splits, std::path::Path::new(&o), &Default::default())?; println!("{}", toml::to_string(&c)?); }
     let _ = files::write;
     Ok(())
 }

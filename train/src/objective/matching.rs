@@ -35,8 +35,9 @@ pub fn discrepancy(a: (&Tensor, &Tensor), b: (&Tensor, &Tensor), weight_gradient
     let d = a.0.dim(1)? as f64;
     let offset = (a.0 - b.0)?.abs()?;
     let held = if weight_gradient { offset.clone() } else { offset.detach() };
-    // A zero sum has zero summands: any positive divisor gives the share 0 there, and so a_j = 1/d.
-    let total = held.sum_keepdim(1)?.maximum(f64::from(f32::MIN_POSITIVE))?;
+    // A zero sum has zero summands: any positive divisor gives the share 0 there, and so a_j = 1/d. The floor's square
+    // is still a normal f32, so that the quotient's gradient is finite too.
+    let total = held.sum_keepdim(1)?.maximum(1e-12)?;
     let weight = held.broadcast_div(&total)?.maximum(1.0 / d)?;
     let means = (offset * weight)?.sum(1)?;
     let spreads = ((a.1 - b.1)?.abs()?.sum(1)? / d)?;

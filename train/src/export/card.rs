@@ -1,0 +1,228 @@
+//! `card.toml`: what was trained on what, and every figure with the attack, N and interval beside it.
+
+use super::CardSettings;
+use super::int8::{self, Record};
+use crate::config::Config;
+use crate::dataset::{Dataset, Splits};
+use crate::encoder::Encoder;
+use crate::evaluate;
+use crate::objective::Objective;
+use crate::random::{self, Purpose};
+use crate::statistics::{Proportion, auroc};
+use anyhow::Result;
+use paradise_engine::Model;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A proportion as a card shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    /// Successes.
+    pub correct: usize,
+    /// Trials.
+    pub n: usize,
+    /// In per cent.
+    pub percent: f64,
+    /// Wilson's 95 % interval, per cent.
+    pub wilson_95_percent: [f64; 2],
+}
+
+impl From<Proportion> for Share {
+    fn from(p: Proportion) -> Self {
+        let round = |v: f64| (v * 100.0).round() / 100.0;
+        Self { correct: p.correct, n: p.n, percent: round(p.percent()), wilson_95_percent: p.wilson_percent().map(round) }
+    }
+}
+
+/// Clean and robust figures of the float model and the int8 model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Accuracy {
+    /// Float, clean.
+    pub float_clean: Share,
+    /// int8, clean.
+    pub int8_clean: Share,
+    /// Images on which both give the same class.
+    pub agreement: Share,
+    /// The attack, with steps and restarts; per-image worst case.
+    pub attack: String,
+    /// `l_inf`.
+    pub norm: String,
+    /// Radius in 1/255.
+    pub eps_pixels: f64,
+    /// Float under attack.
+    pub float_robust: Share,
+    /// int8 on the float twin's adversarial images, rounded to 8 bits (transferred, not attacked itself).
+    pub int8_robust_transferred: Share,
+    /// Verdict of the gradient-masking checks.
+    pub masking_checks: String,
+}
+
+/// How well each score tells foreign images from test images: area under the ROC curve.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Auroc {
+    /// By rate.
+    pub rate: f64,
+    /// By distance of the posterior entropy's p-value from typical.
+    pub posterior_entropy: f64,
+    /// By predictive entropy.
+    pub predictive_entropy: f64,
+    /// Share of the foreign images on which the device abstains, per cent.
+    pub abstained_percent: f64,
+}
+
+/// The card.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Card {
+    /// Name of the bundle.
+    pub name: String,
+    /// Version of this program.
+    pub paradise: String,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Where the images came from.
+    pub data: String,
+    /// SHA-256 of the training images and labels.
+    pub train_sha256: String,
+    /// SHA-256 of the test images and labels.
+    pub test_sha256: String,
+    /// Images behind the calibration tables.
+    pub calibration_images: usize,
+    /// Promised share of abstentions on images like the calibration ones, per cent.
+    pub false_abstain_promised_percent: f64,
+    /// The same, on the test images.
+    pub false_abstain_test: Share,
+    /// Accuracy of the test images that are accepted.
+    pub accepted_accuracy: Share,
+    /// Bytes of the arena of an inference.
+    pub arena_bytes: u32,
+    /// Size of each file, bytes.
+    pub sizes: BTreeMap<String, usize>,
+    /// Loss and its weights.
+    pub objective: Objective,
+    /// Accuracies.
+    pub accuracy: Accuracy,
+    /// By kind of foreign image.
+    pub foreign: BTreeMap<String, Auroc>,
+}
+
+/// Figures that the card and the self-test share.
+#[derive(Debug)]
+pub struct Measured {
+    accuracy: Accuracy,
+    foreign: BTreeMap<String, Auroc>,
+    false_abstain: Proportion,
+    accepted: Proportion,
+    /// The first test images under the card's attack, on the 8-bit grid.
+    pub adversarial: Dataset,
+}
+
+/// Images unlike the training ones, made from the test images.
+///
+/// `uniform noise` keeps nothing, `shuffled pixels` the histogram, `inverted` the shapes.
+pub fn foreign_sets(test: &Dataset, seed: u64) -> Vec<(&'static str, Dataset)> {
+    let each = test.shape.len() as usize;
+    let remake = |make: &dyn Fn(usize, &[u8]) -> Vec<u8>| {
+        let images = test.images.chunks_exact(each).enumerate().flat_map(|(i, image)| make(i, image)).collect();
+        Dataset { shape: test.shape, images, labels: test.labels.clone() }
+    };
+    let noise = |i: usize, _: &[u8]| {
+        let mut rng = random::stream(seed, Purpose::Noise, 1, i as u64, 0);
+        (0..each).map(|_| random::below(&mut rng, 256) as u8).collect()
+    };
+    let shuffled = |i: usize, image: &[u8]| {
+        let mut rng = random::stream(seed, Purpose::Noise, 2, i as u64, 0);
+        random::permutation(&mut rng, each).into_iter().map(|p| image[p]).collect()
+    };
+    let inverted = |_: usize, image: &[u8]| image.iter().map(|p| 255 - p).collect();
+    vec![
+        ("uniform noise", remake(&noise)),
+        ("shuffled pixels", remake(&shuffled)),
+        ("inverted", remake(&inverted)),
+    ]
+}
+
+/// Computes every figure of the card.
+///
+/// # Errors
+/// If the images do not fit the model.
+pub fn measure(
+    encoder: &Encoder,
+    bytes: &[u8],
+    splits: &Splits,
+    settings: &CardSettings,
+    seed: u64,
+) -> Result<Measured> {
+    let model = Model::parse(bytes)?;
+    let float = evaluate::clean(encoder, &splits.test)?;
+    let int8 = int8::predictions(&model, &splits.test)?;
+    let attacked = splits.test.head(settings.n);
+    let (report, outcome) = evaluate::robust(encoder, &attacked, &[settings.attack], settings.eps, seed)?;
+    let adversarial = outcome.on_grid(&attacked);
+    let transferred = int8::predictions(&model, &adversarial)?;
+    let records = int8::records(&model, &splits.test)?;
+    let accepted: Vec<bool> =
+        records.iter().zip(&splits.test.labels).filter(|(r, _)| r.accept).map(|(r, l)| r.class == *l).collect();
+    let foreign = foreign_sets(&splits.test, seed)
+        .into_iter()
+        .map(|(name, set)| Ok((name.to_string(), separation(&records, &int8::records(&model, &set)?))))
+        .collect::<Result<_>>()?;
+    Ok(Measured {
+        accuracy: Accuracy {
+            float_clean: float.correct_share().into(),
+            int8_clean: int8.correct_share().into(),
+            agreement: float.agreement(&int8).into(),
+            attack: settings.attack.describe(),
+            norm: report.norm.into(),
+            eps_pixels: (f64::from(settings.eps) * 255.0 * 100.0).round() / 100.0,
+            float_robust: report.worst.into(),
+            int8_robust_transferred: transferred.correct_share().into(),
+            masking_checks: report.masking_checks.into(),
+        },
+        foreign,
+        false_abstain: Proportion::of(records.iter().map(|r| !r.accept)),
+        accepted: Proportion::of(accepted),
+        adversarial,
+    })
+}
+
+fn separation(home: &[Record], foreign: &[Record]) -> Auroc {
+    let score = |pick: fn(&Record) -> f32| {
+        let of = |records: &[Record]| records.iter().map(pick).collect::<Vec<f32>>();
+        (auroc(&of(home), &of(foreign)) * 1e4).round() / 1e4
+    };
+    Auroc {
+        rate: score(|r| r.rate_nats),
+        posterior_entropy: score(|r| -r.entropy_p),
+        predictive_entropy: score(|r| r.predictive_entropy_nats),
+        abstained_percent: Share::from(Proportion::of(foreign.iter().map(|r| !r.accept))).percent,
+    }
+}
+
+/// The card of a bundle with these files.
+pub fn write(
+    name: &str,
+    config: &Config,
+    splits: &Splits,
+    settings: &CardSettings,
+    measured: &Measured,
+    model: &Model,
+    files: &[(&str, Vec<u8>)],
+) -> Card {
+    Card {
+        name: name.into(),
+        paradise: env!("CARGO_PKG_VERSION").into(),
+        seed: config.seed,
+        data: splits.source.clone(),
+        train_sha256: splits.train.digest(),
+        test_sha256: splits.test.digest(),
+        calibration_images: splits.calibration.len(),
+        false_abstain_promised_percent: 100.0 * settings.false_abstain,
+        false_abstain_test: measured.false_abstain.into(),
+        accepted_accuracy: measured.accepted.into(),
+        arena_bytes: model.header().arena_bytes,
+        sizes: files.iter().map(|(file, bytes)| ((*file).to_string(), bytes.len())).collect(),
+        objective: config.objective.clone(),
+        accuracy: measured.accuracy.clone(),
+        foreign: measured.foreign.clone(),
+    }
+}

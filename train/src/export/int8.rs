@@ -1,0 +1,65 @@
+//! The int8 engine over a data set, in parallel: what a device would answer.
+
+use crate::dataset::Dataset;
+use crate::evaluate::Predictions;
+use anyhow::Result;
+use paradise_engine::{Model, Workspace, classify};
+use rayon::prelude::*;
+
+/// A device's answer to one image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// Class with the largest logit.
+    pub class: u8,
+    /// Posterior means, `[d]`.
+    pub mu: Vec<f32>,
+    /// Posterior variances, `[d]`.
+    pub variance: Vec<f32>,
+    /// Rate, nats.
+    pub rate_nats: f32,
+    /// Posterior entropy, nats.
+    pub posterior_entropy_nats: f32,
+    /// Predictive entropy, nats.
+    pub predictive_entropy_nats: f32,
+    /// p-value of the rate.
+    pub typicality: f32,
+    /// p-value of the posterior entropy.
+    pub entropy_p: f32,
+    /// Whether the device accepts.
+    pub accept: bool,
+}
+
+/// The engine's answer to every image of `set`.
+///
+/// # Errors
+/// If the images do not fit the model.
+pub fn records(model: &Model, set: &Dataset) -> Result<Vec<Record>> {
+    let memory = || (vec![0i8; model.header().arena_bytes as usize], vec![0.0f32; model.float_len()]);
+    (0..set.len())
+        .into_par_iter()
+        .map_init(memory, |(arena, floats), i| {
+            let mut workspace = Workspace { arena, floats };
+            let a = classify(model, set.image(i), &mut workspace, &mut |_, _| {})?;
+            Ok(Record {
+                class: a.class as u8,
+                mu: a.mu.to_vec(),
+                variance: a.sigma.iter().map(|s| s * s).collect(),
+                rate_nats: a.rate_nats,
+                posterior_entropy_nats: a.posterior_entropy_nats,
+                predictive_entropy_nats: a.predictive_entropy_nats,
+                typicality: a.typicality,
+                entropy_p: a.entropy_p,
+                accept: a.decision.is_accept(),
+            })
+        })
+        .collect()
+}
+
+/// The engine's classes on `set`.
+///
+/// # Errors
+/// If the images do not fit the model.
+pub fn predictions(model: &Model, set: &Dataset) -> Result<Predictions> {
+    let classes = records(model, set)?.into_iter().map(|r| r.class).collect();
+    Ok(Predictions::new(classes, set.labels.clone()))
+}

@@ -1,0 +1,110 @@
+//! Writes a bundle: the folder in which `train` and the edge meet.
+
+pub mod card;
+pub mod confidence;
+pub mod float_onnx;
+pub mod int8;
+pub mod int8_onnx;
+mod onnx;
+mod selftest;
+
+use crate::attack::gradient::Pgd;
+use crate::config::Config;
+use crate::dataset::Splits;
+use crate::encoder::Network;
+use crate::quantise::{self, assemble::Identity};
+use crate::files;
+use anyhow::{Context, Result};
+use card::Card;
+use paradise_engine::Model;
+use paradise_engine::image::{Fit, ImagePolicy};
+use std::path::Path;
+
+/// The robustness figure of a card: PGD with signed steps.
+#[derive(Debug, Clone, Copy)]
+pub struct CardSettings {
+    /// Test images under attack.
+    pub n: usize,
+    /// Radius in [0, 1] pixel units.
+    pub eps: f32,
+    /// The attack.
+    pub attack: Pgd,
+    /// Share of calibration images that may be abstained.
+    pub false_abstain: f64,
+}
+
+impl Default for CardSettings {
+    fn default() -> Self {
+        Self { n: 2000, eps: 8.0 / 255.0, attack: Pgd::sign(40, 2), false_abstain: 0.05 }
+    }
+}
+
+/// Training images on which activation ranges are observed.
+const RANGE_IMAGES: usize = 2000;
+
+/// Quantises `network`, fits its confidence and writes the bundle to `out`.
+///
+/// The folder appears whole: it is written beside `out` and renamed. An existing bundle there is replaced, anything
+/// else is left alone.
+///
+/// # Errors
+/// If a figure cannot be computed or a file cannot be written.
+pub fn export(
+    network: &Network,
+    config: &Config,
+    splits: &Splits,
+    out: &Path,
+    settings: &CardSettings,
+) -> Result<Card> {
+    let encoder = network.frozen();
+    let name = out.file_name().context("--out has no folder name")?.to_string_lossy().into_owned();
+    let identity = Identity {
+        name: name.clone(),
+        labels: splits.labels.clone(),
+        policy: ImagePolicy { fit: Fit::Stretch, light_on_dark: true },
+    };
+    let ranges = quantise::ranges(&encoder, &splits.train.head(RANGE_IMAGES))?;
+    let assembly = quantise::quantise(&encoder, &ranges)?;
+    let bytes = confidence::fit(&assembly, &identity, splits, settings.false_abstain)?;
+    let model = Model::parse(&bytes)?;
+    let measured = card::measure(&encoder, &bytes, splits, settings, config.seed)?;
+    let golden = selftest::build(&encoder, &model, splits, &measured.adversarial, settings.eps, config.seed)?;
+    let mut contents = vec![
+        ("model.pmq", bytes.clone()),
+        ("encoder.onnx", float_onnx::encode(&encoder)?),
+        ("encoder.int8.onnx", int8_onnx::encode(&model)?),
+        ("selftest.bin", golden),
+    ];
+    let card = card::write(&name, config, splits, settings, &measured, &model, &contents);
+    contents.push(("card.toml", toml::to_string(&card)?.into_bytes()));
+    write(out, &name, &contents)?;
+    Ok(card)
+}
+
+fn write(out: &Path, name: &str, contents: &[(&str, Vec<u8>)]) -> Result<()> {
+    let parent = match out.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    };
+    files::create_folder(parent)?;
+    let building = parent.join(format!(".{name}.{}.building", std::process::id()));
+    files::create_folder(&building)?;
+    let listed: serde_json::Map<String, serde_json::Value> = contents
+        .iter()
+        .map(|(file, bytes)| {
+            use sha2::Digest;
+            let hash = crate::dataset::hex(&sha2::Sha256::digest(bytes));
+            ((*file).to_string(), serde_json::json!({ "sha256": hash, "bytes": bytes.len() }))
+        })
+        .collect();
+    let manifest = serde_json::json!({ "format": 1, "name": name, "files": listed });
+    for (file, bytes) in contents {
+        files::write(&building.join(file), bytes)?;
+    }
+    files::write(&building.join("manifest.json"), format!("{manifest:#}\n").as_bytes())?;
+    files::replace_folder(&building, out, |there| there.join("manifest.json").exists() || is_empty(there))
+}
+
+fn is_empty(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+}

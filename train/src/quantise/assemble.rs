@@ -1,0 +1,276 @@
+//! Builds `model.pmq` layer by layer: constants into the blob, activations into a planned arena.
+
+use anyhow::{Context, Result};
+use heapless::{String as Name, Vec as Bounded};
+use paradise_engine::artifact::{self, Classifier, Header, Mixture, Table};
+use paradise_engine::container::Blob;
+use paradise_engine::image::ImagePolicy;
+use paradise_engine::layer::{Activation, Head, Layer, Op, Window};
+use paradise_engine::{Model, Shape, Thresholds};
+
+/// Scale and zero point of an activation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Quantisation {
+    /// Real value of one step.
+    pub scale: f32,
+    /// The int8 that stands for 0.
+    pub zero_point: i8,
+}
+
+/// The integers of a linear map, one row an output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Linear {
+    /// i8 `[rows][width]`.
+    pub weight: Vec<i8>,
+    /// i32 `[rows]`, the input's zero point folded in.
+    pub bias: Vec<i32>,
+    /// f32 `[rows]`: what an accumulator is multiplied by.
+    pub scale: Vec<f32>,
+}
+
+/// What is fitted after the encoder: the aggregate posterior, calibration tables and thresholds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Confidence {
+    /// Log weights `[components]`.
+    pub log_weight: Vec<f32>,
+    /// Means `[components][d]`.
+    pub mean: Vec<f32>,
+    /// Logarithms of standard deviations `[components][d]`.
+    pub log_std: Vec<f32>,
+    /// `1 / (2 s^2)`, `[components][d]`.
+    pub half_precision: Vec<f32>,
+    /// Calibration rates, in any order, nats.
+    pub rates: Vec<f32>,
+    /// Calibration posterior entropies, in any order, nats.
+    pub entropies: Vec<f32>,
+    /// When to abstain.
+    pub thresholds: Thresholds,
+}
+
+/// Name, labels and image policy of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Identity {
+    /// Name of the bundle.
+    pub name: String,
+    /// Class names.
+    pub labels: Vec<String>,
+    /// How pictures become inputs.
+    pub policy: ImagePolicy,
+}
+
+/// A model under construction. Activation 0 is the image; each layer adds the next.
+#[derive(Debug, Clone)]
+pub struct Assembly {
+    blob: Blob,
+    layers: Vec<Layer>,
+    activations: Vec<Activation>,
+    mu: Head,
+    sigma: Head,
+    latent: usize,
+    classes: usize,
+    classifier: Classifier,
+}
+
+const NO_HEAD: Head = Head {
+    weight: paradise_engine::tensor::Span { offset: 0, len: 0 },
+    bias: paradise_engine::tensor::Span { offset: 0, len: 0 },
+    scale: paradise_engine::tensor::Span { offset: 0, len: 0 },
+};
+
+impl Assembly {
+    /// A model over images of this shape.
+    pub fn new(input: Shape) -> Self {
+        let image = Activation { shape: input, scale: 1.0 / 255.0, zero_point: -128, offset: 0 };
+        Self {
+            blob: Blob::default(),
+            layers: Vec::new(),
+            activations: vec![image],
+            mu: NO_HEAD,
+            sigma: NO_HEAD,
+            latent: 0,
+            classes: 0,
+            classifier: Classifier { weight: NO_HEAD.weight, bias: NO_HEAD.bias },
+        }
+    }
+
+    /// Scale and zero point of activation `i`.
+    pub fn quantisation(&self, i: usize) -> Quantisation {
+        Quantisation { scale: self.activations[i].scale, zero_point: self.activations[i].zero_point }
+    }
+
+    /// Latent dimension; 0 before [`Assembly::heads`].
+    pub fn latent(&self) -> usize {
+        self.latent
+    }
+
+    /// Shape of activation `i`.
+    pub fn shape(&self, i: usize) -> Shape {
+        self.activations[i].shape
+    }
+
+    fn push(&mut self, op: Op, inputs: [usize; 2], shape: Shape, y: Quantisation) -> usize {
+        self.layers.push(Layer { op, inputs: inputs.map(|i| i as u16) });
+        self.activations.push(Activation { shape, scale: y.scale, zero_point: y.zero_point, offset: 0 });
+        self.activations.len() - 1
+    }
+
+    /// Appends a convolution of activation `x`: weights `[out][kh][kw][in / groups]`. Returns its activation.
+    #[allow(clippy::too_many_arguments)]
+    pub fn conv(
+        &mut self,
+        x: usize,
+        window: Window,
+        groups: u16,
+        rows: &Linear,
+        relu: bool,
+        shape: Shape,
+        y: Quantisation,
+    ) -> usize {
+        let weight = self.blob.i8s(&rows.weight);
+        let (bias, scale) = (self.blob.i32s(&rows.bias), self.blob.f32s(&rows.scale));
+        self.push(Op::Conv { window, groups, weight, bias, scale, relu }, [x, x], shape, y)
+    }
+
+    /// Appends a dense layer over activation `x`.
+    pub fn dense(&mut self, x: usize, rows: &Linear, relu: bool, y: Quantisation) -> usize {
+        let weight = self.blob.i8s(&rows.weight);
+        let (bias, scale) = (self.blob.i32s(&rows.bias), self.blob.f32s(&rows.scale));
+        let shape = Shape::new(1, 1, rows.bias.len() as u16);
+        self.push(Op::Dense { weight, bias, scale, relu }, [x, x], shape, y)
+    }
+
+    /// Appends a per-channel affine map of activation `x`.
+    pub fn affine(&mut self, x: usize, mul: &[f32], add: &[f32], relu: bool, y: Quantisation) -> usize {
+        let (mul, add) = (self.blob.f32s(mul), self.blob.f32s(add));
+        self.push(Op::Affine { mul, add, relu }, [x, x], self.shape(x), y)
+    }
+
+    /// Appends the sum of activations `a` and `b`.
+    pub fn add(&mut self, a: usize, b: usize, relu: bool, y: Quantisation) -> usize {
+        let ratio = [a, b].map(|i| self.activations[i].scale / y.scale);
+        self.push(Op::Add { ratio, relu }, [a, b], self.shape(a), y)
+    }
+
+    /// Appends an average pool of activation `x`.
+    pub fn avg_pool(&mut self, x: usize, window: Window, shape: Shape, y: Quantisation) -> usize {
+        let area = f32::from(window.kernel[0]) * f32::from(window.kernel[1]);
+        let scale = self.activations[x].scale / (y.scale * area);
+        self.push(Op::AvgPool { window, scale }, [x, x], shape, y)
+    }
+
+    /// Appends a max pool of activation `x`.
+    pub fn max_pool(&mut self, x: usize, window: Window, shape: Shape) -> usize {
+        self.push(Op::MaxPool { window }, [x, x], shape, self.quantisation(x))
+    }
+
+    /// Sets the heads over the last activation.
+    pub fn heads(&mut self, mu: &Linear, sigma: &Linear) {
+        self.latent = mu.bias.len();
+        let [mu, sigma] = [mu, sigma].map(|rows| Head {
+            weight: self.blob.i8s(&rows.weight),
+            bias: self.blob.i32s(&rows.bias),
+            scale: self.blob.f32s(&rows.scale),
+        });
+        (self.mu, self.sigma) = (mu, sigma);
+    }
+
+    /// Sets the classifier: weights `[classes][d]`.
+    pub fn classifier(&mut self, weight: &[f32], bias: &[f32]) {
+        self.classes = bias.len();
+        self.classifier = Classifier { weight: self.blob.f32s(weight), bias: self.blob.f32s(bias) };
+    }
+
+    /// Last layer that reads each activation; the features live on for the heads.
+    fn last_reads(&self) -> Vec<usize> {
+        let mut last: Vec<usize> = (0..self.activations.len()).collect();
+        for (i, layer) in self.layers.iter().enumerate() {
+            for &read in layer.reads() {
+                last[read as usize] = last[read as usize].max(i + 1);
+            }
+        }
+        if let Some(features) = last.last_mut() {
+            *features = usize::MAX;
+        }
+        last
+    }
+
+    /// Gives each activation its place, largest first at the lowest free offset, and returns the arena's size.
+    ///
+    /// Activation i lives from step i (when layer i - 1 writes it) to its last read; two that live at the same step
+    /// do not overlap.
+    fn plan(&mut self) -> Result<u32> {
+        const ALIGN: u64 = 16;
+        let last = self.last_reads();
+        let mut order: Vec<usize> = (0..self.activations.len()).collect();
+        order.sort_by_key(|&i| (std::cmp::Reverse(self.activations[i].shape.len()), i));
+        let mut placed: Vec<(usize, u64, u64)> = Vec::new();
+        for &i in &order {
+            let size = self.activations[i].shape.len();
+            let mut busy: Vec<(u64, u64)> = placed
+                .iter()
+                .filter(|(j, _, _)| i <= last[*j] && *j <= last[i])
+                .map(|(_, from, to)| (*from, *to))
+                .collect();
+            busy.sort_unstable();
+            let mut offset = 0u64;
+            for (from, to) in busy {
+                if offset + size > from {
+                    offset = offset.max(to.next_multiple_of(ALIGN));
+                }
+            }
+            placed.push((i, offset, offset + size));
+            self.activations[i].offset = u32::try_from(offset).context("the arena passes 4 GiB")?;
+        }
+        let end = placed.iter().map(|p| p.2).max().unwrap_or(0);
+        u32::try_from(end).context("the arena passes 4 GiB")
+    }
+
+    /// The bytes of `model.pmq`, checked by the engine's own parser.
+    ///
+    /// # Errors
+    /// If a limit of the format is passed or the model is not valid.
+    pub fn finish(&self, identity: &Identity, confidence: &Confidence) -> Result<Vec<u8>> {
+        let mut this = self.clone();
+        let arena_bytes = this.plan()?;
+        let blob = &mut this.blob;
+        let mixture = Mixture {
+            components: u16::try_from(confidence.log_weight.len())?,
+            log_weight: blob.f32s(&confidence.log_weight),
+            mean: blob.f32s(&confidence.mean),
+            log_std: blob.f32s(&confidence.log_std),
+            half_precision: blob.f32s(&confidence.half_precision),
+        };
+        let header = Header {
+            name: Name::try_from(identity.name.as_str()).ok().context("a model's name has at most 64 bytes")?,
+            input: this.activations[0].shape,
+            policy: identity.policy,
+            layers: Bounded::from_slice(&this.layers).ok().context("more layers than the format holds")?,
+            activations: Bounded::from_slice(&this.activations).ok().context("more layers than the format holds")?,
+            arena_bytes,
+            latent: u16::try_from(this.latent)?,
+            mu: this.mu,
+            sigma: this.sigma,
+            classes: u16::try_from(this.classes)?,
+            labels: blob.bytes(identity.labels.join("\n").as_bytes()),
+            classifier: this.classifier,
+            mixture,
+            rate_table: table(blob, &confidence.rates)?,
+            entropy_table: table(blob, &confidence.entropies)?,
+            thresholds: confidence.thresholds,
+        };
+        let bytes = artifact::emit(&header, blob)?;
+        Model::parse(&bytes).context("the exported model is not valid")?;
+        Ok(bytes)
+    }
+}
+
+/// Sorted values: all of them, or the format's number of exact order statistics with their ranks.
+fn table(blob: &mut Blob, values: &[f32]) -> Result<Table> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f32::total_cmp);
+    let n = sorted.len();
+    let stored = n.min(artifact::MAX_TABLE);
+    let ranks: Vec<u32> = (0..stored).map(|k| if stored == n { k } else { k * (n - 1) / (stored - 1) } as u32).collect();
+    let picked: Vec<f32> = ranks.iter().map(|&r| sorted[r as usize]).collect();
+    Ok(Table { n: u32::try_from(n)?, values: blob.f32s(&picked), ranks: blob.u32s(&ranks) })
+}

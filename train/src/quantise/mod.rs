@@ -1,0 +1,145 @@
+//! Post-training int8: activation ranges from training images, per-channel weights, folded biases (the contract is
+//! in ARCHITECTURE.md, "int8 arithmetic").
+
+pub mod assemble;
+
+use crate::dataset::Dataset;
+use crate::encoder::{Encoder, Stage};
+use anyhow::{Result, ensure};
+use assemble::{Assembly, Linear, Quantisation};
+use candle_core::Tensor;
+
+/// Images run at once while ranges are observed.
+const BATCH: usize = 500;
+
+/// Smallest and largest value of every stage's output over `set`, 0 included.
+///
+/// # Errors
+/// If the images do not fit the encoder or a value is not finite.
+pub fn ranges(encoder: &Encoder, set: &Dataset) -> Result<Vec<[f32; 2]>> {
+    let mut ranges = vec![[0.0f32; 2]; encoder.architecture.stages.len()];
+    let all: Vec<usize> = (0..set.len()).collect();
+    for ids in all.chunks(BATCH) {
+        for (range, stage) in ranges.iter_mut().zip(encoder.stages(&set.batch(ids)?)?) {
+            for v in values(&stage)? {
+                ensure!(v.is_finite(), "an activation is {v}");
+                *range = [range[0].min(v), range[1].max(v)];
+            }
+        }
+    }
+    Ok(ranges)
+}
+
+fn values(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(tensor.flatten_all()?.to_vec1::<f32>()?)
+}
+
+impl Quantisation {
+    /// The scale and zero point whose int8 covers `[low, high]`, which holds 0.
+    pub fn covering([low, high]: [f32; 2]) -> Self {
+        let span = high - low;
+        // A stage that never fires keeps a harmless scale.
+        let scale = if span > 0.0 { span / 255.0 } else { 1.0 / 255.0 };
+        let zero = (-128.0 - (low / scale).round()).clamp(-128.0, 127.0);
+        Self { scale, zero_point: zero as i8 }
+    }
+}
+
+/// Largest |b / (s_x s_w)| of a bias, so that a channel of tiny weights cannot overflow its accumulator.
+const BIAS_LIMIT: f64 = (1 << 28) as f64;
+
+/// Rows of a linear map in int8: weights per row at `max |w| / 127`, bias at `s_x * s_w` with `z_x` folded in.
+///
+/// Returns the integers and each row's `s_x * s_w` in f32.
+pub fn rows(weight: &[f32], bias: &[f32], x: Quantisation) -> Linear {
+    let width = weight.len() / bias.len();
+    let mut linear = Linear { weight: Vec::with_capacity(weight.len()), bias: Vec::new(), scale: Vec::new() };
+    for (row, &b) in weight.chunks_exact(width).zip(bias) {
+        let top = row.iter().fold(0.0f32, |m, w| m.max(w.abs()));
+        let floor = (f64::from(b).abs() / (f64::from(x.scale) * BIAS_LIMIT)) as f32;
+        let step = (top / 127.0).max(floor).max(f32::MIN_POSITIVE * 1e10);
+        let quantised = row.iter().map(|w| (w / step).round().clamp(-127.0, 127.0) as i8);
+        linear.weight.extend(quantised);
+        let sum: i32 = linear.weight[linear.weight.len() - width..].iter().map(|&w| i32::from(w)).sum();
+        let scaled = (f64::from(b) / (f64::from(x.scale) * f64::from(step))).round() as i32;
+        linear.bias.push(scaled - i32::from(x.zero_point) * sum);
+        linear.scale.push(x.scale * step);
+    }
+    linear
+}
+
+/// The int8 layers and heads of a trained encoder whose stages have these output ranges.
+///
+/// # Errors
+/// If the encoder's shapes are inconsistent.
+pub fn quantise(encoder: &Encoder, ranges: &[[f32; 2]]) -> Result<Assembly> {
+    let shapes = encoder.architecture.shapes()?;
+    let mut assembly = Assembly::new(encoder.architecture.input);
+    for (i, (stage, range)) in encoder.architecture.stages.iter().zip(ranges).enumerate() {
+        let (weight, bias) = encoder.pair(i);
+        let (x, y) = (assembly.quantisation(i), Quantisation::covering(*range));
+        let mut linear = rows(&values(weight)?, &values(bias)?, x);
+        // (s_x * s_w) / s_y, each step f32 in that order.
+        linear.scale.iter_mut().for_each(|s| *s /= y.scale);
+        match stage {
+            Stage::Conv { window, .. } => assembly.conv(i, *window, 1, &linear, true, shapes[i + 1], y),
+            Stage::Dense { .. } => assembly.dense(i, &linear, true, y),
+        };
+    }
+    let features = assembly.quantisation(encoder.architecture.stages.len());
+    let [mu, s, classifier] = encoder.heads();
+    let head = |(w, b): (&Tensor, &Tensor)| Ok::<_, anyhow::Error>(rows(&values(w)?, &values(b)?, features));
+    assembly.heads(&head(mu)?, &head(s)?);
+    assembly.classifier(&values(classifier.0)?, &values(classifier.1)?);
+    Ok(assembly)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn ranges_map_zero_exactly() {
+        for range in [[0.0, 1.0], [-1.0, 1.0], [-3.0, 0.5], [0.0, 0.0], [-1e-9, 1e9]] {
+            let q = Quantisation::covering(range);
+            assert!(q.scale > 0.0);
+            let low = f64::from(q.scale) * (-128.0 - f64::from(q.zero_point));
+            let high = f64::from(q.scale) * (127.0 - f64::from(q.zero_point));
+            let slack = f64::from(q.scale) * 0.51;
+            assert!(low <= f64::from(range[0]) + slack && high >= f64::from(range[1]) - slack, "{range:?} {q:?}");
+        }
+        assert_eq!(Quantisation::covering([0.0, 2.0]).zero_point, -128);
+    }
+
+    proptest! {
+        #[test]
+        fn integers_stand_for_the_floats(
+            weight in proptest::collection::vec(-2.0f32..2.0, 12), bias in proptest::collection::vec(-3.0f32..3.0, 3),
+            q in proptest::collection::vec(any::<i8>(), 4), zero in any::<i8>(), scale in 1e-3f32..0.1,
+        ) {
+            let linear = rows(&weight, &bias, Quantisation { scale, zero_point: zero });
+            for row in 0..3 {
+                let mut acc = i64::from(linear.bias[row]);
+                let mut exact = f64::from(bias[row]);
+                let mut spread = 0.0;
+                for i in 0..4 {
+                    let x = f64::from(scale) * (f64::from(q[i]) - f64::from(zero));
+                    acc += i64::from(q[i]) * i64::from(linear.weight[4 * row + i]);
+                    exact += x * f64::from(weight[4 * row + i]);
+                    spread += x.abs();
+                }
+                let step = f64::from(linear.scale[row]);
+                // Half a step of each weight and of the bias.
+                let bound = 0.51 * (step / f64::from(scale) * spread + step) + 1e-6;
+                prop_assert!((acc as f64 * step - exact).abs() <= bound);
+            }
+        }
+    }
+
+    #[test]
+    fn a_dead_channel_with_a_bias_does_not_overflow() {
+        let linear = rows(&[0.0, 1e-30], &[5.0], Quantisation { scale: 0.01, zero_point: -128 });
+        assert!((f64::from(linear.bias[0]) * f64::from(linear.scale[0]) - 5.0).abs() < 1e-3);
+    }
+}
