@@ -137,6 +137,19 @@ impl<'a> Model<'a> {
         container::digest(self.bytes) == self.sealed.hash
     }
 
+    /// The same model over other bytes of the same length, unchecked: how a self-test injects a fault into its own
+    /// copy of the weights. `None` if the length differs.
+    pub fn over_faulty_bytes<'b>(&self, bytes: &'b [u8]) -> Option<Model<'b>> {
+        let blob = self.blob_offset();
+        let sealed = Sealed { header: &[], blob: bytes.get(blob..)?, hash: self.sealed.hash };
+        (bytes.len() == self.bytes.len()).then(|| Model { bytes, header: self.header.clone(), sealed })
+    }
+
+    /// First byte of the tensors in the file.
+    pub fn blob_offset(&self) -> usize {
+        self.bytes.len() - self.sealed.blob.len()
+    }
+
     /// Size of the file, bytes.
     pub fn size(&self) -> usize {
         self.bytes.len()

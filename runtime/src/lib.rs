@@ -1,1 +1,21 @@
-//! x
+//! Serves paradise bundles on Linux.
+//!
+//! ```text
+//! bundle (hashes checked) -> Backend: int8 engine | tract
+//! picture bytes --frame--> u8 tensor --Backend--> Verdict: class, rate, entropies, decision --lines--> pins
+//! selftest: does this device still answer as its maker said?
+//! ```
+//! The daemon `paradised` (feature `daemon`) puts these behind a command line and HTTP.
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+pub mod bundle;
+pub mod frame;
+pub mod int8;
+pub mod lines;
+pub mod onnx;
+pub mod pipeline;
+pub mod selftest;
+
+pub use bundle::{Bundle, BundleError};
+pub use pipeline::{Backend, BackendKind, Verdict};

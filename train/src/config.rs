@@ -39,7 +39,7 @@ impl Default for Data {
             source: Source::FashionMnistSubset,
             folder: embedded::DEBIAN_FOLDER.into(),
             validation: 1000,
-            shift: 0,
+            shift: 1,
             flip: true,
         }
     }

@@ -40,24 +40,31 @@ pub struct Pgd {
     rule: Rule,
     loss: Loss,
     random_start: bool,
+    strongest: bool,
 }
 
 impl Pgd {
     /// One signed step of eps from the clean image (Goodfellow et al., 2014).
     pub fn fgsm() -> Self {
         let rule = Rule::Sign { factor: 1.0 };
-        Self { steps: 1, restarts: 1, rule, loss: Loss::CrossEntropy, random_start: false }
+        Self { steps: 1, restarts: 1, rule, loss: Loss::CrossEntropy, random_start: false, strongest: false }
     }
 
     /// Signed steps of 2.5 eps / steps on the cross-entropy, from random starts (Madry et al., 2017).
     pub fn sign(steps: usize, restarts: usize) -> Self {
         let rule = Rule::Sign { factor: 2.5 / steps.max(1) as f32 };
-        Self { steps, restarts, rule, loss: Loss::CrossEntropy, random_start: true }
+        Self { steps, restarts, rule, loss: Loss::CrossEntropy, random_start: true, strongest: false }
     }
 
     /// The supplement's untargeted attack: Adam on the logit margin, from random starts.
     pub fn adam(steps: usize, restarts: usize) -> Self {
-        Self { steps, restarts, rule: Rule::Adam, loss: Loss::Margin, random_start: true }
+        Self { steps, restarts, rule: Rule::Adam, loss: Loss::Margin, random_start: true, strongest: false }
+    }
+
+    /// The same attack, but an image that fell walks on and keeps its most misclassified point instead of its first:
+    /// as many images fall, and their points transfer to a model that differs a little.
+    pub fn strongest(self) -> Self {
+        Self { strongest: true, ..self }
     }
 
     /// The attack's name and settings, as tables print it.
@@ -101,6 +108,8 @@ struct Walk<'a> {
     points: Vec<f32>,
     /// Adam's moments of the active images.
     moments: [Vec<f32>; 2],
+    /// Largest margin of a misclassified point so far, 0 before the first.
+    margins: Vec<f32>,
 }
 
 impl<'a> Walk<'a> {
@@ -126,7 +135,8 @@ impl<'a> Walk<'a> {
             Rule::Adam => [vec![0.0; points.len()], vec![0.0; points.len()]],
             Rule::Sign { .. } => [Vec::new(), Vec::new()],
         };
-        Self { attack, encoder, set, eps, active, points, moments }
+        let margins = vec![0.0; active.len()];
+        Self { attack, encoder, set, eps, active, points, moments, margins }
     }
 
     fn run(mut self, outcome: &mut Outcome) -> Result<()> {
@@ -145,6 +155,9 @@ impl<'a> Walk<'a> {
         }
         let each = self.set.shape.len() as usize;
         for (id, point) in self.active.iter().zip(self.points.chunks_exact(each)) {
+            if outcome.broken[*id] {
+                continue;
+            }
             outcome.points[id * each..(id + 1) * each].copy_from_slice(point);
         }
         Ok(())
@@ -177,12 +190,15 @@ impl<'a> Walk<'a> {
         let each = self.set.shape.len() as usize;
         let mut keep = Vec::with_capacity(self.active.len());
         for (k, &id) in self.active.iter().enumerate() {
-            let fell = paradise_engine::classifier::argmax(&rows[k]) != self.set.labels[id] as usize;
-            if fell {
+            let class = paradise_engine::classifier::argmax(&rows[k]);
+            let label = self.set.labels[id] as usize;
+            let (fell, margin) = (class != label, rows[k][class] - rows[k][label]);
+            if fell && (!outcome.broken[id] || margin > self.margins[k]) {
                 outcome.broken[id] = true;
+                self.margins[k] = margin;
                 outcome.points[id * each..(id + 1) * each].copy_from_slice(&self.points[k * each..(k + 1) * each]);
             }
-            keep.push(!fell);
+            keep.push(!fell || self.attack.strongest);
         }
         if keep.iter().all(|k| *k) {
             return Ok(gradient);
@@ -192,6 +208,8 @@ impl<'a> Walk<'a> {
         };
         self.points = compact(&self.points);
         self.moments = [compact(&self.moments[0]), compact(&self.moments[1])];
+        let mut flags = keep.iter();
+        self.margins.retain(|_| *flags.next().unwrap_or(&true));
         let mut flags = keep.iter();
         self.active.retain(|_| *flags.next().unwrap_or(&true));
         Ok(compact(&gradient))

@@ -19,7 +19,7 @@ pub struct SmallConv {
 
 impl Default for SmallConv {
     fn default() -> Self {
-        Self { channels: [16, 32], hidden: 128, latent: 32 }
+        Self { channels: [24, 48], hidden: 128, latent: 32 }
     }
 }
 

@@ -156,7 +156,7 @@ pub fn measure(
     let float = evaluate::clean(encoder, &splits.test)?;
     let int8 = int8::predictions(&model, &splits.test)?;
     let attacked = splits.test.head(settings.n);
-    let (report, outcome) = evaluate::robust(encoder, &attacked, &[settings.attack], settings.eps, seed)?;
+    let (report, outcome) = evaluate::robust(encoder, &attacked, &[settings.attack.strongest()], settings.eps, seed)?;
     let adversarial = outcome.on_grid(&attacked);
     let transferred = int8::predictions(&model, &adversarial)?;
     let records = int8::records(&model, &splits.test)?;

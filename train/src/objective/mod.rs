@@ -58,8 +58,8 @@ impl Default for Objective {
     fn default() -> Self {
         Self {
             kind: Kind::ParadisePm,
-            alpha: 1e-4,
-            gamma: 5.0,
+            alpha: 1e-3,
+            gamma: 8.0,
             samples: 12,
             matching_max_pixels: 16.0,
             matching_clip: false,

@@ -1,0 +1,164 @@
+//! The command line.
+
+use anyhow::ensure;
+use clap::{Args, Parser, Subcommand};
+use paradise_engine::Thresholds;
+use paradise_runtime::{Backend, BackendKind};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Runs robust image classifiers whose answers say when not to trust them.
+///
+/// Exit codes: 0 done, 1 a self-test failed, 2 bad command line or input, 3 a self-test check did not run.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Classify picture files of any usual format.
+    Classify(Classify),
+    /// Serve POST /v1/classify and health checks over HTTP until SIGINT or SIGTERM.
+    Serve(Serve),
+    /// Check that this device answers as the model's maker said.
+    Selftest(Selftest),
+    /// Measure latency on the bundle's golden images.
+    Bench(Bench),
+    /// Describe a bundle: layers, arena, thresholds, files.
+    Inspect(Inspect),
+}
+
+/// Which model, how.
+#[derive(Debug, Args)]
+pub struct ModelArguments {
+    /// Folder of the bundle.
+    #[arg(long, value_name = "DIR", env = "PARADISE_MODEL")]
+    pub model: PathBuf,
+    /// int8 (the engine, the same bits everywhere) or tract (the float encoder).
+    #[arg(long, default_value = "int8", value_name = "int8|tract")]
+    pub backend: BackendKind,
+}
+
+/// Overrides of the thresholds in the bundle.
+#[derive(Debug, Args)]
+pub struct ThresholdArguments {
+    /// Abstain when the rate's p-value is below P, 0..=1 [default: the bundle's].
+    #[arg(long, value_name = "P")]
+    pub min_typicality: Option<f32>,
+    /// Abstain when the posterior entropy's p-value is below P, 0..=1 [default: the bundle's].
+    #[arg(long, value_name = "P")]
+    pub min_entropy_p: Option<f32>,
+    /// Abstain when the predictive entropy exceeds this, nats, at least 0 [default: the bundle's].
+    #[arg(long, value_name = "NATS")]
+    pub max_predictive_entropy: Option<f32>,
+}
+
+impl ThresholdArguments {
+    /// The bundle's thresholds with the overrides in their places.
+    ///
+    /// # Errors
+    /// If a value is out of its range.
+    pub fn resolve(&self, backend: &dyn Backend) -> anyhow::Result<Thresholds> {
+        let mut own = Thresholds { typicality_min: 0.0, entropy_p_min: 0.0, predictive_entropy_max_nats: 0.0 };
+        backend.with_model(&mut |model| own = model.header().thresholds);
+        let resolved = Thresholds {
+            typicality_min: self.min_typicality.unwrap_or(own.typicality_min),
+            entropy_p_min: self.min_entropy_p.unwrap_or(own.entropy_p_min),
+            predictive_entropy_max_nats: self.max_predictive_entropy.unwrap_or(own.predictive_entropy_max_nats),
+        };
+        ensure!(resolved.is_valid(), "a threshold is out of range: p-values are in 0..=1, entropies at least 0 nats");
+        Ok(resolved)
+    }
+}
+
+/// Output lines on a board.
+#[derive(Debug, Args)]
+pub struct PinArguments {
+    /// Raise one of three GPIO lines after each answer (BCM numbers: accept, abstain, fault).
+    #[arg(long, value_name = "A,B,F", value_delimiter = ',', num_args = 1)]
+    pub gpio: Option<Vec<u8>>,
+}
+
+/// Arguments of `classify`.
+#[derive(Debug, Args)]
+pub struct Classify {
+    #[command(flatten)]
+    pub model: ModelArguments,
+    #[command(flatten)]
+    pub thresholds: ThresholdArguments,
+    #[command(flatten)]
+    pub pins: PinArguments,
+    /// One JSON object a picture, one a line.
+    #[arg(long)]
+    pub json: bool,
+    /// Pictures: PNG, JPEG, WebP, TIFF, BMP, GIF, PNM, QOI, TGA, ICO.
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    #[command(flatten)]
+    pub model: ModelArguments,
+    #[command(flatten)]
+    pub thresholds: ThresholdArguments,
+    #[command(flatten)]
+    pub pins: PinArguments,
+    /// Address to listen on; port 0 takes a free one and prints it.
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR", env = "PARADISE_LISTEN")]
+    pub listen: SocketAddr,
+    /// Pictures that may wait; one more gets 503.
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub queue: u16,
+    /// Largest request body, bytes; a larger one gets 413.
+    #[arg(long, default_value_t = 16 << 20, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=(64 << 20)))]
+    pub max_body: u32,
+}
+
+/// Arguments of `selftest`.
+#[derive(Debug, Args)]
+pub struct Selftest {
+    #[command(flatten)]
+    pub model: ModelArguments,
+    /// A JSON report instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    /// Fail when the p99 latency exceeds this.
+    #[arg(long, value_name = "MS")]
+    pub max_latency_ms: Option<f64>,
+    /// Leave a check out; it reports `not run` and the exit code is 3.
+    #[arg(long, value_name = "CHECK")]
+    pub skip: Vec<String>,
+    /// Flip this bit of the resident weights after loading, to see the test fail (int8 only).
+    #[arg(long, value_name = "BIT")]
+    pub flip_weight_bit: Option<usize>,
+}
+
+/// Arguments of `bench`.
+#[derive(Debug, Args)]
+pub struct Bench {
+    #[command(flatten)]
+    pub model: ModelArguments,
+    /// Timed inferences.
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub runs: u32,
+    /// A JSON object instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// Folder of the bundle.
+    #[arg(long, value_name = "DIR", env = "PARADISE_MODEL")]
+    pub model: PathBuf,
+    /// A JSON object instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,49 @@
+//! `paradised classify`.
+
+use crate::arguments::Classify;
+use crate::gpio::Pins;
+use crate::worker::classify;
+use paradise_runtime::{Bundle, frame, pipeline};
+use serde_json::json;
+use std::time::Instant;
+
+/// Classifies every picture; a bad one is reported and the rest go on, and the exit code is then 2.
+pub fn run(arguments: &Classify) -> anyhow::Result<u8> {
+    let bundle = Bundle::open(&arguments.model.model)?;
+    let mut backend = pipeline::load(&bundle, arguments.model.backend)?;
+    let thresholds = arguments.thresholds.resolve(backend.as_ref())?;
+    let mut pins = Pins::open(arguments.pins.gpio.as_deref())?;
+    let mut code = 0;
+    for path in &arguments.images {
+        let began = Instant::now();
+        let outcome = frame::read(path)
+            .map_err(anyhow::Error::from)
+            .and_then(|bytes| classify(backend.as_mut(), &bytes, &thresholds));
+        pins.show(outcome.as_ref().ok())?;
+        match outcome {
+            Ok(verdict) if arguments.json => {
+                let mut line = serde_json::to_value(&verdict)?;
+                line["image"] = json!(path.display().to_string());
+                line["latency_us"] = json!(began.elapsed().as_micros() as u64);
+                println!("{line}");
+            }
+            Ok(v) => println!(
+                "{}: {} {:.1} %  {}{}  (rate {:.2} nats, typicality {:.3}, H {:.2} nats, predictive {:.3} nats)",
+                path.display(),
+                v.label,
+                100.0 * v.score,
+                v.decision,
+                v.reason.map(|r| format!(": {r}")).unwrap_or_default(),
+                v.rate_nats,
+                v.typicality,
+                v.posterior_entropy_nats,
+                v.predictive_entropy_nats,
+            ),
+            Err(error) => {
+                eprintln!("paradised: {}: {error:#}", path.display());
+                code = crate::BAD_INPUT;
+            }
+        }
+    }
+    Ok(code)
+}

@@ -1,0 +1,157 @@
+//! `paradised serve`: pictures in, verdicts out, over HTTP.
+
+use crate::arguments::Serve;
+use crate::gpio::Pins;
+use crate::worker::{self, Job, Queue, Refused};
+use anyhow::Context;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use paradise_runtime::selftest;
+use paradise_runtime::{Bundle, pipeline};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// Time to receive a body, and to answer it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Service {
+    queue: Queue,
+    max_body: usize,
+    model: String,
+    ready: AtomicBool,
+}
+
+/// Serves until SIGINT or SIGTERM, then answers what waits and returns.
+pub fn run(arguments: Serve) -> anyhow::Result<u8> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let folder = &arguments.model.model;
+    let bundle = Bundle::open(folder)?;
+    let report = selftest::run(folder, arguments.model.backend, &selftest::Options::default());
+    if report.exit_code() == 1 {
+        eprintln!("{report}");
+        return Ok(1);
+    }
+    let backend = pipeline::load(&bundle, arguments.model.backend)?;
+    let thresholds = arguments.thresholds.resolve(backend.as_ref())?;
+    let pins = Pins::open(arguments.pins.gpio.as_deref())?;
+    let (queue, thread) = worker::start(backend, thresholds, pins, arguments.queue.into());
+    let service = Service {
+        queue,
+        max_body: arguments.max_body as usize,
+        model: bundle.name().to_string(),
+        ready: AtomicBool::new(true),
+    };
+    tokio::runtime::Runtime::new()?.block_on(serve(&arguments, service))?;
+    thread.join().map_err(|_| anyhow::anyhow!("the worker panicked"))?;
+    tracing::info!("stopped");
+    Ok(0)
+}
+
+async fn serve(arguments: &Serve, service: Service) -> anyhow::Result<()> {
+    let service = Arc::new(service);
+    let app = Router::new()
+        .route("/v1/classify", post(classify))
+        .route("/v2/health/live", get(|| async { answer(StatusCode::OK, &json!({ "live": true })) }))
+        .route("/v2/health/ready", get(ready))
+        .fallback(|| async { error(StatusCode::NOT_FOUND, "no such path; POST /v1/classify takes a picture") })
+        .method_not_allowed_fallback(|| async { error(StatusCode::METHOD_NOT_ALLOWED, "this path has another method") })
+        .with_state(service.clone());
+    let listener = tokio::net::TcpListener::bind(arguments.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", arguments.listen))?;
+    // Tools read the address, port 0 included, from the first line.
+    println!("listening on http://{}", listener.local_addr()?);
+    tracing::info!("serving {} on the {} back end", service.model, arguments.model.backend);
+    let stopping = service.clone();
+    axum::serve(listener, app)
+        .with_graceful_shutdown(async move {
+            stop_signal().await;
+            stopping.ready.store(false, Ordering::Relaxed);
+            tracing::info!("stopping: answering what waits");
+        })
+        .await?;
+    Ok(())
+}
+
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(error) => {
+            tracing::warn!("SIGTERM cannot be caught: {error}");
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    }
+}
+
+fn answer(status: StatusCode, body: &Value) -> Response {
+    let json = HeaderValue::from_static("application/json");
+    (status, [(header::CONTENT_TYPE, json)], body.to_string()).into_response()
+}
+
+fn error(status: StatusCode, message: &str) -> Response {
+    answer(status, &json!({ "error": message }))
+}
+
+async fn ready(State(service): State<Arc<Service>>) -> Response {
+    let ready = service.ready.load(Ordering::Relaxed);
+    answer(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &json!({ "ready": ready }))
+}
+
+async fn classify(State(service): State<Arc<Service>>, body: Body) -> Response {
+    let began = Instant::now();
+    let bytes = match tokio::time::timeout(PATIENCE, axum::body::to_bytes(body, service.max_body)).await {
+        Ok(Ok(bytes)) => bytes.to_vec(),
+        Ok(Err(why)) if is_limit(&why) => {
+            let message = format!("the body exceeds the limit of {} bytes", service.max_body);
+            return error(StatusCode::PAYLOAD_TOO_LARGE, &message);
+        }
+        Ok(Err(why)) => return error(StatusCode::BAD_REQUEST, &format!("the body broke off: {why}")),
+        Err(_) => return error(StatusCode::REQUEST_TIMEOUT, "the body did not arrive within 30 s"),
+    };
+    let (reply, receive) = oneshot::channel();
+    match service.queue.push(Job { bytes, reply }) {
+        Ok(()) => {}
+        Err(Refused::Full) => {
+            let mut response = error(StatusCode::SERVICE_UNAVAILABLE, "busy: the queue is full, try again");
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            return response;
+        }
+        Err(Refused::Stopped) => return error(StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+    }
+    match tokio::time::timeout(PATIENCE, receive).await {
+        Ok(Ok(Ok(verdict))) => {
+            let mut body = json!(verdict);
+            body["model"] = json!(service.model);
+            body["latency_us"] = json!(began.elapsed().as_micros() as u64);
+            answer(StatusCode::OK, &body)
+        }
+        Ok(Ok(Err(why))) => error(StatusCode::UNPROCESSABLE_ENTITY, &format!("request body: {why}")),
+        Ok(Err(_)) => error(StatusCode::INTERNAL_SERVER_ERROR, "the worker stopped"),
+        Err(_) => error(StatusCode::GATEWAY_TIMEOUT, "no answer within 30 s"),
+    }
+}
+
+/// Whether a body was refused for its length rather than broken off.
+fn is_limit(error: &axum::Error) -> bool {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(e) = source {
+        if e.to_string().contains("length limit exceeded") {
+            return true;
+        }
+        source = e.source();
+    }
+    false
+}

@@ -1,0 +1,64 @@
+//! `paradised inspect`: what is in a bundle.
+
+use crate::arguments::Inspect;
+use anyhow::Context;
+use paradise_engine::Model;
+use paradise_runtime::Bundle;
+use serde_json::json;
+
+pub fn run(arguments: &Inspect) -> anyhow::Result<u8> {
+    let bundle = Bundle::open(&arguments.model)?;
+    let path = bundle.path("model.pmq");
+    let model = Model::parse(bundle.file("model.pmq")?).with_context(|| path.display().to_string())?;
+    let header = model.header();
+    let layers = header.layers.iter().zip(header.activations.iter().skip(1)).enumerate().map(|(i, (layer, y))| {
+        json!({
+            "layer": i, "op": layer.op.name(), "reads": layer.reads(),
+            "output": [y.shape.h, y.shape.w, y.shape.c], "scale": y.scale, "zero_point": y.zero_point,
+            "arena_offset": y.offset,
+        })
+    });
+    let labels: Vec<&str> = (0..header.classes as usize).map(|i| model.label(i)).collect();
+    let files: serde_json::Map<String, serde_json::Value> =
+        bundle.files().map(|(name, size)| (name.to_string(), json!(size))).collect();
+    let report = json!({
+        "name": bundle.name(),
+        "input": [header.input.h, header.input.w, header.input.c],
+        "image_policy": { "fit": format!("{:?}", header.policy.fit), "light_on_dark": header.policy.light_on_dark },
+        "latent": header.latent,
+        "labels": labels,
+        "arena_bytes": header.arena_bytes,
+        "model_bytes": model.size(),
+        "layers": layers.collect::<Vec<_>>(),
+        "mixture_components": header.mixture.components,
+        "calibration_images": header.rate_table.n,
+        "thresholds": {
+            "typicality_min": header.thresholds.typicality_min,
+            "entropy_p_min": header.thresholds.entropy_p_min,
+            "predictive_entropy_max_nats": header.thresholds.predictive_entropy_max_nats,
+        },
+        "signed": bundle.is_signed(),
+        "files": files,
+    });
+    if arguments.json {
+        println!("{report:#}");
+        return Ok(0);
+    }
+    println!("{}: {} classes, latent {}, {} byte model, {} byte arena", bundle.name(), header.classes, header.latent, model.size(), header.arena_bytes);
+    println!("  input      {} x {} x {} ({})", header.input.h, header.input.w, header.input.c, if header.input.c == 1 { "luma" } else { "RGB" });
+    println!("  labels     {}", labels.join(", "));
+    for (i, (layer, y)) in header.layers.iter().zip(header.activations.iter().skip(1)).enumerate() {
+        let s = y.shape;
+        println!("  layer {i:<4} {:<9} reads {:?} -> {} x {} x {}  scale {:.3e} zero {}", layer.op.name(), layer.reads(), s.h, s.w, s.c, y.scale, y.zero_point);
+    }
+    let t = header.thresholds;
+    println!(
+        "  abstains   typicality < {:.4}, entropy p < {:.4}, predictive entropy > {:.3} nats ({} calibration images)",
+        t.typicality_min, t.entropy_p_min, t.predictive_entropy_max_nats, header.rate_table.n
+    );
+    for (name, size) in bundle.files() {
+        println!("  file       {name:<20} {size} bytes");
+    }
+    println!("  signature  {}", if bundle.is_signed() { "present, not verified by this build" } else { "none" });
+    Ok(0)
+}

@@ -1,0 +1,71 @@
+//! The one thread that owns the back end, behind a bounded queue.
+
+use crate::gpio::Pins;
+use paradise_engine::Thresholds;
+use paradise_runtime::{Backend, Verdict, frame};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use tokio::sync::oneshot;
+
+/// Picture bytes to a verdict.
+///
+/// # Errors
+/// If the bytes are no picture or the back end fails.
+pub fn classify(backend: &mut dyn Backend, bytes: &[u8], thresholds: &Thresholds) -> anyhow::Result<Verdict> {
+    let mut input = None;
+    backend.with_model(&mut |model| input = Some(frame::input(model.header(), bytes)));
+    let input = input.ok_or_else(|| anyhow::anyhow!("the back end shows no model"))??;
+    Ok(backend.verdict(&input, Some(thresholds))?)
+}
+
+/// A picture that waits, and where its answer goes.
+pub struct Job {
+    /// The picture.
+    pub bytes: Vec<u8>,
+    /// Verdict, or why there is none.
+    pub reply: oneshot::Sender<Result<Verdict, String>>,
+}
+
+/// The sending end; cloning shares the queue.
+#[derive(Clone)]
+pub struct Queue(SyncSender<Job>);
+
+/// Why a picture was not queued.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// As many wait as may.
+    Full,
+    /// The worker is gone.
+    Stopped,
+}
+
+impl Queue {
+    /// Queues a picture without waiting.
+    pub fn push(&self, job: Job) -> Result<(), Refused> {
+        self.0.try_send(job).map_err(|e| match e {
+            TrySendError::Full(_) => Refused::Full,
+            TrySendError::Disconnected(_) => Refused::Stopped,
+        })
+    }
+}
+
+/// Starts the worker. It ends when every queue handle is dropped and what waits is answered.
+pub fn start(
+    mut backend: Box<dyn Backend>,
+    thresholds: Thresholds,
+    mut pins: Pins,
+    waiting: usize,
+) -> (Queue, JoinHandle<()>) {
+    let (sender, receiver): (_, Receiver<Job>) = sync_channel(waiting);
+    let thread = std::thread::spawn(move || {
+        for job in receiver {
+            let outcome = classify(backend.as_mut(), &job.bytes, &thresholds).map_err(|e| format!("{e:#}"));
+            if let Err(error) = pins.show(outcome.as_ref().ok()) {
+                tracing::error!("GPIO: {error:#}");
+            }
+            // The client may have gone; its answer is then nobody's.
+            let _ = job.reply.send(outcome);
+        }
+    });
+    (Queue(sender), thread)
+}

@@ -1,0 +1,148 @@
+//! A bundle on disk: every file is read once and compared with the manifest before anything uses it.
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Largest file of a bundle, bytes.
+pub const MAX_FILE: u64 = 1 << 30;
+
+/// Why a bundle was refused. Each message names the file.
+#[derive(Debug)]
+pub enum BundleError {
+    /// A file cannot be read.
+    Read(PathBuf, std::io::Error),
+    /// A file is larger than [`MAX_FILE`].
+    TooLarge(PathBuf, u64),
+    /// The manifest is not one.
+    Manifest(PathBuf, String),
+    /// A file is not the one that the manifest lists.
+    Mismatch(PathBuf, &'static str),
+    /// A file that must be there is not listed.
+    NotListed(PathBuf),
+    /// A file does not parse.
+    Format(PathBuf, paradise_engine::FormatError),
+    /// A back end refuses its file.
+    Backend(PathBuf, String),
+}
+
+impl std::fmt::Display for BundleError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Read(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::TooLarge(path, size) => {
+                write!(f, "{}: {size} bytes exceed the limit of {MAX_FILE} bytes", path.display())
+            }
+            Self::Manifest(path, why) => write!(f, "{}: not a bundle's manifest: {why}", path.display()),
+            Self::Mismatch(path, what) => {
+                write!(f, "{}: its {what} is not the one in manifest.json; the bundle is damaged", path.display())
+            }
+            Self::NotListed(path) => write!(f, "{}: not listed in manifest.json", path.display()),
+            Self::Format(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Backend(path, why) => write!(f, "{}: {why}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for BundleError {}
+
+#[derive(Debug, Deserialize)]
+struct Manifest {
+    format: u32,
+    name: String,
+    files: BTreeMap<String, Listed>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Listed {
+    sha256: String,
+    bytes: u64,
+}
+
+/// The files of a bundle, whole and as listed.
+#[derive(Debug)]
+pub struct Bundle {
+    folder: PathBuf,
+    name: String,
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, BundleError> {
+    let failed = |e| BundleError::Read(path.to_path_buf(), e);
+    let file = File::open(path).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    if size > MAX_FILE {
+        return Err(BundleError::TooLarge(path.to_path_buf(), size));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+impl Bundle {
+    /// Reads the bundle in `folder` and checks every listed file's size and SHA-256.
+    ///
+    /// # Errors
+    /// With the path of the first file that is missing, too large or different.
+    pub fn open(folder: &Path) -> Result<Self, BundleError> {
+        let path = folder.join("manifest.json");
+        let not_a_manifest = |why: String| BundleError::Manifest(path.clone(), why);
+        let manifest: Manifest =
+            serde_json::from_slice(&read(&path)?).map_err(|e| not_a_manifest(e.to_string()))?;
+        if manifest.format != 1 {
+            let why = format!("bundle format {}, this build reads format 1 only", manifest.format);
+            return Err(not_a_manifest(why));
+        }
+        let mut files = BTreeMap::new();
+        for (name, listed) in manifest.files {
+            if name.contains(['/', '\\']) || name.starts_with('.') {
+                return Err(not_a_manifest(format!("{name:?} is not a plain file name")));
+            }
+            let path = folder.join(&name);
+            let bytes = read(&path)?;
+            if bytes.len() as u64 != listed.bytes {
+                return Err(BundleError::Mismatch(path, "size"));
+            }
+            if hex(&Sha256::digest(&bytes)) != listed.sha256 {
+                return Err(BundleError::Mismatch(path, "SHA-256"));
+            }
+            files.insert(name, bytes);
+        }
+        Ok(Self { folder: folder.to_path_buf(), name: manifest.name, files })
+    }
+
+    /// The bundle's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where a file of the bundle lies.
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.folder.join(file)
+    }
+
+    /// The bytes of a listed file.
+    ///
+    /// # Errors
+    /// If the manifest does not list it.
+    pub fn file(&self, name: &str) -> Result<&[u8], BundleError> {
+        self.files.get(name).map(Vec::as_slice).ok_or_else(|| BundleError::NotListed(self.path(name)))
+    }
+
+    /// Names and sizes of the listed files.
+    pub fn files(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.files.iter().map(|(name, bytes)| (name.as_str(), bytes.len()))
+    }
+
+    /// Whether the manifest carries a detached signature.
+    pub fn is_signed(&self) -> bool {
+        self.path("manifest.json.minisig").exists()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,158 @@
+//! What every back end offers: an input tensor becomes a verdict.
+
+use crate::bundle::{Bundle, BundleError};
+use crate::int8::Int8;
+use crate::onnx::Tract;
+use paradise_engine::{Answer, Decision, Model, RunError, Thresholds};
+use serde::Serialize;
+
+/// Which implementation runs the encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendKind {
+    /// The engine, the same bits on every device.
+    Int8,
+    /// The float encoder in tract.
+    Tract,
+}
+
+impl std::str::FromStr for BackendKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "int8" => Ok(Self::Int8),
+            "tract" => Ok(Self::Tract),
+            _ => Err(format!("{text:?} is not a back end; there are int8 and tract")),
+        }
+    }
+}
+
+impl std::fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Int8 => "int8",
+            Self::Tract => "tract",
+        })
+    }
+}
+
+/// An owned answer, as it is printed and sent.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Verdict {
+    /// Name of the class.
+    pub label: String,
+    /// Index of the class.
+    pub class: usize,
+    /// Probability of the class.
+    pub score: f32,
+    /// Probability of every class, in label order.
+    pub probabilities: Vec<f32>,
+    /// Rate against the aggregate posterior, nats.
+    pub rate_nats: f32,
+    /// Posterior entropy, nats.
+    pub posterior_entropy_nats: f32,
+    /// Predictive entropy, nats.
+    pub predictive_entropy_nats: f32,
+    /// p-value of the rate.
+    pub typicality: f32,
+    /// Two-sided p-value of the posterior entropy.
+    pub entropy_p: f32,
+    /// `accept` or `abstain`.
+    pub decision: &'static str,
+    /// Why it abstains.
+    pub reason: Option<&'static str>,
+}
+
+impl Verdict {
+    /// An owned copy of an answer, decided by `thresholds`.
+    pub fn new(model: &Model, answer: &Answer, thresholds: &Thresholds) -> Self {
+        let decision =
+            Decision::new(thresholds, answer.typicality, answer.entropy_p, answer.predictive_entropy_nats);
+        let (name, reason) = match decision {
+            Decision::Accept => ("accept", None),
+            Decision::Abstain(reason) => ("abstain", Some(reason.name())),
+        };
+        Self {
+            label: model.label(answer.class).to_string(),
+            class: answer.class,
+            score: answer.probabilities[answer.class],
+            probabilities: answer.probabilities.to_vec(),
+            rate_nats: answer.rate_nats,
+            posterior_entropy_nats: answer.posterior_entropy_nats,
+            predictive_entropy_nats: answer.predictive_entropy_nats,
+            typicality: answer.typicality,
+            entropy_p: answer.entropy_p,
+            decision: name,
+            reason,
+        }
+    }
+
+    /// Whether the class may be used.
+    pub fn is_accept(&self) -> bool {
+        self.decision == "accept"
+    }
+}
+
+/// Why a back end gave no answer.
+#[derive(Debug)]
+pub enum BackendError {
+    /// The engine refuses the input.
+    Run(RunError),
+    /// tract failed.
+    Tract(String),
+}
+
+impl std::fmt::Display for BackendError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Run(error) => write!(f, "{error}"),
+            Self::Tract(why) => write!(f, "tract: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for BackendError {}
+
+/// A loaded model that answers.
+pub trait Backend: Send {
+    /// Which implementation this is.
+    fn kind(&self) -> BackendKind;
+
+    /// Calls `read` with the model, which holds labels, thresholds, tables and the image policy.
+    fn with_model(&self, read: &mut dyn FnMut(&Model));
+
+    /// Runs one u8 HWC input and calls `read` with the answer.
+    ///
+    /// # Errors
+    /// If the input has the wrong length or the back end fails.
+    fn answer(&mut self, input: &[u8], read: &mut dyn FnMut(&Model, &Answer)) -> Result<(), BackendError>;
+
+    /// The engine behind it, for checks that look inside.
+    fn as_int8(&mut self) -> Option<&mut Int8> {
+        None
+    }
+
+    /// Runs one input and decides by the thresholds, the model's own where `None`.
+    ///
+    /// # Errors
+    /// If the input has the wrong length or the back end fails.
+    fn verdict(&mut self, input: &[u8], thresholds: Option<&Thresholds>) -> Result<Verdict, BackendError> {
+        let mut verdict = None;
+        self.answer(input, &mut |model, answer| {
+            verdict = Some(Verdict::new(model, answer, thresholds.unwrap_or(&model.header().thresholds)));
+        })?;
+        verdict.ok_or_else(|| BackendError::Tract("no answer".into()))
+    }
+}
+
+/// Loads the back end of a bundle.
+///
+/// # Errors
+/// With the path of the file that is refused.
+pub fn load(bundle: &Bundle, kind: BackendKind) -> Result<Box<dyn Backend>, BundleError> {
+    Ok(match kind {
+        BackendKind::Int8 => Box::new(Int8::load(bundle)?),
+        BackendKind::Tract => Box::new(Tract::load(bundle)?),
+    })
+}

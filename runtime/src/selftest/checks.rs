@@ -1,0 +1,209 @@
+//! The checks themselves, in the order in which they run.
+
+use super::{Options, Status};
+use crate::int8::Int8;
+use crate::pipeline::Backend;
+use paradise_engine::golden::{Case, Golden, ProbeKind, crc32};
+use std::time::Instant;
+
+/// What the checks look at.
+pub(super) struct Session<'a> {
+    pub backend: &'a mut dyn Backend,
+    pub golden: &'a Golden<'a>,
+    pub options: &'a Options,
+}
+
+type Outcome = (Status, String);
+type Run = fn(&mut Session) -> Outcome;
+
+/// Names and checks.
+pub(super) const ALL: &[(&str, Run)] = &[
+    ("resident weights", resident_weights),
+    ("golden checksums", golden_checksums),
+    ("golden outputs", golden_outputs),
+    ("repeatability", repeatability),
+    ("kernels", kernels),
+    ("arena guard", arena_guard),
+    ("clean probes", |s| probes(s, ProbeKind::Clean)),
+    ("noisy probes", |s| probes(s, ProbeKind::Noisy)),
+    ("adversarial probes", |s| probes(s, ProbeKind::Adversarial)),
+    ("latency", latency),
+    ("fault injection", fault_injection),
+];
+
+fn judge(holds: bool, detail: impl Into<String>) -> Outcome {
+    (if holds { Status::Passed } else { Status::Failed }, detail.into())
+}
+
+fn int8_only(session: &mut Session, check: impl FnOnce(&mut Int8, &Golden) -> Outcome) -> Outcome {
+    let golden = session.golden;
+    match session.backend.as_int8() {
+        Some(int8) => check(int8, golden),
+        None => (Status::NotApplicable, "the int8 back end's own".into()),
+    }
+}
+
+fn resident_weights(session: &mut Session) -> Outcome {
+    int8_only(session, |int8, _| {
+        let holds = int8.model().is_intact();
+        let size = int8.size();
+        judge(holds, if holds { format!("{size} bytes hash as loaded") } else { "memory changed since loading".into() })
+    })
+}
+
+/// The first layer of a case whose output differs from the golden one.
+fn first_difference(int8: &mut Int8, golden: &Golden, case: &Case) -> Result<Option<usize>, String> {
+    let expected = golden.u32s(case.crc);
+    let mut first = None;
+    let mut look = |layer: usize, output: &[i8]| {
+        if first.is_none() && (layer >= expected.len() || crc32(output) != expected.at(layer)) {
+            first = Some(layer);
+        }
+    };
+    int8.observe(golden.bytes(case.image), &mut look, &mut |_, _| {}).map_err(|e| e.to_string())?;
+    Ok(first)
+}
+
+fn checksums(int8: &mut Int8, golden: &Golden) -> Outcome {
+    if int8.model().hash() != golden.header().model {
+        return judge(false, "selftest.bin is of another model");
+    }
+    for (i, case) in golden.header().cases.iter().enumerate() {
+        match first_difference(int8, golden, case) {
+            Ok(None) => {}
+            Ok(Some(layer)) => {
+                let name = int8.model().header().layers.get(layer).map_or("?", |l| l.op.name());
+                return judge(false, format!("golden image {i}: layer {layer} ({name}) differs"));
+            }
+            Err(error) => return judge(false, format!("golden image {i}: {error}")),
+        }
+    }
+    let (cases, layers) = (golden.header().cases.len(), golden.header().layers);
+    judge(true, format!("{cases} images x {layers} layers equal bit for bit"))
+}
+
+fn golden_checksums(session: &mut Session) -> Outcome {
+    int8_only(session, checksums)
+}
+
+/// mu, log sigma and logits of a golden image, with what else the golden file knows: class, accept, rate.
+fn outputs(backend: &mut dyn Backend, image: &[u8]) -> Result<(Vec<f32>, usize, bool, f32), String> {
+    let mut seen = None;
+    backend
+        .answer(image, &mut |_, a| {
+            let all = [a.mu, a.log_sigma, a.logits].concat();
+            seen = Some((all, a.class, a.decision.is_accept(), a.rate_nats));
+        })
+        .map_err(|e| e.to_string())?;
+    seen.ok_or_else(|| "no answer".into())
+}
+
+fn golden_outputs(session: &mut Session) -> Outcome {
+    let exact = session.backend.as_int8().is_some();
+    let tolerance = session.golden.header().float_tolerance;
+    let mut worst = 0.0f32;
+    for (i, case) in session.golden.header().cases.iter().enumerate() {
+        let (got, class, accept, rate) = match outputs(session.backend, session.golden.bytes(case.image)) {
+            Ok(outputs) => outputs,
+            Err(error) => return judge(false, format!("golden image {i}: {error}")),
+        };
+        if exact {
+            let expected = session.golden.f32s(case.int8_outputs);
+            let same = expected.len() == got.len() && expected.iter().zip(&got).all(|(a, b)| a.to_bits() == b.to_bits());
+            let decided = class == case.class as usize && accept == case.accept;
+            if !same || !decided || rate.to_bits() != case.rate_nats.to_bits() {
+                return judge(false, format!("golden image {i}: posterior, rate or decision differs"));
+            }
+        } else {
+            let expected = session.golden.f32s(case.float_outputs);
+            // Relative where values are large; a NaN is as far as can be.
+            let gap = |(a, b): (f32, &f32)| {
+                let gap = (a - b).abs() / a.abs().max(1.0);
+                if gap.is_nan() { f32::INFINITY } else { gap }
+            };
+            worst = expected.iter().zip(&got).map(gap).fold(worst, f32::max);
+            if expected.len() != got.len() || worst > tolerance {
+                return judge(false, format!("golden image {i}: off by {worst:.1e}, allowed {tolerance:.0e}"));
+            }
+        }
+    }
+    judge(true, if exact { "equal bit for bit".into() } else { format!("within {worst:.1e}, allowed {tolerance:.0e}") })
+}
+
+fn repeatability(session: &mut Session) -> Outcome {
+    let image = session.golden.bytes(session.golden.header().cases[0].image);
+    let mut run = || outputs(session.backend, image).map(|o| o.0.iter().map(|v| v.to_bits()).collect::<Vec<_>>());
+    let first = run();
+    let holds = first.is_ok() && (0..3).all(|_| run() == first);
+    judge(holds, "four runs of one image")
+}
+
+fn kernels(session: &mut Session) -> Outcome {
+    int8_only(session, |_, _| (Status::NotApplicable, "this build has the scalar kernel only".into()))
+}
+
+fn arena_guard(session: &mut Session) -> Outcome {
+    int8_only(session, |int8, _| {
+        let bytes = int8.model().header().arena_bytes;
+        judge(int8.guard_holds(), format!("{bytes} bytes of arena, the guard behind it untouched"))
+    })
+}
+
+fn probes(session: &mut Session, kind: ProbeKind) -> Outcome {
+    let Some(probe) = session.golden.header().probes.iter().find(|p| p.kind == kind) else {
+        return (Status::NotApplicable, "the bundle has none".into());
+    };
+    let images = session.golden.bytes(probe.images);
+    let labels = session.golden.u32s(probe.labels);
+    let each = session.golden.header().image_bytes as usize;
+    let (mut correct, mut abstained) = (0u16, 0u16);
+    for (i, image) in images.chunks_exact(each).enumerate() {
+        match session.backend.verdict(image, None) {
+            Ok(verdict) => {
+                correct += u16::from(verdict.class as u32 == labels.at(i));
+                abstained += u16::from(!verdict.is_accept());
+            }
+            Err(error) => return judge(false, format!("probe {i}: {error}")),
+        }
+    }
+    let (n, need) = (probe.n, probe.min_correct);
+    let eps = if probe.eps_pixels > 0.0 { format!(", {:.1}/255", probe.eps_pixels) } else { String::new() };
+    // What few images can show: half the width of the binomial's 95 % interval at its widest.
+    let margin = 98.0 / f64::from(n).sqrt();
+    let detail = format!("{correct} of {n} right (need {need}), {abstained} abstained{eps}; N = {n} shows +-{margin:.0} points");
+    judge(correct >= need, detail)
+}
+
+fn latency(session: &mut Session) -> Outcome {
+    const RUNS: usize = 200;
+    let image = session.golden.bytes(session.golden.header().cases[0].image);
+    let mut times = Vec::with_capacity(RUNS);
+    for _ in 0..RUNS {
+        let began = Instant::now();
+        if let Err(error) = session.backend.answer(image, &mut |_, _| {}) {
+            return judge(false, error.to_string());
+        }
+        times.push(began.elapsed().as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    let (p50, p99) = (times[RUNS / 2], times[RUNS * 99 / 100]);
+    let detail = format!("p50 {p50:.3} ms, p99 {p99:.3} ms");
+    match session.options.max_latency_ms {
+        Some(limit) => judge(p99 <= limit, format!("{detail}, limit {limit} ms")),
+        None => (Status::NotApplicable, format!("{detail}; no limit was given")),
+    }
+}
+
+fn fault_injection(session: &mut Session) -> Outcome {
+    int8_only(session, |int8, golden| {
+        // High bits of two weights of the first layer.
+        let mut seen = 0;
+        for bit in [6, 8 * 64 + 6] {
+            let mut faulty = int8.with_flipped_bit(bit);
+            if !faulty.model().is_intact() && checksums(&mut faulty, golden).0 == Status::Failed {
+                seen += 1;
+            }
+        }
+        judge(seen == 2, format!("{seen} of 2 flipped weight bits were noticed by hash and by checksum"))
+    })
+}

@@ -1,0 +1,79 @@
+//! The self-test: does this device still answer as its maker said? Each check says passed, failed, not applicable or
+//! not run, and not run is never passed.
+
+mod checks;
+mod report;
+
+pub use report::{Check, Report, Status};
+
+use crate::bundle::Bundle;
+use crate::pipeline::{self, BackendKind};
+use checks::Session;
+use paradise_engine::golden::Golden;
+use std::path::Path;
+
+/// What a self-test is asked to do.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Largest p99 latency, milliseconds; without it latency is measured but not judged.
+    pub max_latency_ms: Option<f64>,
+    /// Checks to leave out, by name; they report `not run`.
+    pub skip: Vec<String>,
+    /// Flip this bit of the resident weights after loading, to see the test fail.
+    pub flip_weight_bit: Option<usize>,
+}
+
+/// Tests the bundle in `folder` on one back end.
+///
+/// Whatever is wrong with the bundle is a failed check, so the report always has every check in it.
+pub fn run(folder: &Path, kind: BackendKind, options: &Options) -> Report {
+    let mut report = Report::new(folder, kind);
+    let skip = |name: &str| options.skip.iter().any(|s| s == name);
+    let bundle = match Bundle::open(folder) {
+        Ok(bundle) => bundle,
+        Err(error) => {
+            report.add("manifest", Status::Failed, error.to_string());
+            report.rest_not_run();
+            return report;
+        }
+    };
+    report.name = bundle.name().to_string();
+    report.add("manifest", Status::Passed, format!("{} files match their SHA-256", bundle.files().count()));
+    if bundle.is_signed() {
+        report.add("signature", Status::NotRun, "this build does not verify signatures yet");
+    } else {
+        report.add("signature", Status::NotApplicable, "the bundle is not signed");
+    }
+    let loaded = pipeline::load(&bundle, kind).map_err(|e| e.to_string());
+    let golden = bundle
+        .file("selftest.bin")
+        .map_err(|e| e.to_string())
+        .and_then(|b| Golden::parse(b).map_err(|e| format!("{}: {e}", bundle.path("selftest.bin").display())));
+    match (loaded, golden) {
+        (Ok(mut backend), Ok(golden)) => {
+            if let (Some(bit), Some(int8)) = (options.flip_weight_bit, backend.as_int8()) {
+                *int8 = int8.with_flipped_bit(bit);
+            }
+            report.add("load", Status::Passed, format!("{kind} back end and {} golden images", golden.header().cases.len()));
+            let mut session = Session { backend: backend.as_mut(), golden: &golden, options };
+            for (name, check) in checks::ALL {
+                if skip(name) {
+                    report.add(name, Status::NotRun, "left out on request");
+                } else {
+                    let (status, detail) = check(&mut session);
+                    report.add(name, status, detail);
+                }
+            }
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            report.add("load", Status::Failed, error);
+            report.rest_not_run();
+        }
+    }
+    report
+}
+
+/// Names of every check, in order.
+pub fn check_names() -> impl Iterator<Item = &'static str> {
+    ["manifest", "signature", "load"].into_iter().chain(checks::ALL.iter().map(|(name, _)| *name))
+}

@@ -1,0 +1,242 @@
+//! `train demo`: the main job, the whole way on the embedded images.
+
+use crate::attack::Outcome;
+use crate::attack::gradient::Pgd;
+use crate::config::Config;
+use crate::dataset::{Dataset, Splits, embedded};
+use crate::evaluate;
+use crate::export::card::{Card, Share, foreign_sets};
+use crate::export::{self, CardSettings, int8};
+use crate::figure::report::{self, Curve, Sample};
+use crate::files;
+use crate::fit::{self, Fitted, RunFolder};
+use crate::objective::Kind;
+use crate::statistics::Proportion;
+use anyhow::{Context, Result};
+use image::{ExtendedColorType, ImageEncoder};
+use paradise_engine::Model;
+use paradise_runtime::{Backend, BackendKind, Bundle, Verdict, frame, pipeline, selftest};
+use std::path::Path;
+use std::time::Instant;
+
+/// Radii of the curves, 1/255.
+const CURVE_EPS: [f32; 7] = [0.0, 2.0, 4.0, 8.0, 12.0, 16.0, 25.5];
+/// Images behind each point of the curves.
+const CURVE_IMAGES: usize = 500;
+/// Radius of the table, 1/255.
+const TABLE_EPS: f32 = 8.0;
+/// Name of the exported bundle.
+const BUNDLE: &str = "fashion-mnist-small";
+
+/// A card's figures in a few lines.
+pub fn describe(card: &Card) -> String {
+    let share = |s: &Share| Proportion { correct: s.correct, n: s.n }.to_string();
+    let a = &card.accuracy;
+    let sizes: usize = card.sizes.values().sum();
+    format!(
+        "  {:<34}{}\n  {:<34}{}\n  {:<34}{}\n  {:<34}{}\n  {:<34}{}\n  {:<34}{}\n  {:<34}{} KiB in {} files, {} byte arena",
+        "float, clean",
+        share(&a.float_clean),
+        "int8, clean",
+        share(&a.int8_clean),
+        "same class, float and int8",
+        share(&a.agreement),
+        format!("float, {} at {:.0}/255", a.attack, a.eps_pixels),
+        share(&a.float_robust),
+        "int8 on those images (transferred)",
+        share(&a.int8_robust_transferred),
+        "abstained on test images",
+        share(&card.false_abstain_test),
+        format!("bundle {}", card.name),
+        sizes / 1024,
+        card.sizes.len(),
+        card.arena_bytes
+    )
+}
+
+/// Runs the demo in `out`; 0, or 1 if a self-test fails.
+///
+/// # Errors
+/// If a file cannot be written or a step fails.
+pub fn run(out: &Path) -> Result<u8> {
+    let began = Instant::now();
+    files::create_folder(out)?;
+    let splits = embedded::subset()?;
+    println!(
+        "paradise demo: {}, {} training, {} calibration, {} test images\n",
+        splits.source,
+        splits.train.len(),
+        splits.calibration.len(),
+        splits.test.len()
+    );
+    println!("1. Train (deterministic from seed 0; interrupt and run again to resume)");
+    let standard = train(&splits, out, Kind::Standard)?;
+    let robust = train(&splits, out, Kind::ParadisePm)?;
+
+    println!("\n2. Quantise and export, {} test images", splits.test.len());
+    let bundle_folder = out.join(BUNDLE);
+    let config = Config::demo(Kind::ParadisePm);
+    let card = export::export(&robust.network, &config, &splits, &bundle_folder, &CardSettings::default())?;
+    println!("{}", describe(&card));
+
+    println!("\n3. Attack: {} test images, l_inf, per-image worst case, intervals Wilson 95 %", splits.test.len());
+    table(&standard, &card, &splits)?;
+    let head = splits.test.head(CURVE_IMAGES);
+    let (standard_curve, standard_points) = curve("standard", &standard, &head)?;
+    let (robust_curve, robust_points) = curve("paradise-pm", &robust, &head)?;
+
+    println!("\n4. Self-test");
+    let mut code = 0;
+    for kind in [BackendKind::Int8, BackendKind::Tract] {
+        let report = selftest::run(&bundle_folder, kind, &selftest::Options::default());
+        println!("{report}\n");
+        code = code.max(u8::from(report.exit_code() != 0));
+    }
+
+    println!("5. Classify three held-out images and one of noise");
+    classify(&splits, out, &bundle_folder)?;
+
+    let path = out.join("report.png");
+    let samples = samples(&head, [(&standard, &standard_points), (&robust, &robust_points)])?;
+    let rates = rates(&bundle_folder, &splits)?;
+    let note = format!(
+        "Curves: {} x 1, l_inf, {CURVE_IMAGES} test images, per-image worst case, bars Wilson 95 %; masking checks: not run",
+        "PGD-20"
+    );
+    files::write(&path, &report::draw(&[standard_curve, robust_curve], &samples, &rates, &splits.labels, &note)?)?;
+    println!("\n6. Report: {}", path.display());
+    next(&bundle_folder, out, began.elapsed().as_secs_f64());
+    Ok(code)
+}
+
+fn train(splits: &Splits, out: &Path, kind: Kind) -> Result<Fitted> {
+    let config = Config::demo(kind);
+    let fitted = fit::fit(&config, splits, &RunFolder::new(&out.join(kind.name())), true)?;
+    println!(
+        "  {:<12} {} epochs in {:.0} s, best epoch {} on {} validation images",
+        kind.name(),
+        config.fit.epochs,
+        fitted.seconds,
+        fitted.progress.best_epoch,
+        config.data.validation
+    );
+    Ok(fitted)
+}
+
+fn table(standard: &Fitted, card: &Card, splits: &Splits) -> Result<()> {
+    let settings = CardSettings::default();
+    let (report, _) =
+        evaluate::robust(&standard.network.frozen(), &splits.test, &[settings.attack], settings.eps, 0)?;
+    let back = |s: &Share| Proportion { correct: s.correct, n: s.n };
+    let robust_name = format!("{} at {TABLE_EPS:.0}/255", card.accuracy.attack);
+    println!("  {:<14}{:<26}{robust_name}", "", "clean");
+    for (name, clean, robust) in [
+        ("standard", report.clean, report.worst),
+        ("paradise-pm", back(&card.accuracy.float_clean), back(&card.accuracy.float_robust)),
+    ] {
+        println!("  {name:<14}{:<26}{robust}", clean.to_string());
+    }
+    println!("  masking checks: not run");
+    Ok(())
+}
+
+/// Robust accuracy at every radius, and the adversarial points of the table's radius.
+fn curve(name: &str, fitted: &Fitted, set: &Dataset) -> Result<(Curve, Outcome)> {
+    let encoder = fitted.network.frozen();
+    let mut points = Vec::new();
+    let mut kept = None;
+    for eps in CURVE_EPS {
+        let outcome = Pgd::sign(20, 1).run(&encoder, set, eps / 255.0, 0)?;
+        points.push((eps, outcome.robust_share()));
+        if eps == TABLE_EPS {
+            kept = Some(outcome);
+        }
+    }
+    let kept = kept.context("the table's radius is on the curve")?;
+    Ok((Curve { name: name.into(), points }, kept))
+}
+
+/// Test images with what each model was shown and said.
+fn samples(set: &Dataset, models: [(&Fitted, &Outcome); 2]) -> Result<Vec<Sample>> {
+    const COUNT: usize = 8;
+    let first = set.head(COUNT);
+    let mut samples: Vec<Sample> = (0..COUNT)
+        .map(|i| Sample { clean: first.image(i).to_vec(), shape: set.shape, label: first.labels[i], shown: Vec::new() })
+        .collect();
+    for (fitted, outcome) in models {
+        let adversarial = outcome.on_grid(set).head(COUNT);
+        let classes = evaluate::clean(&fitted.network.frozen(), &adversarial)?.classes;
+        for (i, sample) in samples.iter_mut().enumerate() {
+            sample.shown.push((adversarial.image(i).to_vec(), classes[i]));
+        }
+    }
+    Ok(samples)
+}
+
+/// int8 rates of test images and of each kind of foreign image.
+fn rates(bundle: &Path, splits: &Splits) -> Result<Vec<(String, Vec<f32>)>> {
+    let bundle = Bundle::open(bundle)?;
+    let model = Model::parse(bundle.file("model.pmq")?)?;
+    let of = |set: &Dataset| -> Result<Vec<f32>> {
+        Ok(int8::records(&model, set)?.into_iter().map(|r| r.rate_nats).collect())
+    };
+    let mut all = vec![("test images".to_string(), of(&splits.test)?)];
+    for (name, set) in foreign_sets(&splits.test, 0) {
+        all.push((name.to_string(), of(&set)?));
+    }
+    Ok(all)
+}
+
+fn png(pixels: &[u8], set: &Dataset) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let (w, h) = (set.shape.w.into(), set.shape.h.into());
+    image::codecs::png::PngEncoder::new(&mut bytes).write_image(pixels, w, h, ExtendedColorType::L8)?;
+    Ok(bytes)
+}
+
+fn classify(splits: &Splits, out: &Path, bundle: &Path) -> Result<()> {
+    let folder = out.join("samples");
+    files::create_folder(&folder)?;
+    let bundle = Bundle::open(bundle)?;
+    let mut backend = pipeline::load(&bundle, BackendKind::Int8)?;
+    let noise = foreign_sets(&splits.test.head(1), 0).swap_remove(0).1;
+    let three = splits.test.head(3);
+    let mut pictures: Vec<(String, Vec<u8>)> = (0..3)
+        .map(|i| Ok((splits.labels[three.labels[i] as usize].replace(' ', "-"), png(three.image(i), &three)?)))
+        .collect::<Result<_>>()?;
+    pictures.push(("noise".into(), png(noise.image(0), &noise)?));
+    for (name, bytes) in &pictures {
+        let path = folder.join(format!("{name}.png"));
+        files::write(&path, bytes)?;
+        let v = answer(backend.as_mut(), &frame::read(&path)?)?;
+        println!(
+            "  {:<32}{:<12}{:5.1} %  {:<8}rate {:5.1} nats, H {:6.1} nats, predictive {:.2} nats{}",
+            path.display(),
+            v.label,
+            100.0 * v.score,
+            v.decision,
+            v.rate_nats,
+            v.posterior_entropy_nats,
+            v.predictive_entropy_nats,
+            v.reason.map(|r| format!("  ({r})")).unwrap_or_default()
+        );
+    }
+    Ok(())
+}
+
+/// The way of every served picture: bytes, input, verdict.
+fn answer(backend: &mut dyn Backend, bytes: &[u8]) -> Result<Verdict> {
+    let mut input = None;
+    backend.with_model(&mut |model| input = Some(frame::input(model.header(), bytes)));
+    let input = input.context("the back end shows no model")??;
+    Ok(backend.verdict(&input, None)?)
+}
+
+fn next(bundle: &Path, out: &Path, seconds: f64) {
+    let (bundle, out) = (bundle.display(), out.display());
+    println!("\nDone in {seconds:.0} s. Next:");
+    println!("  cargo run --release --bin paradised -- classify --model {bundle} {out}/samples/noise.png");
+    println!("  cargo run --release --bin paradised -- serve --model {bundle} --listen 127.0.0.1:8080");
+    println!("  curl --data-binary @{out}/samples/noise.png http://127.0.0.1:8080/v1/classify");
+    println!("  cargo run --release --bin train -- evaluate --run {out}/paradise-pm --attacks fgsm,pgd,adam-pgd --eps 0.1");
+}
