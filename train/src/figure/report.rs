@@ -8,7 +8,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 const WIDTH: u32 = 1500;
-const HEIGHT: u32 = 1240;
+const HEIGHT: u32 = 1330;
 /// Colours that stay apart for most eyes: blue, orange, green, purple, grey.
 const COLOURS: [RGBColor; 5] = [
     RGBColor(0, 114, 178),
@@ -62,7 +62,7 @@ pub fn draw(
     {
         let page = BitMapBackend::with_buffer(&mut pixels, (WIDTH, HEIGHT)).into_drawing_area();
         page.fill(&WHITE).map_err(failed)?;
-        let page = page.titled("paradise demo: Fashion-MNIST subset", ("sans-serif", 34)).map_err(failed)?;
+        let page = page.margin(10, 0, 0, 0).titled("paradise demo: Fashion-MNIST subset", ("sans-serif", 34)).map_err(failed)?;
         let (charts, pictures) = page.split_vertically(560);
         let (left, right) = charts.split_horizontally(WIDTH / 2);
         accuracy(&left, curves)?;
@@ -187,14 +187,14 @@ fn grid(area: &Area, samples: &[Sample], curves: &[Curve], labels: &[String], no
         rows.push(format!("attack on {}", curve.name));
         rows.push(format!("seen by {}", curve.name));
     }
-    let row_y = |r: usize| 48 + r as i32 * (CELL + 22);
+    let row_y = |r: usize| 52 + r as i32 * (CELL + 34);
     for (r, name) in rows.iter().enumerate() {
         text(name, 20, row_y(r) + CELL / 2 - 10, 19, &BLACK)?;
     }
     for (i, sample) in samples.iter().enumerate() {
         let x = LEFT + i as i32 * 158;
         picture(area, x, row_y(0), CELL, sample, |at| sample.clean[at])?;
-        text(&labels[sample.label as usize], x, row_y(0) + CELL + 1, 18, &BLACK)?;
+        text(&labels[sample.label as usize], x, row_y(0) + CELL + 6, 18, &BLACK)?;
         for (m, (shown, class)) in sample.shown.iter().enumerate() {
             let difference = |at: usize| {
                 let change = i32::from(shown[at]) - i32::from(sample.clean[at]);
@@ -205,10 +205,10 @@ fn grid(area: &Area, samples: &[Sample], curves: &[Curve], labels: &[String], no
             let right = *class == sample.label;
             let colour = if right { RGBColor(0, 110, 60) } else { RGBColor(190, 30, 30) };
             let verdict = format!("{}{}", if right { "" } else { "wrong: " }, labels[*class as usize]);
-            text(&verdict, x, row_y(2 + 2 * m) + CELL + 1, 18, &colour)?;
+            text(&verdict, x, row_y(2 + 2 * m) + CELL + 6, 18, &colour)?;
         }
     }
-    text(note, 20, row_y(rows.len()) + 2, 17, &RGBColor(90, 90, 90))
+    text(note, 20, row_y(rows.len()) + 8, 17, &RGBColor(90, 90, 90))
 }
 
 fn picture(area: &Area, x: i32, y: i32, size: i32, sample: &Sample, value: impl Fn(usize) -> u8) -> Result<()> {
