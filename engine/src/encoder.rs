@@ -1,9 +1,10 @@
 //! Runs the layers of a model in the caller's arena: image -> int8 features -> mu and s.
 
 use crate::artifact::Model;
-use crate::kernel::scalar::{self, Rows};
+use crate::kernel::scalar::{self, Rows, Source, Target};
 use crate::layer::{Head, Layer, Op};
 use crate::requant::Output;
+use crate::tensor::Span;
 use core::ops::Range;
 
 /// Runs every layer. `observe(layer, output)` sees each layer's int8 output in NHWC order.
@@ -27,8 +28,7 @@ pub(crate) fn run(model: &Model, image: &[u8], arena: &mut [i8], observe: &mut d
 
 /// mu or s: the head applied to the features.
 pub(crate) fn head(model: &Model, head: &Head, arena: &[i8], out: &mut [f32]) {
-    let rows =
-        Rows { weight: model.i8s(head.weight), bias: model.i32s(head.bias), scale: model.f32s(head.scale) };
+    let rows = rows(model, head.weight, head.bias, head.scale);
     scalar::head(&arena[model.features().range()], rows, out);
 }
 
@@ -38,7 +38,11 @@ fn borrow(arena: &mut [i8], inputs: [Range<usize>; 2], output: Range<usize>) -> 
     let (y, right) = rest.split_at_mut(output.end - output.start);
     let (left, right) = (&*left, &*right);
     let pick = |range: &Range<usize>| {
-        if range.end <= output.start { &left[range.clone()] } else { &right[range.start - output.end..range.end - output.end] }
+        if range.end <= output.start {
+            &left[range.clone()]
+        } else {
+            &right[range.start - output.end..range.end - output.end]
+        }
     };
     (pick(&inputs[0]), pick(&inputs[1]), y)
 }
@@ -49,23 +53,27 @@ fn step(model: &Model, index: usize, layer: &Layer, a: &[i8], b: &[i8], y: &mut 
     let target = header.activations[index + 1];
     let zero = x.zero_point;
     let out = |relu| Output::new(target.zero_point, relu);
+    let source = Source { x: a, shape: x.shape, zero };
     let extent = [target.shape.h as usize, target.shape.w as usize];
     match &layer.op {
         Op::Conv { window, groups, weight, bias, scale, relu } => {
-            let rows = Rows { weight: model.i8s(*weight), bias: model.i32s(*bias), scale: model.f32s(*scale) };
-            scalar::conv(a, x.shape, zero, window, *groups as usize, rows, out(*relu), y, extent);
+            let rows = rows(model, *weight, *bias, *scale);
+            scalar::conv(source, window, *groups as usize, rows, Target { y, extent, out: out(*relu) });
         }
         Op::Dense { weight, bias, scale, relu } => {
-            let rows = Rows { weight: model.i8s(*weight), bias: model.i32s(*bias), scale: model.f32s(*scale) };
-            scalar::dense(a, rows, out(*relu), y);
+            scalar::dense(a, rows(model, *weight, *bias, *scale), out(*relu), y);
         }
         Op::Affine { mul, add, relu } => {
             scalar::affine(a, zero, model.f32s(*mul), model.f32s(*add), out(*relu), y);
         }
         Op::Add { ratio, relu } => scalar::add(a, b, [zero, second.zero_point], *ratio, out(*relu), y),
         Op::AvgPool { window, scale } => {
-            scalar::avg_pool(a, x.shape, zero, window, *scale, out(false), y, extent);
+            scalar::avg_pool(source, window, *scale, Target { y, extent, out: out(false) });
         }
-        Op::MaxPool { window } => scalar::max_pool(a, x.shape, window, y, extent),
+        Op::MaxPool { window } => scalar::max_pool(source, window, y, extent),
     }
+}
+
+fn rows<'a>(model: &Model<'a>, weight: Span, bias: Span, scale: Span) -> Rows<'a> {
+    Rows { weight: model.i8s(weight), bias: model.i32s(bias), scale: model.f32s(scale) }
 }

@@ -140,7 +140,8 @@ pub fn fit(picture: &Rgba, policy: &ImagePolicy, target: Shape, out: &mut [u8]) 
     for y in 0..rows.out {
         for x in 0..columns.out {
             for c in 0..channels {
-                out[(y * columns.out + x) * channels + c] = resample(picture, rows, columns, [y, x], c, channels == 1);
+                out[(y * columns.out + x) * channels + c] =
+                    resample(picture, rows, columns, [y, x], c, channels == 1);
             }
         }
     }
@@ -155,10 +156,7 @@ fn axes(picture: &Rgba, policy: &ImagePolicy, target: Shape) -> (Axis, Axis) {
         Fit::Crop if h * tw > w * th => ((w * th / tw).max(1), w),
         Fit::Crop => (h, (h * tw / th).max(1)),
     };
-    (
-        Axis { from: (h - crop_h) / 2, size: crop_h, out: th },
-        Axis { from: (w - crop_w) / 2, size: crop_w, out: tw },
-    )
+    (Axis { from: (h - crop_h) / 2, size: crop_h, out: th }, Axis { from: (w - crop_w) / 2, size: crop_w, out: tw })
 }
 
 fn resample(picture: &Rgba, rows: Axis, columns: Axis, [y, x]: [usize; 2], channel: usize, luma: bool) -> u8 {

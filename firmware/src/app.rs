@@ -129,7 +129,8 @@ impl<'m> App<'m> {
         }
         let outputs = self.golden.f32s(golden.int8_outputs);
         let got = || answer.mu.iter().chain(answer.log_sigma).chain(answer.logits);
-        let same = outputs.len() == got().count() && outputs.iter().zip(got()).all(|(a, b)| a.to_bits() == b.to_bits());
+        let same =
+            outputs.len() == got().count() && outputs.iter().zip(got()).all(|(a, b)| a.to_bits() == b.to_bits());
         let accept = answer.decision.is_accept();
         let decided = answer.class == golden.class as usize && accept == golden.accept;
         if !same || !decided || answer.rate_nats.to_bits() != golden.rate_nats.to_bits() {

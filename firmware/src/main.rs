@@ -24,7 +24,12 @@ mod device {
             defmt::error!("the bundle in flash is damaged");
             board::stop(false)
         };
-        defmt::info!("model {=str}, arena {=u32} of {=usize} bytes", model.header().name.as_str(), model.header().arena_bytes, ARENA);
+        defmt::info!(
+            "model {=str}, arena {=u32} of {=usize} bytes",
+            model.header().name.as_str(),
+            model.header().arena_bytes,
+            ARENA
+        );
         let (mut arena, mut floats) = ([0i8; ARENA], [0f32; FLOATS]);
         let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
         let mut app = App::new(model, golden);
@@ -59,7 +64,9 @@ mod device {
         match fault {
             Fault::Model => defmt::error!("fault: model and golden file do not belong together"),
             Fault::Run(_) => defmt::error!("fault: the workspace is too small"),
-            Fault::Layer { case, layer } => defmt::error!("fault: golden {=usize}, layer {=usize} differs", case, layer),
+            Fault::Layer { case, layer } => {
+                defmt::error!("fault: golden {=usize}, layer {=usize} differs", case, layer)
+            }
             Fault::Answer { case } => defmt::error!("fault: golden {=usize}, the answer differs", case),
         }
     }

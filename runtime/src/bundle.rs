@@ -90,8 +90,7 @@ impl Bundle {
     pub fn open(folder: &Path) -> Result<Self, BundleError> {
         let path = folder.join("manifest.json");
         let not_a_manifest = |why: String| BundleError::Manifest(path.clone(), why);
-        let manifest: Manifest =
-            serde_json::from_slice(&read(&path)?).map_err(|e| not_a_manifest(e.to_string()))?;
+        let manifest: Manifest = serde_json::from_slice(&read(&path)?).map_err(|e| not_a_manifest(e.to_string()))?;
         if manifest.format != 1 {
             let why = format!("bundle format {}, this build reads format 1 only", manifest.format);
             return Err(not_a_manifest(why));

@@ -48,7 +48,8 @@ impl Tract {
             nchw[(at % c) * h * w + at / c] = f32::from(pixel) / 255.0;
         }
         let outputs = self.plan.run(tvec!(Tensor::from_shape(&[1, c, h, w], &nchw)?.into()))?;
-        let flat = |i: usize| -> TractResult<Vec<f32>> { Ok(outputs[i].try_as_plain_ram()?.as_slice::<f32>()?.to_vec()) };
+        let flat =
+            |i: usize| -> TractResult<Vec<f32>> { Ok(outputs[i].try_as_plain_ram()?.as_slice::<f32>()?.to_vec()) };
         Ok([flat(0)?, flat(1)?, flat(2)?, flat(3)?])
     }
 }

@@ -67,8 +67,7 @@ pub struct Verdict {
 impl Verdict {
     /// An owned copy of an answer, decided by `thresholds`.
     pub fn new(model: &Model, answer: &Answer, thresholds: &Thresholds) -> Self {
-        let decision =
-            Decision::new(thresholds, answer.typicality, answer.entropy_p, answer.predictive_entropy_nats);
+        let decision = Decision::new(thresholds, answer.typicality, answer.entropy_p, answer.predictive_entropy_nats);
         let (name, reason) = match decision {
             Decision::Accept => ("accept", None),
             Decision::Abstain(reason) => ("abstain", Some(reason.name())),

@@ -7,7 +7,7 @@
     referee.py classes FILE DIR     argmax of logits against classes.u8, all images
 
 DIR/case.json holds n, input [h, w, c] and activations [[h, w, c], ...]; DIR/images.u8 holds n images in NHWC order.
-Exit status 0 only if everything that was asked for was compared and holds. Written for onnx 1.19 and onnxruntime 1.23.
+Exit status 0 only if everything that was asked for was compared and holds. Versions: requirements.txt beside this file.
 """
 import json
 import sys

@@ -2,10 +2,13 @@
 #![deny(missing_docs)]
 
 use paradise_engine::layer::Window;
+use paradise_engine::{Model, Shape, Workspace, classify};
 use paradise_train::config::Config;
 use paradise_train::dataset::{Splits, embedded};
+use paradise_train::export::int8_onnx;
 use paradise_train::fit::{self, Fitted, RunFolder};
 use paradise_train::objective::Kind;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -67,7 +70,10 @@ pub fn tiny(kind: Kind, epochs: u32) -> Config {
     config.encoder.hidden = 24;
     config.encoder.latent = 8;
     config.objective.samples = 4;
+    config.objective.gamma = 1.0;
     config.fit.epochs = epochs;
+    config.fit.batch = 32;
+    config.fit.peak_rate = 4e-3;
     config.fit.select = paradise_train::config::Select::Clean;
     config
 }
@@ -93,4 +99,45 @@ pub fn fitted(config: &Config, splits: &Splits, folder: &Path) -> Fitted {
 /// A square window.
 pub fn window(kernel: u16, stride: u16, pad: u16) -> Window {
     Window { kernel: [kernel; 2], stride: [stride; 2], pad: [pad; 4] }
+}
+
+/// Little-endian bytes.
+pub fn f32_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+/// Writes what `referee.py int8` reads: the mirror and every tensor of the engine on these images.
+///
+/// # Panics
+/// If the images do not fit or the folder is not writable.
+pub fn write_case(model: &Model, images: &[Vec<u8>], folder: &Path) {
+    let header = model.header();
+    let (mut arena, mut floats) = (vec![0; header.arena_bytes as usize], vec![0.0; model.float_len()]);
+    let mut tensors: Vec<Vec<u8>> = vec![Vec::new(); header.layers.len()];
+    let (mut mu, mut s, mut logits) = (Vec::new(), Vec::new(), Vec::new());
+    for image in images {
+        let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
+        let mut keep = |layer: usize, out: &[i8]| tensors[layer].extend(out.iter().map(|&v| v as u8));
+        let answer = classify(model, image, &mut memory, &mut keep).expect("runs");
+        mu.extend_from_slice(answer.mu);
+        logits.extend_from_slice(answer.logits);
+        // The second vector of the float workspace is s, before its nonlinearity.
+        let d = header.latent as usize;
+        s.extend_from_slice(&floats[d..2 * d]);
+    }
+    let shape = |s: Shape| [s.h, s.w, s.c];
+    let case = serde_json::json!({
+        "n": images.len(), "input": shape(header.input),
+        "activations": header.activations.iter().map(|a| shape(a.shape)).collect::<Vec<_>>(),
+    });
+    let put = |name: &str, bytes: &[u8]| fs::write(folder.join(name), bytes).expect("a writable folder");
+    put("case.json", case.to_string().as_bytes());
+    put("images.u8", &images.concat());
+    put("model.onnx", &int8_onnx::encode(model).expect("a mirror"));
+    for (i, tensor) in tensors.iter().enumerate() {
+        put(&format!("a{}.i8", i + 1), tensor);
+    }
+    put("mu.f32", &f32_bytes(&mu));
+    put("s.f32", &f32_bytes(&s));
+    put("logits.f32", &f32_bytes(&logits));
 }

@@ -35,7 +35,8 @@ pub fn save(path: &Path, network: &Network, adam: &Adam, progress: &Progress) ->
     let names = network.architecture.parameters()?;
     let mut buffers = Vec::new();
     for (i, p) in names.iter().enumerate() {
-        let state = [("", network.variables[i].as_tensor()), ("adam.m.", &adam.first[i]), ("adam.v.", &adam.second[i])];
+        let state =
+            [("", network.variables[i].as_tensor()), ("adam.m.", &adam.first[i]), ("adam.v.", &adam.second[i])];
         for (prefix, tensor) in state {
             let bytes: Vec<u8> = values(tensor)?.iter().flat_map(|v| v.to_le_bytes()).collect();
             buffers.push((format!("{prefix}{}", p.name), p.dims.clone(), bytes));
@@ -68,8 +69,7 @@ fn parse(bytes: &[u8], architecture: Architecture) -> Result<(Network, Adam, Pro
     let read = |name: &str, dims: &[usize]| -> Result<Tensor> {
         let view = tensors.tensor(name).with_context(|| format!("no tensor {name}"))?;
         ensure!(view.dtype() == Dtype::F32 && view.shape() == dims, "{name} is {:?}, not {dims:?}", view.shape());
-        let v: Vec<f32> =
-            view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let v: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         ensure!(v.iter().all(|v| v.is_finite()), "{name} holds a value that is not finite");
         Ok(Tensor::from_vec(v, dims, &Device::Cpu)?)
     };
@@ -79,11 +79,8 @@ fn parse(bytes: &[u8], architecture: Architecture) -> Result<(Network, Adam, Pro
         first.push(read(&format!("adam.m.{}", p.name), &p.dims)?);
         second.push(read(&format!("adam.v.{}", p.name), &p.dims)?);
     }
-    let progress = Progress {
-        epoch: u32::try_from(epoch)?,
-        best: f64::from_bits(best),
-        best_epoch: u32::try_from(best_epoch)?,
-    };
+    let progress =
+        Progress { epoch: u32::try_from(epoch)?, best: f64::from_bits(best), best_epoch: u32::try_from(best_epoch)? };
     Ok((Network { architecture, variables }, Adam { step, first, second }, progress))
 }
 

@@ -121,8 +121,7 @@ impl Config {
     /// With the file or override, and what is wrong with it.
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
-        let mut table: toml::Table =
-            text.parse().with_context(|| format!("{}: not a TOML file", path.display()))?;
+        let mut table: toml::Table = text.parse().with_context(|| format!("{}: not a TOML file", path.display()))?;
         for change in overrides {
             set(&mut table, change)?;
         }

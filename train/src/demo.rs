@@ -161,7 +161,12 @@ fn samples(set: &Dataset, models: [(&Fitted, &Outcome); 2]) -> Result<Vec<Sample
     const COUNT: usize = 8;
     let first = set.head(COUNT);
     let mut samples: Vec<Sample> = (0..COUNT)
-        .map(|i| Sample { clean: first.image(i).to_vec(), shape: set.shape, label: first.labels[i], shown: Vec::new() })
+        .map(|i| Sample {
+            clean: first.image(i).to_vec(),
+            shape: set.shape,
+            label: first.labels[i],
+            shown: Vec::new(),
+        })
         .collect();
     for (fitted, outcome) in models {
         let adversarial = outcome.on_grid(set).head(COUNT);
@@ -238,5 +243,7 @@ fn next(bundle: &Path, out: &Path, seconds: f64) {
     println!("  cargo run --release --bin paradised -- classify --model {bundle} {out}/samples/noise.png");
     println!("  cargo run --release --bin paradised -- serve --model {bundle} --listen 127.0.0.1:8080");
     println!("  curl --data-binary @{out}/samples/noise.png http://127.0.0.1:8080/v1/classify");
-    println!("  cargo run --release --bin train -- evaluate --run {out}/paradise-pm --attacks fgsm,pgd,adam-pgd --eps 0.1");
+    println!(
+        "  cargo run --release --bin train -- evaluate --run {out}/paradise-pm --attacks fgsm,pgd,adam-pgd --eps 0.1"
+    );
 }

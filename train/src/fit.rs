@@ -147,14 +147,17 @@ pub fn fit(config: &Config, splits: &Splits, folder: &RunFolder, resume: bool) -
         }
         bar.set_message(format!("validation {clean:.1} %"));
         let has = (config.objective.kind != crate::objective::Kind::Standard, terms.matching != 0.0);
-        append(&folder.metrics(), &json!({
-            "epoch": progress.epoch,
-            "train": terms.json(has),
-            "validation_clean_percent": clean,
-            "validation_pgd10_percent": robust,
-            "best_epoch": progress.best_epoch,
-            "seconds": epoch_began.elapsed().as_secs_f64(),
-        }))?;
+        append(
+            &folder.metrics(),
+            &json!({
+                "epoch": progress.epoch,
+                "train": terms.json(has),
+                "validation_clean_percent": clean,
+                "validation_pgd10_percent": robust,
+                "best_epoch": progress.best_epoch,
+                "seconds": epoch_began.elapsed().as_secs_f64(),
+            }),
+        )?;
         // Last, so that a checkpoint never lacks its metrics; a repeated line is dropped on resume.
         checkpoint::save(&folder.last(), &network, &adam, &progress)?;
     }

@@ -171,8 +171,7 @@ fn export(arguments: &Export) -> Result<u8> {
         arguments.n
     );
     let (network, _) = folder.best_network(&config, &splits)?;
-    let settings =
-        CardSettings { n: arguments.n, false_abstain: arguments.false_abstain, ..CardSettings::default() };
+    let settings = CardSettings { n: arguments.n, false_abstain: arguments.false_abstain, ..CardSettings::default() };
     let card = export::export(&network, &config, &splits, &arguments.out, &settings)?;
     println!("{}", demo::describe(&card));
     println!("next: paradised selftest --model {}", arguments.out.display());

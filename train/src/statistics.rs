@@ -85,7 +85,13 @@ mod tests {
         let mut wins = 0.0;
         for n in negatives {
             for p in positives {
-                wins += if p > n { 1.0 } else if p == n { 0.5 } else { 0.0 };
+                wins += if p > n {
+                    1.0
+                } else if p == n {
+                    0.5
+                } else {
+                    0.0
+                };
             }
         }
         assert_eq!(auroc(&negatives, &positives), wins / 12.0);

@@ -17,26 +17,45 @@ pub struct Rows<'a> {
     pub scale: Le<'a, f32>,
 }
 
+/// An int8 input with its extents and the value that stands for 0, which is also what lies outside it.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// i8 `[h][w][c]`.
+    pub x: &'a [i8],
+    /// Extents.
+    pub shape: Shape,
+    /// Zero point.
+    pub zero: i8,
+}
+
+/// Where an int8 output goes and how it is rounded.
+#[derive(Debug)]
+pub struct Target<'a> {
+    /// i8 `[h][w][channels]`.
+    pub y: &'a mut [i8],
+    /// Rows and columns.
+    pub extent: [usize; 2],
+    /// Clamp and zero point.
+    pub out: Output,
+}
+
 /// Exact i32 dot product of equally long slices.
 #[inline(always)]
 fn dot(a: &[i8], b: &[i8]) -> i32 {
     a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
 }
 
-/// `y[o] = requantise(bias[o] + sum x * w, scale[o])` with weights `[out][kh][kw][in / groups]` and `zero`, the
-/// input's zero point, read outside the input.
-#[allow(clippy::too_many_arguments)]
-pub fn conv(
-    x: &[i8],
-    shape: Shape,
-    zero: i8,
-    window: &Window,
-    groups: usize,
-    rows: Rows,
-    out: Output,
-    y: &mut [i8],
-    [out_h, out_w]: [usize; 2],
-) {
+/// Exact i32 sum.
+#[inline(always)]
+fn total(taps: &[i8]) -> i32 {
+    taps.iter().map(|&t| i32::from(t)).sum()
+}
+
+/// `y[o] = requantise(bias[o] + sum x * w, scale[o])` with weights `[out][kh][kw][in / groups]`; outside the input lies
+/// its zero point.
+pub fn conv(source: Source, window: &Window, groups: usize, rows: Rows, target: Target) {
+    let Source { x, shape, zero } = source;
+    let Target { y, extent: [out_h, out_w], out } = target;
     let (h, w, c) = (shape.h as usize, shape.w as usize, shape.c as usize);
     let (kernel_h, kernel_w) = (window.kernel[0] as usize, window.kernel[1] as usize);
     let depth = c / groups;
@@ -52,16 +71,23 @@ pub fn conv(
                 let filter = &rows.weight[o * row_len..][..row_len];
                 let group = o / per_group * depth;
                 let mut acc = rows.bias.at(o);
-                for ky in 0..kernel_h {
-                    for kx in 0..kernel_w {
-                        let taps = &filter[(ky * kernel_w + kx) * depth..][..depth];
-                        acc += if inside_y.contains(&ky) && inside_x.contains(&kx) {
-                            let iy = (first_y + ky as isize) as usize;
-                            let ix = (first_x + kx as isize) as usize;
-                            dot(&x[(iy * w + ix) * c + group..][..depth], taps)
-                        } else {
-                            taps.iter().map(|&t| i32::from(zero) * i32::from(t)).sum()
-                        };
+                for (ky, taps) in filter.chunks_exact(kernel_w * depth).enumerate() {
+                    if !inside_y.contains(&ky) || inside_x.is_empty() {
+                        acc += i32::from(zero) * total(taps);
+                        continue;
+                    }
+                    let (from, to) = (inside_x.start, inside_x.end);
+                    acc += i32::from(zero) * (total(&taps[..from * depth]) + total(&taps[to * depth..]));
+                    let row = (first_y + ky as isize) as usize * w;
+                    let pixels = &x[(row + (first_x + from as isize) as usize) * c..][..(to - from) * c];
+                    let taps = &taps[from * depth..to * depth];
+                    if groups == 1 {
+                        // All channels of neighbouring pixels lie side by side, as their weights do.
+                        acc += dot(pixels, taps);
+                    } else {
+                        for (pixel, taps) in pixels.chunks_exact(c).zip(taps.chunks_exact(depth)) {
+                            acc += dot(&pixel[group..][..depth], taps);
+                        }
                     }
                 }
                 y[pixel + o] = out.requantise(acc, rows.scale.at(o));
@@ -104,8 +130,14 @@ pub fn add(a: &[i8], b: &[i8], zero: [i8; 2], ratio: [f32; 2], out: Output, y: &
     }
 }
 
-/// Calls `visit(output index, channel, inputs inside the window)` for every output of a pool.
-fn pool(x: &[i8], shape: Shape, window: &Window, [out_h, out_w]: [usize; 2], mut emit: impl FnMut(usize, &mut dyn Iterator<Item = i8>)) {
+/// Calls `emit(output index, inputs inside the window)` for every output of a pool.
+fn pool(
+    source: Source,
+    window: &Window,
+    [out_h, out_w]: [usize; 2],
+    mut emit: impl FnMut(usize, &mut dyn Iterator<Item = i8>),
+) {
+    let Source { x, shape, .. } = source;
     let (h, w, c) = (shape.h as usize, shape.w as usize, shape.c as usize);
     for oy in 0..out_h {
         let (first_y, inside_y) = window.taps(0, oy, h);
@@ -123,14 +155,15 @@ fn pool(x: &[i8], shape: Shape, window: &Window, [out_h, out_w]: [usize; 2], mut
 }
 
 /// `y = requantise(sum (x - zero), scale)`; padding contributes 0.
-pub fn avg_pool(x: &[i8], shape: Shape, zero: i8, window: &Window, scale: f32, out: Output, y: &mut [i8], extent: [usize; 2]) {
-    pool(x, shape, window, extent, |at, inputs| {
-        let sum: i32 = inputs.map(|q| i32::from(q) - i32::from(zero)).sum();
+pub fn avg_pool(source: Source, window: &Window, scale: f32, target: Target) {
+    let Target { y, extent, out } = target;
+    pool(source, window, extent, |at, inputs| {
+        let sum: i32 = inputs.map(|q| i32::from(q) - i32::from(source.zero)).sum();
         y[at] = out.requantise(sum, scale);
     });
 }
 
 /// `y = max x` over the window's elements inside the input.
-pub fn max_pool(x: &[i8], shape: Shape, window: &Window, y: &mut [i8], extent: [usize; 2]) {
-    pool(x, shape, window, extent, |at, inputs| y[at] = inputs.max().unwrap_or(i8::MIN));
+pub fn max_pool(source: Source, window: &Window, y: &mut [i8], extent: [usize; 2]) {
+    pool(source, window, extent, |at, inputs| y[at] = inputs.max().unwrap_or(i8::MIN));
 }

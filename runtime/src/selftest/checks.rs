@@ -47,7 +47,10 @@ fn resident_weights(session: &mut Session) -> Outcome {
     int8_only(session, |int8, _| {
         let holds = int8.model().is_intact();
         let size = int8.size();
-        judge(holds, if holds { format!("{size} bytes hash as loaded") } else { "memory changed since loading".into() })
+        judge(
+            holds,
+            if holds { format!("{size} bytes hash as loaded") } else { "memory changed since loading".into() },
+        )
     })
 }
 
@@ -109,7 +112,8 @@ fn golden_outputs(session: &mut Session) -> Outcome {
         };
         if exact {
             let expected = session.golden.f32s(case.int8_outputs);
-            let same = expected.len() == got.len() && expected.iter().zip(&got).all(|(a, b)| a.to_bits() == b.to_bits());
+            let same =
+                expected.len() == got.len() && expected.iter().zip(&got).all(|(a, b)| a.to_bits() == b.to_bits());
             let decided = class == case.class as usize && accept == case.accept;
             if !same || !decided || rate.to_bits() != case.rate_nats.to_bits() {
                 return judge(false, format!("golden image {i}: posterior, rate or decision differs"));
@@ -127,7 +131,10 @@ fn golden_outputs(session: &mut Session) -> Outcome {
             }
         }
     }
-    judge(true, if exact { "equal bit for bit".into() } else { format!("within {worst:.1e}, allowed {tolerance:.0e}") })
+    judge(
+        true,
+        if exact { "equal bit for bit".into() } else { format!("within {worst:.1e}, allowed {tolerance:.0e}") },
+    )
 }
 
 fn repeatability(session: &mut Session) -> Outcome {
@@ -170,7 +177,9 @@ fn probes(session: &mut Session, kind: ProbeKind) -> Outcome {
     let eps = if probe.eps_pixels > 0.0 { format!(", {:.1}/255", probe.eps_pixels) } else { String::new() };
     // What few images can show: half the width of the binomial's 95 % interval at its widest.
     let margin = 98.0 / f64::from(n).sqrt();
-    let detail = format!("{correct} of {n} right (need {need}), {abstained} abstained{eps}; N = {n} shows +-{margin:.0} points");
+    let detail = format!(
+        "{correct} of {n} right (need {need}), {abstained} abstained{eps}; N = {n} shows +-{margin:.0} points"
+    );
     judge(correct >= need, detail)
 }
 

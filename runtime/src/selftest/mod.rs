@@ -54,7 +54,11 @@ pub fn run(folder: &Path, kind: BackendKind, options: &Options) -> Report {
             if let (Some(bit), Some(int8)) = (options.flip_weight_bit, backend.as_int8()) {
                 *int8 = int8.with_flipped_bit(bit);
             }
-            report.add("load", Status::Passed, format!("{kind} back end and {} golden images", golden.header().cases.len()));
+            report.add(
+                "load",
+                Status::Passed,
+                format!("{kind} back end and {} golden images", golden.header().cases.len()),
+            );
             let mut session = Session { backend: backend.as_mut(), golden: &golden, options };
             for (name, check) in checks::ALL {
                 if skip(name) {

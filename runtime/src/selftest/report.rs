@@ -107,10 +107,14 @@ impl std::fmt::Display for Report {
         for check in &self.checks {
             writeln!(f, "  {:<22}{:<16}{}", check.name, check.status.name(), check.detail)?;
         }
-        write!(f, "{}", match self.exit_code() {
-            0 => "PASSED",
-            1 => "FAILED",
-            _ => "NOT COMPLETE: a check did not run",
-        })
+        write!(
+            f,
+            "{}",
+            match self.exit_code() {
+                0 => "PASSED",
+                1 => "FAILED",
+                _ => "NOT COMPLETE: a check did not run",
+            }
+        )
     }
 }

@@ -218,13 +218,29 @@ impl<'a> Walk<'a> {
     fn advance(&mut self, step: usize, gradient: &[f32]) {
         let each = self.set.shape.len() as usize;
         let steps = self.attack.steps;
-        let eta = if 2 * step < steps { 0.1 } else if 4 * step < 3 * steps { 0.01 } else { 0.001 };
+        let eta = if 2 * step < steps {
+            0.1
+        } else if 4 * step < 3 * steps {
+            0.01
+        } else {
+            0.001
+        };
         let power = step as i32 + 1;
         let (bias_1, bias_2) = (1.0 - 0.9f32.powi(power), 1.0 - 0.999f32.powi(power));
         for (at, x) in self.points.iter_mut().enumerate() {
             let g = gradient[at];
             let change = match self.attack.rule {
-                Rule::Sign { factor } => self.eps * factor * if g > 0.0 { 1.0 } else if g < 0.0 { -1.0 } else { 0.0 },
+                Rule::Sign { factor } => {
+                    self.eps
+                        * factor
+                        * if g > 0.0 {
+                            1.0
+                        } else if g < 0.0 {
+                            -1.0
+                        } else {
+                            0.0
+                        }
+                }
                 Rule::Adam => {
                     let m = &mut self.moments[0][at];
                     *m = 0.9 * *m + 0.1 * g;

@@ -42,12 +42,8 @@ impl Outcome {
 
     /// The points on the 8-bit grid, inside the ball: what could be sent as an image file.
     pub fn on_grid(&self, clean: &Dataset) -> Dataset {
-        let images = self
-            .points
-            .iter()
-            .zip(&clean.images)
-            .map(|(x, &pixel)| threat::to_grid(*x, pixel, self.eps))
-            .collect();
+        let images =
+            self.points.iter().zip(&clean.images).map(|(x, &pixel)| threat::to_grid(*x, pixel, self.eps)).collect();
         Dataset { shape: clean.shape, images, labels: clean.labels.clone() }
     }
 }

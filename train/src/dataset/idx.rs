@@ -34,10 +34,8 @@ fn parse(bytes: &[u8]) -> Result<Idx> {
     let rank = bytes[3] as usize;
     let body = 4 + 4 * rank;
     ensure!(bytes.len() >= body, "truncated IDX header: {} bytes", bytes.len());
-    let dims: Vec<usize> = bytes[4..body]
-        .chunks_exact(4)
-        .map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize)
-        .collect();
+    let dims: Vec<usize> =
+        bytes[4..body].chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize).collect();
     let need = dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).context("IDX extents overflow")?;
     ensure!(bytes.len() - body == need, "IDX declares {need} bytes of data and has {}", bytes.len() - body);
     Ok(Idx { dims, data: bytes[body..].to_vec() })

@@ -126,8 +126,7 @@ impl Dataset {
     /// # Errors
     /// If candle cannot allocate.
     pub fn batch(&self, indices: &[usize]) -> Result<Tensor> {
-        let values: Vec<f32> =
-            indices.iter().flat_map(|&i| self.image(i)).map(|&p| f32::from(p) / 255.0).collect();
+        let values: Vec<f32> = indices.iter().flat_map(|&i| self.image(i)).map(|&p| f32::from(p) / 255.0).collect();
         tensor(values, indices.len(), self.shape)
     }
 }

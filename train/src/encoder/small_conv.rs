@@ -30,8 +30,7 @@ impl SmallConv {
             window: Window { kernel: [kernel; 2], stride: [2; 2], pad: [kernel / 2; 4] },
             out,
         };
-        let stages =
-            vec![conv(5, self.channels[0]), conv(3, self.channels[1]), Stage::Dense { out: self.hidden }];
+        let stages = vec![conv(5, self.channels[0]), conv(3, self.channels[1]), Stage::Dense { out: self.hidden }];
         Architecture { input, stages, latent: self.latent, classes }
     }
 }

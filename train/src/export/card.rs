@@ -30,7 +30,12 @@ pub struct Share {
 impl From<Proportion> for Share {
     fn from(p: Proportion) -> Self {
         let round = |v: f64| (v * 100.0).round() / 100.0;
-        Self { correct: p.correct, n: p.n, percent: round(p.percent()), wilson_95_percent: p.wilson_percent().map(round) }
+        Self {
+            correct: p.correct,
+            n: p.n,
+            percent: round(p.percent()),
+            wilson_95_percent: p.wilson_percent().map(round),
+        }
     }
 }
 
@@ -134,11 +139,7 @@ pub fn foreign_sets(test: &Dataset, seed: u64) -> Vec<(&'static str, Dataset)> {
         random::permutation(&mut rng, each).into_iter().map(|p| image[p]).collect()
     };
     let inverted = |_: usize, image: &[u8]| image.iter().map(|p| 255 - p).collect();
-    vec![
-        ("uniform noise", remake(&noise)),
-        ("shuffled pixels", remake(&shuffled)),
-        ("inverted", remake(&inverted)),
-    ]
+    vec![("uniform noise", remake(&noise)), ("shuffled pixels", remake(&shuffled)), ("inverted", remake(&inverted))]
 }
 
 /// Computes every figure of the card.

@@ -53,7 +53,7 @@ fn placeholder(assembly: &Assembly, identity: &Identity) -> Result<Confidence> {
 
 /// One Gaussian a class: `m_c` the mean of mu, `s_c^2` the variance of mu plus the mean of sigma^2, floored.
 fn mixture(confidence: &mut Confidence, records: &[Record], labels: &[u8], classes: usize) -> Result<()> {
-    let d = confidence.mean.len();
+    let d = records.first().map_or(0, |r| r.mu.len());
     let cells = classes * d;
     let (mut mean, mut square, mut inner) = (vec![0.0f64; cells], vec![0.0f64; cells], vec![0.0f64; cells]);
     let mut count = vec![0usize; classes];

@@ -49,13 +49,37 @@ impl Mirror<'_, '_> {
             Op::Conv { window: sliding, groups, weight, bias, scale, relu } => {
                 let rows = (self.model.i8s(weight).to_vec(), self.folded(weight, bias, x.zero_point), scale);
                 let depth = x.shape.c / groups;
-                self.conv(&inputs[0], x, &sliding, groups, depth, &rows.0, &rows.1, &self.scales(scale), relu, y, &output);
+                self.conv(
+                    &inputs[0],
+                    x,
+                    &sliding,
+                    groups,
+                    depth,
+                    &rows.0,
+                    &rows.1,
+                    &self.scales(scale),
+                    relu,
+                    y,
+                    &output,
+                );
             }
             Op::Dense { weight, bias, scale, relu } => {
                 let whole = Window { kernel: [x.shape.h, x.shape.w], stride: [1, 1], pad: [0; 4] };
                 let weights = self.model.i8s(weight).to_vec();
                 let bias = self.folded(weight, bias, x.zero_point);
-                self.conv(&inputs[0], x, &whole, 1, x.shape.c, &weights, &bias, &self.scales(scale), relu, y, &output);
+                self.conv(
+                    &inputs[0],
+                    x,
+                    &whole,
+                    1,
+                    x.shape.c,
+                    &weights,
+                    &bias,
+                    &self.scales(scale),
+                    relu,
+                    y,
+                    &output,
+                );
             }
             Op::Affine { mul, add, relu } => {
                 let real = self.dequantise(&inputs[0], 1.0, x.zero_point);

@@ -91,10 +91,8 @@ impl Builder {
         // The first axis is the batch, of any size.
         let batch = dimension::Value::DimParam("N".into());
         let rest = dims.iter().map(|&d| dimension::Value::DimValue(d as i64));
-        let dim = std::iter::once(batch)
-            .chain(rest)
-            .map(|v| Dimension { value: Some(v), ..Default::default() })
-            .collect();
+        let dim =
+            std::iter::once(batch).chain(rest).map(|v| Dimension { value: Some(v), ..Default::default() }).collect();
         let tensor = type_proto::Tensor { elem_type: element as i32, shape: Some(TensorShapeProto { dim }) };
         let r#type = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() };
         ValueInfoProto { name: name.into(), r#type: Some(r#type), ..Default::default() }

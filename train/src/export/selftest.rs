@@ -45,7 +45,8 @@ pub(super) fn build(
         probes: Bounded::new(),
     };
     let each = splits.test.shape.len() as usize;
-    let mut images: Vec<Vec<u8>> = (0..GOLDEN_IMAGES).map(|i| splits.test.head(GOLDEN_IMAGES).image(i).to_vec()).collect();
+    let mut images: Vec<Vec<u8>> =
+        (0..GOLDEN_IMAGES).map(|i| splits.test.head(GOLDEN_IMAGES).image(i).to_vec()).collect();
     images.extend([vec![0; each], vec![255; each]]);
     for image in &images {
         let case = case(encoder, model, splits, image, &mut blob)?;

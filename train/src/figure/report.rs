@@ -62,7 +62,10 @@ pub fn draw(
     {
         let page = BitMapBackend::with_buffer(&mut pixels, (WIDTH, HEIGHT)).into_drawing_area();
         page.fill(&WHITE).map_err(failed)?;
-        let page = page.margin(10, 0, 0, 0).titled("paradise demo: Fashion-MNIST subset", ("sans-serif", 34)).map_err(failed)?;
+        let page = page
+            .margin(10, 0, 0, 0)
+            .titled("paradise demo: Fashion-MNIST subset", ("sans-serif", 34))
+            .map_err(failed)?;
         let (charts, pictures) = page.split_vertically(560);
         let (left, right) = charts.split_horizontally(WIDTH / 2);
         accuracy(&left, curves)?;
@@ -166,7 +169,9 @@ fn histogram(area: &Area, rates: &[(String, Vec<f32>)]) -> Result<()> {
         });
         let outline: Vec<(f32, f32)> = outline.collect();
         chart
-            .draw_series(AreaSeries::new(outline.iter().copied(), 0.0, colour.mix(0.18)).border_style(colour.stroke_width(2)))
+            .draw_series(
+                AreaSeries::new(outline.iter().copied(), 0.0, colour.mix(0.18)).border_style(colour.stroke_width(2)),
+            )
             .map_err(failed)?
             .label(name.clone())
             .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 18, y + 5)], colour.filled()));

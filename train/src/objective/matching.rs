@@ -54,8 +54,7 @@ mod tests {
         let d = a.0.len() as f64;
         let gap: Vec<f64> = a.0.iter().zip(b.0).map(|(x, y)| (f64::from(*x) - f64::from(*y)).abs()).collect();
         let total: f64 = gap.iter().sum();
-        let means: f64 =
-            gap.iter().map(|g| g * if total == 0.0 { 1.0 / d } else { (g / total).max(1.0 / d) }).sum();
+        let means: f64 = gap.iter().map(|g| g * if total == 0.0 { 1.0 / d } else { (g / total).max(1.0 / d) }).sum();
         let spreads: f64 = a.1.iter().zip(b.1).map(|(x, y)| (f64::from(*x) - f64::from(*y)).abs()).sum();
         means + spreads / d
     }

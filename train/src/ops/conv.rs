@@ -133,20 +133,23 @@ impl CustomOp3 for Conv {
         let (x, w, b) = (contiguous(x, x_layout)?, contiguous(w, w_layout)?, contiguous(b, b_layout)?);
         let each = g.pixels() * g.out_c;
         let mut y = vec![0.0; g.n * each];
-        y.par_chunks_mut(CHUNK * each).zip(x.par_chunks(CHUNK * g.image())).for_each_init(Vec::new, |columns, (y, x)| {
-            let rows = y.len() / g.out_c;
-            columns.resize(rows * g.depth(), 0.0);
-            g.unroll_chunk(x, columns);
-            for y in y.chunks_exact_mut(g.out_c) {
-                y.copy_from_slice(b);
-            }
-            multiply(y, true, Matrix::new(columns, rows, g.depth()), Matrix::new(w, g.out_c, g.depth()).t());
-            if self.relu {
-                for y in y.iter_mut() {
-                    *y = y.max(0.0);
+        y.par_chunks_mut(CHUNK * each).zip(x.par_chunks(CHUNK * g.image())).for_each_init(
+            Vec::new,
+            |columns, (y, x)| {
+                let rows = y.len() / g.out_c;
+                columns.resize(rows * g.depth(), 0.0);
+                g.unroll_chunk(x, columns);
+                for y in y.chunks_exact_mut(g.out_c) {
+                    y.copy_from_slice(b);
                 }
-            }
-        });
+                multiply(y, true, Matrix::new(columns, rows, g.depth()), Matrix::new(w, g.out_c, g.depth()).t());
+                if self.relu {
+                    for y in y.iter_mut() {
+                        *y = y.max(0.0);
+                    }
+                }
+            },
+        );
         Ok((CpuStorage::F32(y), Shape::from((g.n, g.out_h, g.out_w, g.out_c))))
     }
 
@@ -203,6 +206,9 @@ struct Gradients {
     b: Option<Vec<f32>>,
 }
 
+/// A chunk's gradients of weights and bias.
+type Partial = (Vec<f32>, Vec<f32>);
+
 /// Memory of one thread.
 #[derive(Default)]
 struct Scratch {
@@ -221,7 +227,7 @@ impl Backward<'_> {
         } else {
             (0..g.n.div_ceil(CHUNK)).map(|_| Default::default()).collect()
         };
-        let partials: Vec<(Vec<f32>, Vec<f32>)> = dx_chunks
+        let partials: Vec<Partial> = dx_chunks
             .into_par_iter()
             .enumerate()
             .map_init(Scratch::default, |scratch, (chunk, dx)| {
@@ -248,7 +254,7 @@ impl Backward<'_> {
                 partial
             })
             .collect();
-        let sum = |pick: fn(&(Vec<f32>, Vec<f32>)) -> &Vec<f32>| {
+        let sum = |pick: fn(&Partial) -> &Vec<f32>| {
             let mut total = vec![0.0; pick(&partials[0]).len()];
             for partial in &partials {
                 total.iter_mut().zip(pick(partial)).for_each(|(t, p)| *t += p);
@@ -273,7 +279,7 @@ impl Backward<'_> {
         }
     }
 
-    fn weights(&self, rows: usize, scratch: &Scratch) -> (Vec<f32>, Vec<f32>) {
+    fn weights(&self, rows: usize, scratch: &Scratch) -> Partial {
         let g = &self.g;
         let grad = Matrix::new(&scratch.grad, rows, g.out_c);
         let mut dw = vec![0.0; g.out_c * g.depth()];

@@ -270,7 +270,8 @@ fn table(blob: &mut Blob, values: &[f32]) -> Result<Table> {
     sorted.sort_by(f32::total_cmp);
     let n = sorted.len();
     let stored = n.min(artifact::MAX_TABLE);
-    let ranks: Vec<u32> = (0..stored).map(|k| if stored == n { k } else { k * (n - 1) / (stored - 1) } as u32).collect();
+    let ranks: Vec<u32> =
+        (0..stored).map(|k| if stored == n { k } else { k * (n - 1) / (stored - 1) } as u32).collect();
     let picked: Vec<f32> = ranks.iter().map(|&r| sorted[r as usize]).collect();
     Ok(Table { n: u32::try_from(n)?, values: blob.f32s(&picked), ranks: blob.u32s(&ranks) })
 }

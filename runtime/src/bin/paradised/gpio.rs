@@ -26,9 +26,9 @@ impl Pins {
         use anyhow::Context;
         let Some(numbers) = numbers else { return Ok(Self { lines: None }) };
         let gpio = rppal::gpio::Gpio::new().context("--gpio: no GPIO on this machine")?;
-        let pin = |n: u8| Ok::<_, anyhow::Error>(gpio.get(n).with_context(|| format!("--gpio {n}"))?.into_output_low());
-        let Ok(lines) =
-            paradise_runtime::lines::Lines::new(pin(numbers[0])?, pin(numbers[1])?, pin(numbers[2])?);
+        let pin =
+            |n: u8| Ok::<_, anyhow::Error>(gpio.get(n).with_context(|| format!("--gpio {n}"))?.into_output_low());
+        let Ok(lines) = paradise_runtime::lines::Lines::new(pin(numbers[0])?, pin(numbers[1])?, pin(numbers[2])?);
         Ok(Self { lines: Some(lines) })
     }
 

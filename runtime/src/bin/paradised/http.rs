@@ -61,7 +61,9 @@ async fn serve(arguments: &Serve, service: Service) -> anyhow::Result<()> {
         .route("/v2/health/live", get(|| async { answer(StatusCode::OK, &json!({ "live": true })) }))
         .route("/v2/health/ready", get(ready))
         .fallback(|| async { error(StatusCode::NOT_FOUND, "no such path; POST /v1/classify takes a picture") })
-        .method_not_allowed_fallback(|| async { error(StatusCode::METHOD_NOT_ALLOWED, "this path has another method") })
+        .method_not_allowed_fallback(|| async {
+            error(StatusCode::METHOD_NOT_ALLOWED, "this path has another method")
+        })
         .with_state(service.clone());
     let listener = tokio::net::TcpListener::bind(arguments.listen)
         .await

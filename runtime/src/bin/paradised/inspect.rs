@@ -44,12 +44,34 @@ pub fn run(arguments: &Inspect) -> anyhow::Result<u8> {
         println!("{report:#}");
         return Ok(0);
     }
-    println!("{}: {} classes, latent {}, {} byte model, {} byte arena", bundle.name(), header.classes, header.latent, model.size(), header.arena_bytes);
-    println!("  input      {} x {} x {} ({})", header.input.h, header.input.w, header.input.c, if header.input.c == 1 { "luma" } else { "RGB" });
+    println!(
+        "{}: {} classes, latent {}, {} byte model, {} byte arena",
+        bundle.name(),
+        header.classes,
+        header.latent,
+        model.size(),
+        header.arena_bytes
+    );
+    println!(
+        "  input      {} x {} x {} ({})",
+        header.input.h,
+        header.input.w,
+        header.input.c,
+        if header.input.c == 1 { "luma" } else { "RGB" }
+    );
     println!("  labels     {}", labels.join(", "));
     for (i, (layer, y)) in header.layers.iter().zip(header.activations.iter().skip(1)).enumerate() {
         let s = y.shape;
-        println!("  layer {i:<4} {:<9} reads {:?} -> {} x {} x {}  scale {:.3e} zero {}", layer.op.name(), layer.reads(), s.h, s.w, s.c, y.scale, y.zero_point);
+        println!(
+            "  layer {i:<4} {:<9} reads {:?} -> {} x {} x {}  scale {:.3e} zero {}",
+            layer.op.name(),
+            layer.reads(),
+            s.h,
+            s.w,
+            s.c,
+            y.scale,
+            y.zero_point
+        );
     }
     let t = header.thresholds;
     println!(

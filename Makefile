@@ -1,0 +1,62 @@
+# Thin targets; everything is a cargo, Python or QEMU command that can be typed by hand.
+SHELL := /bin/bash
+CARGO ?= cargo
+PYTHON ?= python3
+APT ?= $(shell [ "$$(id -u)" = 0 ] && echo apt-get || echo sudo apt-get)
+
+.PHONY: help demo build test lint venv tools firmware firmware-test check-gpio models bench clean
+
+help: ## What there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
+
+demo: ## The main job: train, attack, quantise, export, self-test, classify, draw
+	$(CARGO) run --release --bin train -- demo
+
+build: ## Everything for this machine, tests included
+	$(CARGO) build --release --workspace --all-targets
+
+lint: ## Formatting, clippy without warnings, the GPIO feature
+	$(CARGO) fmt --all --check
+	cd firmware && $(CARGO) fmt --check
+	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+	$(MAKE) check-gpio
+
+check-gpio: ## paradised with Raspberry Pi pins compiles
+	$(CARGO) clippy --release --workspace --features paradise-runtime/gpio-rppal -- -D warnings
+
+venv: .venv/.ready ## Python with onnx and onnxruntime, the outside referee
+
+.venv/.ready: tests/golden/requirements.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --requirement tests/golden/requirements.txt
+	touch $@
+
+tools: ## QEMU, a bare-metal Rust where rustup has none, defmt-print
+	@if ! command -v qemu-system-arm >/dev/null; then \
+		$(APT) update -qq && DEBIAN_FRONTEND=noninteractive $(APT) install -y -qq qemu-system-arm; fi
+	@if ! rustup target list --installed 2>/dev/null | grep -q '^thumbv7em-none-eabihf$$' && ! [ -x /usr/bin/rustc -a -x /usr/bin/cargo -a -d /usr/lib/rustlib/src ]; then \
+		$(APT) update -qq && DEBIAN_FRONTEND=noninteractive $(APT) install -y -qq rustc-web cargo-web rust-web-src; fi
+	@if ! [ -x target/tools/bin/defmt-print ]; then \
+		$(CARGO) install --quiet --locked defmt-print --version 1.2.0 --root target/tools --target-dir target/tools-build; fi
+
+firmware: tools ## The Cortex-M4F image
+	firmware/build.sh
+
+firmware-test: firmware ## The firmware's state machine on the host, its image in QEMU against the host's bits
+	cd firmware && $(CARGO) test --lib
+	$(CARGO) test --release --workspace --test firmware -- --nocapture
+
+test: venv firmware lint build ## Install what is needed and run every test
+	cd firmware && $(CARGO) test --lib
+	$(CARGO) test --release --workspace
+
+models: ## Rebuild models/ from the embedded images
+	$(CARGO) run --release --bin train -- fit --config train/configs/fashion-mnist-paradise-pm.toml --out runs/models/fashion-mnist-small --resume
+	$(CARGO) run --release --bin train -- export --run runs/models/fashion-mnist-small --out models/fashion-mnist-small
+
+bench: build ## Latency of the shipped bundle on both back ends
+	target/release/paradised bench --model models/fashion-mnist-small --backend int8
+	target/release/paradised bench --model models/fashion-mnist-small --backend tract
+
+clean: ## Remove what was built and installed here
+	rm -rf target firmware/target .venv

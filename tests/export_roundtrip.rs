@@ -1,0 +1,141 @@
+//! train -> export -> both back ends, and runs that resume bit for bit.
+
+use paradise_engine::Model;
+use paradise_runtime::selftest::{self, Options};
+use paradise_runtime::{BackendKind, Bundle};
+use paradise_tests::{fitted, program, splits, text, tiny};
+use paradise_train::attack::gradient::Pgd;
+use paradise_train::config::Config;
+use paradise_train::export::{CardSettings, card::Card, export};
+use paradise_train::objective::Kind;
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+#[test]
+fn every_objective_trains_exports_and_self_tests() {
+    let splits = splits(4000);
+    for kind in [Kind::Standard, Kind::Paradise, Kind::ParadisePm] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = tiny(kind, 2);
+        let run = fitted(&config, &splits, &folder.path().join("run"));
+        let out = folder.path().join("tiny-model");
+        let settings = CardSettings { n: 100, attack: Pgd::sign(5, 1), ..CardSettings::default() };
+        let card = export(&run.network, &config, &splits, &out, &settings).unwrap();
+        assert!(card.accuracy.float_clean.percent > 60.0, "{kind:?} learned nothing: {card:?}");
+        assert!(card.accuracy.agreement.percent > 97.0, "{kind:?}");
+        for back_end in [BackendKind::Int8, BackendKind::Tract] {
+            let report = selftest::run(&out, back_end, &Options::default());
+            assert_eq!(report.exit_code(), 0, "{report}");
+        }
+        let bundle = Bundle::open(&out).unwrap();
+        let model = Model::parse(bundle.file("model.pmq").unwrap()).unwrap();
+        assert_eq!((model.header().name.as_str(), model.label(9)), ("tiny-model", "ankle boot"));
+        let read: Card = toml::from_str(std::str::from_utf8(bundle.file("card.toml").unwrap()).unwrap()).unwrap();
+        assert_eq!(read, card);
+        // Exporting again replaces the bundle; a stranger's folder stays.
+        export(&run.network, &config, &splits, &out, &settings).unwrap();
+        let stranger = folder.path().join("stranger");
+        fs::create_dir(&stranger).unwrap();
+        fs::write(stranger.join("thesis.txt"), "years of work").unwrap();
+        assert!(export(&run.network, &config, &splits, &stranger, &settings).is_err());
+        assert_eq!(fs::read(stranger.join("thesis.txt")).unwrap(), b"years of work");
+    }
+}
+
+fn run_fit(config: &Path, out: &Path, resume: bool) -> std::process::Command {
+    let mut command = program("train");
+    command.args(["fit", "--config"]).arg(config).arg("--out").arg(out);
+    if resume {
+        command.arg("--resume");
+    }
+    command.stdout(Stdio::null());
+    command
+}
+
+fn write_config(folder: &Path, epochs: u32) -> std::path::PathBuf {
+    let path = folder.join("tiny.toml");
+    fs::write(&path, tiny(Kind::ParadisePm, epochs).to_toml().unwrap()).unwrap();
+    path
+}
+
+#[test]
+fn a_killed_run_resumes_to_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = write_config(folder.path(), 4);
+    let (straight, killed) = (folder.path().join("straight"), folder.path().join("killed"));
+    assert!(run_fit(&config, &straight, false).status().unwrap().success());
+
+    let mut child = run_fit(&config, &killed, false).spawn().unwrap();
+    let began = Instant::now();
+    while !killed.join("last.safetensors").exists() {
+        assert!(began.elapsed() < Duration::from_secs(120), "no checkpoint appeared");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let lines = |run: &Path| fs::read_to_string(run.join("metrics.jsonl")).unwrap().lines().count();
+    assert!(lines(&killed) < 4, "the run was over before it was killed");
+
+    assert!(run_fit(&config, &killed, true).status().unwrap().success());
+    for file in ["last.safetensors", "best.safetensors", "config.toml"] {
+        assert!(fs::read(straight.join(file)).unwrap() == fs::read(killed.join(file)).unwrap(), "{file} differs");
+    }
+    assert_eq!((lines(&straight), lines(&killed)), (4, 4));
+}
+
+#[test]
+fn a_run_folder_is_not_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = write_config(folder.path(), 1);
+    let run = folder.path().join("run");
+    assert!(run_fit(&config, &run, false).status().unwrap().success());
+    let again = run_fit(&config, &run, false).output().unwrap();
+    assert_eq!(again.status.code(), Some(2));
+    assert!(text(&again).1.contains("--resume"));
+    let mut other = tiny(Kind::ParadisePm, 1);
+    other.seed = 9;
+    fs::write(&config, other.to_toml().unwrap()).unwrap();
+    let refused = run_fit(&config, &run, true).output().unwrap();
+    assert!(text(&refused).1.contains("another configuration"), "{}", text(&refused).1);
+}
+
+#[test]
+fn every_shipped_configuration_is_valid() {
+    let folder = paradise_tests::root().join("train/configs");
+    let mut seen = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        Config::read(&entry.unwrap().path(), &[]).unwrap();
+        seen += 1;
+    }
+    assert!(seen >= 3);
+}
+
+#[test]
+fn evaluate_and_export_run_from_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = write_config(folder.path(), 1);
+    let run = folder.path().join("run");
+    assert!(run_fit(&config, &run, false).status().unwrap().success());
+    let json = folder.path().join("figures.json");
+    let output = program("train")
+        .args(["evaluate", "--attacks", "fgsm,pgd:5x1,adam-pgd:5x1", "--eps", "4/255", "--n", "100", "--run"])
+        .arg(&run)
+        .arg("--json")
+        .arg(&json)
+        .output()
+        .unwrap();
+    let (out, error) = text(&output);
+    assert!(output.status.success(), "{error}");
+    for word in ["worst case per image", "l_inf eps 4.0/255", "masking checks: not run", "100 images", "PGD-5 x 1"] {
+        assert!(out.contains(word), "{word} in {out}");
+    }
+    let figures: serde_json::Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+    assert_eq!(figures["n"], 100);
+    let out_folder = folder.path().join("model");
+    let output =
+        program("train").args(["export", "--n", "50", "--run"]).arg(&run).arg("--out").arg(&out_folder).output();
+    assert!(output.unwrap().status.success());
+    assert!(out_folder.join("manifest.json").exists());
+}
