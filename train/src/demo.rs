@@ -215,7 +215,7 @@ fn classify(splits: &Splits, out: &Path, bundle: &Path) -> Result<()> {
         files::write(&path, bytes)?;
         let v = answer(backend.as_mut(), &frame::read(&path)?)?;
         println!(
-            "  {:<32}{:<12}{:5.1} %  {:<8}rate {:5.1} nats, H {:6.1} nats, predictive {:.2} nats{}",
+            "  {:<40} {:<12}{:5.1} %  {:<8}rate {:5.1} nats, H {:6.1} nats, predictive {:.2} nats{}",
             path.display(),
             v.label,
             100.0 * v.score,

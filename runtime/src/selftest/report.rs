@@ -53,7 +53,7 @@ pub struct Report {
     pub version: &'static str,
     /// Processor architecture.
     pub architecture: &'static str,
-    /// Kernel that the int8 back end uses.
+    /// What runs the encoder: the engine's kernel, or tract.
     pub kernel: &'static str,
     /// In order.
     pub checks: Vec<Check>,
@@ -66,7 +66,7 @@ impl Report {
             backend,
             version: env!("CARGO_PKG_VERSION"),
             architecture: std::env::consts::ARCH,
-            kernel: "scalar",
+            kernel: if backend == BackendKind::Int8 { "scalar" } else { "tract" },
             checks: Vec::new(),
         }
     }

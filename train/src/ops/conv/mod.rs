@@ -5,103 +5,18 @@
 //! Images are processed in chunks of fixed size, in parallel, and the chunks' weight gradients are added in order,
 //! so the result does not depend on the number of threads.
 
+mod backward;
+mod geometry;
+
 use super::gemm::{Matrix, multiply};
+use backward::Backward;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use geometry::Geometry;
 use paradise_engine::layer::Window;
 use rayon::prelude::*;
 
 /// Images unrolled at once by a thread.
 const CHUNK: usize = 8;
-
-/// The extents of one convolution.
-#[derive(Debug, Clone, Copy)]
-struct Geometry {
-    n: usize,
-    h: usize,
-    w: usize,
-    c: usize,
-    out_h: usize,
-    out_w: usize,
-    out_c: usize,
-    window: Window,
-}
-
-impl Geometry {
-    fn new(x: &[usize], w: &[usize], window: Window) -> Result<Self> {
-        let (&[n, h, width, c], &[out_c, kh, kw, depth]) = (x, w) else {
-            bail!("convolution of {x:?} by {w:?}: both need four axes")
-        };
-        let side = |v: usize| u16::try_from(v).map_err(candle_core::Error::wrap);
-        let shape = paradise_engine::Shape::new(side(h)?, side(width)?, side(c)?);
-        if depth != c || [kh, kw] != window.kernel.map(usize::from) {
-            bail!("convolution of {x:?} by {w:?}: channels or kernel differ")
-        }
-        let Some([out_h, out_w]) = window.output(shape) else {
-            bail!("convolution: the window {window:?} does not fit {x:?}")
-        };
-        Ok(Self { n, h, w: width, c, out_h: out_h.into(), out_w: out_w.into(), out_c, window })
-    }
-
-    /// Output pixels of one image.
-    fn pixels(&self) -> usize {
-        self.out_h * self.out_w
-    }
-
-    /// Values under one window.
-    fn depth(&self) -> usize {
-        self.window.kernel.map(usize::from).iter().product::<usize>() * self.c
-    }
-
-    fn image(&self) -> usize {
-        self.h * self.w * self.c
-    }
-
-    /// Calls `visit(column offset, image offset, length)` for every run of values under a window inside the image.
-    fn runs(&self, mut visit: impl FnMut(usize, usize, usize)) {
-        let [kh, kw] = self.window.kernel.map(usize::from);
-        let [sy, sx] = self.window.stride.map(usize::from);
-        let (top, left) = (self.window.pad[0] as usize, self.window.pad[1] as usize);
-        for oy in 0..self.out_h {
-            for ox in 0..self.out_w {
-                let row = (oy * self.out_w + ox) * self.depth();
-                // First and past-the-last kernel column inside the image; a run of columns is contiguous in NHWC.
-                let from = left.saturating_sub(ox * sx).min(kw);
-                let to = (self.w + left).saturating_sub(ox * sx).min(kw).max(from);
-                for ky in 0..kh {
-                    let y = oy * sy + ky;
-                    if from == to || y < top || y - top >= self.h {
-                        continue;
-                    }
-                    let at = ((y - top) * self.w + (ox * sx + from - left)) * self.c;
-                    visit(row + (ky * kw + from) * self.c, at, (to - from) * self.c);
-                }
-            }
-        }
-    }
-
-    /// Unrolls one image: `columns` is `[pixels][depth]`, zero outside the image.
-    fn unroll(&self, image: &[f32], columns: &mut [f32]) {
-        columns.fill(0.0);
-        self.runs(|column, at, len| columns[column..column + len].copy_from_slice(&image[at..at + len]));
-    }
-
-    /// The adjoint of [`Geometry::unroll`]: adds columns back into an image.
-    fn roll(&self, columns: &[f32], image: &mut [f32]) {
-        self.runs(|column, at, len| {
-            for (x, g) in image[at..at + len].iter_mut().zip(&columns[column..column + len]) {
-                *x += g;
-            }
-        });
-    }
-
-    fn unroll_chunk(&self, images: &[f32], columns: &mut [f32]) {
-        for (image, columns) in
-            images.chunks_exact(self.image()).zip(columns.chunks_exact_mut(self.pixels() * self.depth()))
-        {
-            self.unroll(image, columns);
-        }
-    }
-}
 
 struct Conv {
     window: Window,
@@ -188,107 +103,6 @@ fn cpu(storage: &candle_core::Storage) -> Result<&CpuStorage> {
     match storage {
         candle_core::Storage::Cpu(storage) => Ok(storage),
         _ => bail!("this convolution runs on the CPU"),
-    }
-}
-
-struct Backward<'a> {
-    g: Geometry,
-    relu: bool,
-    x: &'a [f32],
-    w: &'a [f32],
-    y: &'a [f32],
-    grad: &'a [f32],
-}
-
-struct Gradients {
-    x: Option<Vec<f32>>,
-    w: Option<Vec<f32>>,
-    b: Option<Vec<f32>>,
-}
-
-/// A chunk's gradients of weights and bias.
-type Partial = (Vec<f32>, Vec<f32>);
-
-/// Memory of one thread.
-#[derive(Default)]
-struct Scratch {
-    grad: Vec<f32>,
-    columns: Vec<f32>,
-}
-
-impl Backward<'_> {
-    fn run(&self, needs_x: bool, needs_weights: bool) -> Gradients {
-        let g = &self.g;
-        let each = g.pixels() * g.out_c;
-        let mut dx = vec![0.0; if needs_x { self.x.len() } else { 0 }];
-        // With no input gradient to write, every chunk gets an empty slice.
-        let dx_chunks: Vec<&mut [f32]> = if needs_x {
-            dx.chunks_mut(CHUNK * g.image()).collect()
-        } else {
-            (0..g.n.div_ceil(CHUNK)).map(|_| Default::default()).collect()
-        };
-        let partials: Vec<Partial> = dx_chunks
-            .into_par_iter()
-            .enumerate()
-            .map_init(Scratch::default, |scratch, (chunk, dx)| {
-                let images = chunk * CHUNK..g.n.min((chunk + 1) * CHUNK);
-                let range = images.start * each..images.end * each;
-                self.masked(range, &mut scratch.grad);
-                let rows = images.len() * g.pixels();
-                scratch.columns.resize(rows * g.depth(), 0.0);
-                let partial = if needs_weights {
-                    g.unroll_chunk(&self.x[images.start * g.image()..images.end * g.image()], &mut scratch.columns);
-                    self.weights(rows, scratch)
-                } else {
-                    Default::default()
-                };
-                if needs_x {
-                    let w = Matrix::new(self.w, g.out_c, g.depth());
-                    multiply(&mut scratch.columns, false, Matrix::new(&scratch.grad, rows, g.out_c), w);
-                    for (dx, columns) in
-                        dx.chunks_exact_mut(g.image()).zip(scratch.columns.chunks_exact(g.pixels() * g.depth()))
-                    {
-                        g.roll(columns, dx);
-                    }
-                }
-                partial
-            })
-            .collect();
-        let sum = |pick: fn(&Partial) -> &Vec<f32>| {
-            let mut total = vec![0.0; pick(&partials[0]).len()];
-            for partial in &partials {
-                total.iter_mut().zip(pick(partial)).for_each(|(t, p)| *t += p);
-            }
-            total
-        };
-        Gradients {
-            x: needs_x.then_some(dx),
-            w: needs_weights.then(|| sum(|p| &p.0)),
-            b: needs_weights.then(|| sum(|p| &p.1)),
-        }
-    }
-
-    /// The output's gradient, zero where the ReLU was.
-    fn masked(&self, range: std::ops::Range<usize>, out: &mut Vec<f32>) {
-        out.clear();
-        if self.relu {
-            let pairs = self.grad[range.clone()].iter().zip(&self.y[range]);
-            out.extend(pairs.map(|(g, y)| if *y > 0.0 { *g } else { 0.0 }));
-        } else {
-            out.extend_from_slice(&self.grad[range]);
-        }
-    }
-
-    fn weights(&self, rows: usize, scratch: &Scratch) -> Partial {
-        let g = &self.g;
-        let grad = Matrix::new(&scratch.grad, rows, g.out_c);
-        let mut dw = vec![0.0; g.out_c * g.depth()];
-        multiply(&mut dw, false, grad.t(), Matrix::new(&scratch.columns, rows, g.depth()));
-        let mut db = vec![0.0; g.out_c];
-        for row in scratch.grad.chunks_exact(g.out_c) {
-            db.iter_mut().zip(row).for_each(|(b, r)| *b += r);
-        }
-        (dw, db)
     }
 }
 
