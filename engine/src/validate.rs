@@ -5,8 +5,8 @@ use crate::error::FormatError;
 use crate::layer::{Activation, Head, Op, Window};
 use crate::tensor::{Shape, Span};
 
-/// Most multiply-accumulates of one layer: an hour on a microcontroller, and a bound on what a hostile file costs.
-const MAX_LAYER_MACS: u64 = 1 << 36;
+/// Most multiply-accumulates of one inference: ten times WRN-28-10, and a bound on what a hostile file costs.
+const MAX_MACS: u64 = 1 << 36;
 
 pub(crate) fn model(model: &Model) -> Result<(), FormatError> {
     activations(model)?;
@@ -16,6 +16,7 @@ pub(crate) fn model(model: &Model) -> Result<(), FormatError> {
             Broken::Format(error) => error,
         })?;
     }
+    macs(model)?;
     arena_plan(model)?;
     heads(model)?;
     confidence(model)
@@ -111,7 +112,6 @@ fn layer(model: &Model, index: usize) -> Result<(), Broken> {
             rule(x.shape.c.is_multiple_of(*groups) && y.shape.c.is_multiple_of(*groups), "groups do not divide")?;
             output(window, y.shape.c)?;
             let width = area(window) * u64::from(x.shape.c / groups);
-            macs(y.shape.len(), width)?;
             rows(model, *weight, *bias, out, width)?;
             scales(model, *scale, out)
         }
@@ -134,12 +134,10 @@ fn layer(model: &Model, index: usize) -> Result<(), Broken> {
         Op::AvgPool { window, scale } => {
             output(window, x.shape.c)?;
             rule(area(window) <= 1 << 20, "an accumulator could overflow")?;
-            macs(y.shape.len(), area(window))?;
             rule(scale.is_finite() && *scale > 0.0, "a scale is not finite and positive")
         }
         Op::MaxPool { window } => {
             output(window, x.shape.c)?;
-            macs(y.shape.len(), area(window))?;
             let covered = (0..2).all(|a| window.pad[a].max(window.pad[a + 2]) < window.kernel[a]);
             rule(covered, "a window could lie wholly in the padding")?;
             rule(x.scale == y.scale && x.zero_point == y.zero_point, "a maximum changes scale or zero point")
@@ -151,8 +149,21 @@ fn area(window: &Window) -> u64 {
     u64::from(window.kernel[0]) * u64::from(window.kernel[1])
 }
 
-fn macs(outputs: u64, each: u64) -> Result<(), FormatError> {
-    limit("multiply-accumulates of a layer", MAX_LAYER_MACS, outputs.saturating_mul(each))
+/// The work of one inference, counted from shapes that were checked.
+fn macs(model: &Model) -> Result<(), FormatError> {
+    let h = model.header();
+    let mut total = 0u64;
+    for (index, layer) in h.layers.iter().enumerate() {
+        let x = h.activations[layer.inputs[0] as usize].shape;
+        let each = match &layer.op {
+            Op::Conv { window, groups, .. } => area(window) * u64::from(x.c / groups),
+            Op::Dense { .. } => x.len(),
+            Op::AvgPool { window, .. } | Op::MaxPool { window } => area(window),
+            Op::Affine { .. } | Op::Add { .. } => 1,
+        };
+        total = total.saturating_add(h.activations[index + 1].shape.len().saturating_mul(each));
+    }
+    limit("multiply-accumulates", MAX_MACS, total)
 }
 
 /// No layer overwrites an activation that is still to be read, its own inputs included.

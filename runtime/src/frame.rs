@@ -108,3 +108,77 @@ pub fn input(header: &Header, bytes: &[u8]) -> Result<Vec<u8>, FrameError> {
     fit(&rgba, &header.policy, header.input, &mut out).map_err(size)?;
     Ok(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{ImageBuffer, ImageFormat, Luma, Rgba};
+    use paradise_engine::Model;
+
+    const MODEL: &[u8] = include_bytes!("../../models/fashion-mnist-small/model.pmq");
+
+    fn ramp(side: u32) -> DynamicImage {
+        DynamicImage::ImageLuma8(ImageBuffer::from_fn(side, side, |x, y| Luma([(x * 5 + y * 3) as u8])))
+    }
+
+    fn encoded(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    fn tensor(bytes: &[u8]) -> Vec<u8> {
+        input(Model::parse(MODEL).unwrap().header(), bytes).unwrap()
+    }
+
+    #[test]
+    fn every_lossless_format_and_colour_gives_the_same_input() {
+        let expected = ramp(28).into_bytes();
+        let rgb = [
+            ImageFormat::Png,
+            ImageFormat::Bmp,
+            ImageFormat::Tiff,
+            ImageFormat::Pnm,
+            ImageFormat::Qoi,
+            ImageFormat::WebP,
+            ImageFormat::Ico,
+        ];
+        for format in rgb {
+            let picture = match format {
+                ImageFormat::Ico => DynamicImage::ImageRgba8(ramp(28).into_rgba8()),
+                _ => DynamicImage::ImageRgb8(ramp(28).into_rgb8()),
+            };
+            assert_eq!(tensor(&encoded(&picture, format)), expected, "{format:?}");
+        }
+        let colours = [
+            ramp(28),
+            DynamicImage::ImageLumaA8(ramp(28).into_luma_alpha8()),
+            DynamicImage::ImageLuma16(ramp(28).into_luma16()),
+            DynamicImage::ImageRgb16(ramp(28).into_rgb16()),
+            DynamicImage::ImageRgba8(ramp(28).into_rgba8()),
+        ];
+        for picture in colours {
+            assert_eq!(tensor(&encoded(&picture, ImageFormat::Png)), expected, "{:?}", picture.color());
+        }
+    }
+
+    #[test]
+    fn lossy_formats_come_close_and_sizes_are_resized() {
+        let expected = ramp(28).into_bytes();
+        let gap = |got: &[u8]| got.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+        // The ramp wraps from 255 to 0 nowhere in 28 pixels, so JPEG stays near.
+        assert!(gap(&tensor(&encoded(&ramp(28), ImageFormat::Jpeg))) <= 12);
+        let big = ramp(28).resize_exact(280, 280, image::imageops::FilterType::Nearest);
+        assert!(gap(&tensor(&encoded(&big, ImageFormat::Png))) <= 4);
+        for (w, h) in [(1, 1), (3, 500), (640, 480)] {
+            let picture = DynamicImage::ImageRgba8(ImageBuffer::from_pixel(w, h, Rgba([255, 255, 255, 255])));
+            assert_eq!(tensor(&encoded(&picture, ImageFormat::Png)), vec![255; 784]);
+        }
+    }
+
+    #[test]
+    fn transparency_is_black() {
+        let clear = DynamicImage::ImageRgba8(ImageBuffer::from_pixel(28, 28, Rgba([255, 255, 255, 0])));
+        assert_eq!(tensor(&encoded(&clear, ImageFormat::Png)), vec![0; 784]);
+    }
+}

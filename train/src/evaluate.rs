@@ -4,6 +4,7 @@ use crate::attack::Outcome;
 use crate::attack::gradient::Pgd;
 use crate::dataset::Dataset;
 use crate::encoder::Encoder;
+use crate::progress;
 use crate::statistics::Proportion;
 use anyhow::{Result, bail, ensure};
 use serde::Serialize;
@@ -108,7 +109,9 @@ pub fn robust(encoder: &Encoder, set: &Dataset, attacks: &[Pgd], eps: f32, seed:
     let mut worst: Option<Outcome> = None;
     let mut rows = Vec::new();
     for attack in attacks {
-        let outcome = attack.run(encoder, set, eps, seed)?;
+        let bar = progress::bar(set.len() as u64, &attack.describe());
+        let outcome = attack.run_reporting(encoder, set, eps, seed, &mut |n| bar.inc(n as u64))?;
+        bar.finish_and_clear();
         rows.push((attack.describe(), outcome.robust_share()));
         worst = Some(match worst {
             Some(so_far) => so_far.worst(&outcome),

@@ -9,12 +9,12 @@ use crate::evaluate;
 use crate::files;
 use crate::objective::{Batch, Loss};
 use crate::optimiser::{Adam, one_cycle};
+use crate::progress;
 use crate::random::{self, Purpose};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -133,7 +133,7 @@ pub fn fit(config: &Config, splits: &Splits, folder: &RunFolder, resume: bool) -
     );
     let (network, mut adam, mut progress) = open(config, splits, folder, resume)?;
     let steps = train.len() / config.fit.batch;
-    let bar = bar(u64::from(config.fit.epochs) * steps as u64, config.objective.kind.name());
+    let bar = progress::bar(u64::from(config.fit.epochs) * steps as u64, config.objective.kind.name());
     bar.set_position(u64::from(progress.epoch) * steps as u64);
     while progress.epoch < config.fit.epochs {
         let epoch_began = Instant::now();
@@ -164,16 +164,6 @@ pub fn fit(config: &Config, splits: &Splits, folder: &RunFolder, resume: bool) -
     bar.finish_and_clear();
     let (network, progress) = folder.best_network(config, splits)?;
     Ok(Fitted { network, progress, seconds: began.elapsed().as_secs_f64() })
-}
-
-/// A bar on a terminal, nothing elsewhere.
-pub fn bar(length: u64, name: &str) -> ProgressBar {
-    let target =
-        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let style = ProgressStyle::with_template("{prefix:12} {bar:40} {percent:>3} % {elapsed} (eta {eta}) {msg}");
-    ProgressBar::with_draw_target(Some(length), target)
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-        .with_prefix(name.to_string())
 }
 
 fn open(config: &Config, splits: &Splits, folder: &RunFolder, resume: bool) -> Result<(Network, Adam, Progress)> {

@@ -21,6 +21,7 @@ pub mod gaussian;
 pub mod objective;
 pub mod ops;
 pub mod optimiser;
+pub mod progress;
 pub mod quantise;
 pub mod random;
 pub mod statistics;

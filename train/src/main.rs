@@ -4,10 +4,12 @@
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use paradise_train::config::{Config, parse_eps};
+use paradise_train::dataset::Splits;
+use paradise_train::encoder::Network;
 use paradise_train::export::{self, CardSettings};
 use paradise_train::fit::{self, RunFolder};
 use paradise_train::{demo, evaluate, files};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Trains, attacks, evaluates, quantises and exports robust classifiers.
@@ -137,19 +139,29 @@ fn fit(arguments: &Fit) -> Result<u8> {
     Ok(0)
 }
 
+/// A run on disk, ready to be measured on `n` of its test images.
+struct Trained {
+    config: Config,
+    splits: Splits,
+    network: Network,
+}
+
+impl Trained {
+    fn open(run: &Path, n: usize) -> Result<Self> {
+        let folder = RunFolder::new(run);
+        let config = folder.read_config()?;
+        let splits = config.data.load()?;
+        let available = splits.test.len();
+        anyhow::ensure!((1..=available).contains(&n), "--n {n}: the test set has {available} images");
+        let (network, _) = folder.best_network(&config, &splits)?;
+        Ok(Self { config, splits, network })
+    }
+}
+
 fn evaluate(arguments: &Evaluate) -> Result<u8> {
     let eps = parse_eps(&arguments.eps)?;
     let attacks = evaluate::parse_attacks(&arguments.attacks)?;
-    let folder = RunFolder::new(&arguments.run);
-    let config = folder.read_config()?;
-    let splits = config.data.load()?;
-    let available = splits.test.len();
-    anyhow::ensure!(
-        (1..=available).contains(&arguments.n),
-        "--n {}: the test set has {available} images",
-        arguments.n
-    );
-    let (network, _) = folder.best_network(&config, &splits)?;
+    let Trained { config, splits, network } = Trained::open(&arguments.run, arguments.n)?;
     let set = splits.test.head(arguments.n);
     let (report, _) = evaluate::robust(&network.frozen(), &set, &attacks, eps, arguments.seed)?;
     println!("{} ({}), {}", arguments.run.display(), config.objective.kind.name(), splits.source);
@@ -161,16 +173,7 @@ fn evaluate(arguments: &Evaluate) -> Result<u8> {
 }
 
 fn export(arguments: &Export) -> Result<u8> {
-    let folder = RunFolder::new(&arguments.run);
-    let config = folder.read_config()?;
-    let splits = config.data.load()?;
-    let available = splits.test.len();
-    anyhow::ensure!(
-        (1..=available).contains(&arguments.n),
-        "--n {}: the test set has {available} images",
-        arguments.n
-    );
-    let (network, _) = folder.best_network(&config, &splits)?;
+    let Trained { config, splits, network } = Trained::open(&arguments.run, arguments.n)?;
     let settings = CardSettings { n: arguments.n, false_abstain: arguments.false_abstain, ..CardSettings::default() };
     let card = export::export(&network, &config, &splits, &arguments.out, &settings)?;
     println!("{}", demo::describe(&card));

@@ -83,6 +83,21 @@ impl Pgd {
     /// # Errors
     /// If eps is not in [0, 1], or logits are not finite.
     pub fn run(&self, encoder: &Encoder, set: &Dataset, eps: f32, seed: u64) -> Result<Outcome> {
+        self.run_reporting(encoder, set, eps, seed, &mut |_| {})
+    }
+
+    /// [`Pgd::run`], calling `done` with the number of images whenever a batch is finished.
+    ///
+    /// # Errors
+    /// As [`Pgd::run`].
+    pub fn run_reporting(
+        &self,
+        encoder: &Encoder,
+        set: &Dataset,
+        eps: f32,
+        seed: u64,
+        done: &mut dyn FnMut(usize),
+    ) -> Result<Outcome> {
         ensure!((0.0..=1.0).contains(&eps), "eps {eps} is not in 0..=1");
         let mut outcome = Outcome { eps, broken: vec![false; set.len()], points: Vec::new() };
         outcome.points = set.images.iter().map(|&p| f32::from(p) / 255.0).collect();
@@ -92,6 +107,7 @@ impl Pgd {
                 let active = ids.iter().copied().filter(|&i| !outcome.broken[i]).collect();
                 Walk::new(self, encoder, set, eps, seed, restart, active).run(&mut outcome)?;
             }
+            done(ids.len());
         }
         Ok(outcome)
     }
