@@ -1,5 +1,6 @@
 # Thin targets; everything is a cargo, Python or QEMU command that can be typed by hand.
 SHELL := /bin/bash
+.SHELLFLAGS := -eo pipefail -c
 CARGO ?= cargo
 PYTHON ?= python3
 APT ?= $(shell [ "$$(id -u)" = 0 ] && echo apt-get || echo sudo apt-get)
@@ -46,17 +47,23 @@ firmware-test: firmware ## The firmware's state machine on the host, its image i
 	cd firmware && $(CARGO) test --lib
 	$(CARGO) test --release --workspace --test firmware -- --nocapture
 
-test: venv firmware lint build ## Install what is needed and run every test
-	cd firmware && $(CARGO) test --lib
-	$(CARGO) test --release --workspace
+# PARADISE_SKIP=python,firmware leaves out what needs those tools; the tests concerned then say `skipped`.
+wants = case ",$$PARADISE_SKIP," in *,$(1),*) echo "skipped: $(1), on request";; *) $(2);; esac
+
+test: lint build ## Install what is needed and run every test (PARADISE_SKIP=python,firmware leaves those out)
+	@$(call wants,python,$(MAKE) venv)
+	@$(call wants,firmware,$(MAKE) firmware)
+	( cd firmware && $(CARGO) test --lib ) 2>&1 | tee target/test.log
+	$(CARGO) test --release --workspace --no-fail-fast 2>&1 | tee -a target/test.log
+	@awk '/^test result:/ { passed += $$4; failed += $$6; skipped += $$8 } /^skipped:/ { skipped++ } \
+		END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped; exit passed == 0 || failed > 0 }' target/test.log
 
 models: ## Rebuild models/ from the embedded images
 	$(CARGO) run --release --bin train -- fit --config train/configs/fashion-mnist-paradise-pm.toml --out runs/models/fashion-mnist-small --resume
 	$(CARGO) run --release --bin train -- export --run runs/models/fashion-mnist-small --out models/fashion-mnist-small
 
 bench: build ## Latency of the shipped bundle on both back ends
-	target/release/paradised bench --model models/fashion-mnist-small --backend int8
-	target/release/paradised bench --model models/fashion-mnist-small --backend tract
+	target/release/paradised bench --model models/fashion-mnist-small --versus tract
 
 clean: ## Remove what was built and installed here
 	rm -rf target firmware/target .venv

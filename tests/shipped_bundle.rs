@@ -2,7 +2,7 @@
 
 use paradise_engine::Model;
 use paradise_engine::golden::Golden;
-use paradise_runtime::{Backend, BackendKind, Bundle, pipeline};
+use paradise_runtime::{Backend, BackendKind, Bundle, load};
 use paradise_tests::{referee, shipped, skipped};
 use paradise_train::dataset::embedded;
 use paradise_train::export::card::Card;
@@ -104,8 +104,8 @@ fn the_promises_of_the_small_bundle_hold() {
 #[test]
 fn tract_agrees_with_the_engine() {
     let bundle = bundle();
-    let mut tract = pipeline::load(&bundle, BackendKind::Tract).unwrap();
-    let mut engine = pipeline::load(&bundle, BackendKind::Int8).unwrap();
+    let mut tract = load(&bundle, BackendKind::Tract).unwrap();
+    let mut engine = load(&bundle, BackendKind::Int8).unwrap();
     let test = embedded::subset().unwrap().test;
     let class = |backend: &mut dyn Backend, i: usize| backend.verdict(test.image(i), None).unwrap().class;
     let same = (0..test.len()).filter(|&i| class(tract.as_mut(), i) == class(engine.as_mut(), i)).count();

@@ -8,7 +8,7 @@
 //! The only place that decides whether a file is whole.
 
 use crate::error::FormatError;
-use crate::tensor::Span;
+use crate::tensor::{FromLe, Le, Span};
 use sha2::{Digest, Sha256};
 
 /// Bytes before the header.
@@ -78,18 +78,64 @@ pub fn open<'a>(bytes: &'a [u8], magic: &[u8; 8], version: u32) -> Result<Sealed
     Ok(Sealed { header: &bytes[PREFIX..PREFIX + header_len], blob: &bytes[blob_at as usize..], hash })
 }
 
-/// The bytes of `span` in `blob`.
-///
-/// # Errors
-/// [`FormatError::Span`] if it is misaligned or leaves the blob.
-pub fn span(blob: &[u8], span: Span) -> Result<&[u8], FormatError> {
-    let bad = FormatError::Span { offset: span.offset, len: span.len };
-    if !(span.offset as usize).is_multiple_of(ALIGN) {
-        return Err(bad);
+/// The tensors of a sealed file, found by their spans.
+#[derive(Debug, Clone, Copy)]
+pub struct Tensors<'a>(&'a [u8]);
+
+impl<'a> Tensors<'a> {
+    /// The tensors in a file's blob.
+    pub fn new(blob: &'a [u8]) -> Self {
+        Self(blob)
     }
-    let start = span.offset as usize;
-    let end = start.checked_add(span.len as usize).ok_or(bad)?;
-    blob.get(start..end).ok_or(bad)
+
+    /// Bytes of the whole blob.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no byte.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The bytes of `span`.
+    ///
+    /// # Errors
+    /// [`FormatError::Span`] if it is misaligned or leaves the blob.
+    pub fn checked(&self, span: Span) -> Result<&'a [u8], FormatError> {
+        let bad = FormatError::Span { offset: span.offset, len: span.len };
+        let start = span.offset as usize;
+        let end = start.checked_add(span.len as usize).ok_or(bad)?;
+        let aligned = start.is_multiple_of(ALIGN);
+        self.0.get(start..end).filter(|_| aligned).ok_or(bad)
+    }
+
+    /// The same, if it is exactly `bytes` long.
+    ///
+    /// # Errors
+    /// [`FormatError::Span`] if it is misplaced or of another length.
+    pub fn sized(&self, span: Span, bytes: u64) -> Result<&'a [u8], FormatError> {
+        let found = self.checked(span)?;
+        if found.len() as u64 == bytes {
+            return Ok(found);
+        }
+        Err(FormatError::Span { offset: span.offset, len: span.len })
+    }
+
+    /// The bytes of a span; empty if it is misplaced, which validation excludes.
+    pub fn bytes(&self, span: Span) -> &'a [u8] {
+        self.checked(span).unwrap_or(&[])
+    }
+
+    /// A span as int8.
+    pub fn i8s(&self, span: Span) -> &'a [i8] {
+        bytemuck::cast_slice(self.bytes(span))
+    }
+
+    /// A span as four-byte numbers.
+    pub fn numbers<T: FromLe>(&self, span: Span) -> Le<'a, T> {
+        Le::new(self.bytes(span))
+    }
 }
 
 #[cfg(feature = "alloc")]

@@ -1,6 +1,6 @@
 //! `selftest.bin`: golden images with what every operation must answer, and labelled robustness probes.
 
-use crate::container::{self, Sealed};
+use crate::container::{self, Tensors};
 use crate::error::FormatError;
 use crate::layer::MAX_LAYERS;
 use crate::tensor::{Le, Span};
@@ -97,7 +97,7 @@ pub struct Header {
 #[derive(Debug, Clone)]
 pub struct Golden<'a> {
     header: Header,
-    sealed: Sealed<'a>,
+    tensors: Tensors<'a>,
 }
 
 impl<'a> Golden<'a> {
@@ -108,17 +108,14 @@ impl<'a> Golden<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<Self, FormatError> {
         let sealed = container::open(bytes, MAGIC, VERSION)?;
         let header: Header = postcard::from_bytes(sealed.header).map_err(|_| FormatError::Header)?;
-        let golden = Self { header, sealed };
+        let golden = Self { header, tensors: Tensors::new(sealed.blob) };
         golden.validate()?;
         Ok(golden)
     }
 
     fn validate(&self) -> Result<(), FormatError> {
         let h = &self.header;
-        let sized = |span: Span, bytes: u64| match container::span(self.sealed.blob, span) {
-            Ok(found) if found.len() as u64 == bytes => Ok(()),
-            _ => Err(FormatError::Span { offset: span.offset, len: span.len }),
-        };
+        let sized = |span: Span, bytes: u64| self.tensors.sized(span, bytes);
         if h.layers as usize > MAX_LAYERS || h.image_bytes == 0 || h.cases.is_empty() {
             return Err(FormatError::Invalid("a self-test has golden images of a model"));
         }
@@ -148,17 +145,17 @@ impl<'a> Golden<'a> {
 
     /// The bytes of a span; empty if misplaced, which validation has excluded.
     pub fn bytes(&self, span: Span) -> &'a [u8] {
-        container::span(self.sealed.blob, span).unwrap_or(&[])
+        self.tensors.bytes(span)
     }
 
     /// A span as f32.
     pub fn f32s(&self, span: Span) -> Le<'a, f32> {
-        Le::new(self.bytes(span))
+        self.tensors.numbers(span)
     }
 
     /// A span as u32.
     pub fn u32s(&self, span: Span) -> Le<'a, u32> {
-        Le::new(self.bytes(span))
+        self.tensors.numbers(span)
     }
 }
 

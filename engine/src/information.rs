@@ -1,6 +1,7 @@
 //! Rate against the aggregate posterior, and what calibration images say of a rate or an entropy.
 
-use crate::artifact::{Model, Table};
+use crate::artifact::Model;
+use crate::header::Table;
 use crate::posterior;
 use crate::tensor::Le;
 

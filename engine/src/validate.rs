@@ -1,25 +1,26 @@
 //! What makes a parsed header a valid model. Each rule here is one that inference relies on.
 
-use crate::artifact::{MAX_ARENA, MAX_CLASSES, MAX_LATENT, MAX_TABLE, Model, Table};
+use crate::container::Tensors;
 use crate::error::FormatError;
+use crate::header::{Header, MAX_ARENA, MAX_CLASSES, MAX_LATENT, MAX_TABLE, Table};
 use crate::layer::{Activation, Head, Op, Window};
 use crate::tensor::{Shape, Span};
 
 /// Most multiply-accumulates of one inference: ten times WRN-28-10, and a bound on what a hostile file costs.
 const MAX_MACS: u64 = 1 << 36;
 
-pub(crate) fn model(model: &Model) -> Result<(), FormatError> {
-    activations(model)?;
-    for index in 0..model.header().layers.len() {
-        layer(model, index).map_err(|rule| match rule {
+pub(crate) fn model(h: &Header, t: Tensors) -> Result<(), FormatError> {
+    activations(h)?;
+    for index in 0..h.layers.len() {
+        layer(h, t, index).map_err(|rule| match rule {
             Broken::Rule(rule) => FormatError::Layer { index: index as u16, rule },
             Broken::Format(error) => error,
         })?;
     }
-    macs(model)?;
-    arena_plan(model)?;
-    heads(model)?;
-    confidence(model)
+    macs(h)?;
+    arena_plan(h)?;
+    heads(h, t)?;
+    confidence(h, t)
 }
 
 /// A rule of one layer, or an error that already names its place.
@@ -46,8 +47,7 @@ fn limit(what: &'static str, limit: u64, got: u64) -> Result<(), FormatError> {
     if got <= limit { Ok(()) } else { Err(FormatError::Limit { what, limit, got }) }
 }
 
-fn activations(model: &Model) -> Result<(), FormatError> {
-    let h = model.header();
+fn activations(h: &Header) -> Result<(), FormatError> {
     limit("arena bytes", u64::from(MAX_ARENA), u64::from(h.arena_bytes))?;
     ensure(h.activations.len() == h.layers.len() + 1, "one activation a layer and one for the image")?;
     ensure(!h.layers.is_empty(), "a model has at least one layer")?;
@@ -63,30 +63,23 @@ fn activations(model: &Model) -> Result<(), FormatError> {
 }
 
 /// f32 values of a scale tensor: `count` of them, finite and positive.
-fn scales(model: &Model, span: Span, count: usize) -> Result<(), Broken> {
-    sized(model, span, 4 * count as u64)?;
-    rule(model.f32s(span).iter().all(|s| s.is_finite() && s > 0.0), "a scale is not finite and positive")
+fn scales(t: Tensors, span: Span, count: usize) -> Result<(), Broken> {
+    t.sized(span, 4 * count as u64)?;
+    rule(t.numbers::<f32>(span).iter().all(|s| s.is_finite() && s > 0.0), "a scale is not finite and positive")
 }
 
-fn finite(model: &Model, span: Span, count: u64) -> Result<(), FormatError> {
-    sized(model, span, 4 * count)?;
-    ensure(model.f32s(span).iter().all(f32::is_finite), "a constant is not finite")
-}
-
-fn sized(model: &Model, span: Span, bytes: u64) -> Result<(), FormatError> {
-    if model.checked(span)?.len() as u64 != bytes {
-        return Err(FormatError::Span { offset: span.offset, len: span.len });
-    }
-    Ok(())
+fn finite(t: Tensors, span: Span, count: u64) -> Result<(), FormatError> {
+    t.sized(span, 4 * count)?;
+    ensure(t.numbers::<f32>(span).iter().all(f32::is_finite), "a constant is not finite")
 }
 
 /// Weights in -127..=127 and `128 * sum |w| + |bias| <= i32::MAX` in every row, so no partial sum overflows.
-fn rows(model: &Model, weight: Span, bias: Span, rows: usize, width: u64) -> Result<(), Broken> {
-    sized(model, weight, rows as u64 * width)?;
-    sized(model, bias, 4 * rows as u64)?;
-    let weights = model.i8s(weight);
+fn rows(t: Tensors, weight: Span, bias: Span, rows: usize, width: u64) -> Result<(), Broken> {
+    t.sized(weight, rows as u64 * width)?;
+    t.sized(bias, 4 * rows as u64)?;
+    let weights = t.i8s(weight);
     rule(!weights.contains(&i8::MIN), "a weight is -128")?;
-    for (row, bias) in weights.chunks_exact(width as usize).zip(model.i32s(bias).iter()) {
+    for (row, bias) in weights.chunks_exact(width as usize).zip(t.numbers::<i32>(bias).iter()) {
         let magnitude: u64 = row.iter().map(|w| u64::from(w.unsigned_abs())).sum();
         let worst = 128 * magnitude + u64::from(bias.unsigned_abs());
         rule(worst <= i32::MAX as u64, "an accumulator could overflow")?;
@@ -94,8 +87,7 @@ fn rows(model: &Model, weight: Span, bias: Span, rows: usize, width: u64) -> Res
     Ok(())
 }
 
-fn layer(model: &Model, index: usize) -> Result<(), Broken> {
-    let h = model.header();
+fn layer(h: &Header, t: Tensors, index: usize) -> Result<(), Broken> {
     let layer = &h.layers[index];
     rule(layer.inputs.iter().all(|&i| (i as usize) <= index), "reads an activation of the future")?;
     rule(layer.op.arity() == 2 || layer.inputs[0] == layer.inputs[1], "a unary layer names two inputs")?;
@@ -112,18 +104,18 @@ fn layer(model: &Model, index: usize) -> Result<(), Broken> {
             rule(x.shape.c.is_multiple_of(*groups) && y.shape.c.is_multiple_of(*groups), "groups do not divide")?;
             output(window, y.shape.c)?;
             let width = area(window) * u64::from(x.shape.c / groups);
-            rows(model, *weight, *bias, out, width)?;
-            scales(model, *scale, out)
+            rows(t, *weight, *bias, out, width)?;
+            scales(t, *scale, out)
         }
         Op::Dense { weight, bias, scale, .. } => {
             rule(y.shape.h == 1 && y.shape.w == 1, "a dense output is 1 x 1")?;
-            rows(model, *weight, *bias, out, x.shape.len())?;
-            scales(model, *scale, out)
+            rows(t, *weight, *bias, out, x.shape.len())?;
+            scales(t, *scale, out)
         }
         Op::Affine { mul, add, .. } => {
             rule(y.shape == x.shape, "the output's shape is wrong")?;
-            finite(model, *mul, u64::from(x.shape.c))?;
-            Ok(finite(model, *add, u64::from(x.shape.c))?)
+            finite(t, *mul, u64::from(x.shape.c))?;
+            Ok(finite(t, *add, u64::from(x.shape.c))?)
         }
         Op::Add { ratio, .. } => {
             let b = h.activations[layer.inputs[1] as usize];
@@ -150,8 +142,7 @@ fn area(window: &Window) -> u64 {
 }
 
 /// The work of one inference, counted from shapes that were checked.
-fn macs(model: &Model) -> Result<(), FormatError> {
-    let h = model.header();
+fn macs(h: &Header) -> Result<(), FormatError> {
     let mut total = 0u64;
     for (index, layer) in h.layers.iter().enumerate() {
         let x = h.activations[layer.inputs[0] as usize].shape;
@@ -167,8 +158,7 @@ fn macs(model: &Model) -> Result<(), FormatError> {
 }
 
 /// No layer overwrites an activation that is still to be read, its own inputs included.
-fn arena_plan(model: &Model) -> Result<(), FormatError> {
-    let h = model.header();
+fn arena_plan(h: &Header) -> Result<(), FormatError> {
     for (writer, target) in h.activations.iter().enumerate().skip(1) {
         for (held, other) in h.activations.iter().enumerate().take(writer) {
             let read_later = h.layers[writer - 1..].iter().any(|l| l.reads().contains(&(held as u16)));
@@ -188,54 +178,52 @@ fn overlap(a: &Activation, b: &Activation) -> bool {
     a.start < b.end && b.start < a.end
 }
 
-fn heads(model: &Model) -> Result<(), FormatError> {
-    let h = model.header();
+fn heads(h: &Header, t: Tensors) -> Result<(), FormatError> {
     limit("latent dimension", u64::from(MAX_LATENT), u64::from(h.latent))?;
     limit("classes", u64::from(MAX_CLASSES), u64::from(h.classes))?;
     ensure(h.latent > 0 && h.classes > 1, "a model has a latent and at least two classes")?;
-    let features = model.features().shape;
+    let features = h.activations[h.activations.len() - 1].shape;
     ensure(features.h == 1 && features.w == 1, "the features are not 1 x 1")?;
     for head in [&h.mu, &h.sigma] {
-        linear(model, head, h.latent as usize, u64::from(features.c)).map_err(|broken| match broken {
+        linear(t, head, h.latent as usize, u64::from(features.c)).map_err(|broken| match broken {
             Broken::Rule(rule) => FormatError::Invalid(rule),
             Broken::Format(error) => error,
         })?;
     }
-    finite(model, h.classifier.weight, u64::from(h.classes) * u64::from(h.latent))?;
-    finite(model, h.classifier.bias, u64::from(h.classes))?;
-    let labels = core::str::from_utf8(model.checked(h.labels)?)
-        .map_err(|_| FormatError::Invalid("the labels are not UTF-8"))?;
+    finite(t, h.classifier.weight, u64::from(h.classes) * u64::from(h.latent))?;
+    finite(t, h.classifier.bias, u64::from(h.classes))?;
+    let labels =
+        core::str::from_utf8(t.checked(h.labels)?).map_err(|_| FormatError::Invalid("the labels are not UTF-8"))?;
     ensure(labels.lines().count() == h.classes as usize, "not one label a class")
 }
 
-fn linear(model: &Model, head: &Head, outputs: usize, width: u64) -> Result<(), Broken> {
-    rows(model, head.weight, head.bias, outputs, width)?;
-    scales(model, head.scale, outputs)
+fn linear(t: Tensors, head: &Head, outputs: usize, width: u64) -> Result<(), Broken> {
+    rows(t, head.weight, head.bias, outputs, width)?;
+    scales(t, head.scale, outputs)
 }
 
-fn confidence(model: &Model) -> Result<(), FormatError> {
-    let h = model.header();
+fn confidence(h: &Header, t: Tensors) -> Result<(), FormatError> {
     let m = h.mixture;
     limit("mixture components", u64::from(MAX_CLASSES), u64::from(m.components))?;
     ensure(m.components > 0, "the mixture is empty")?;
     let cells = u64::from(m.components) * u64::from(h.latent);
-    finite(model, m.log_weight, u64::from(m.components))?;
-    finite(model, m.mean, cells)?;
-    finite(model, m.log_std, cells)?;
-    finite(model, m.half_precision, cells)?;
-    ensure(model.f32s(m.half_precision).iter().all(|p| p > 0.0), "a precision is not positive")?;
-    table(model, &h.rate_table)?;
-    table(model, &h.entropy_table)?;
+    finite(t, m.log_weight, u64::from(m.components))?;
+    finite(t, m.mean, cells)?;
+    finite(t, m.log_std, cells)?;
+    finite(t, m.half_precision, cells)?;
+    ensure(t.numbers::<f32>(m.half_precision).iter().all(|p| p > 0.0), "a precision is not positive")?;
+    table(t, &h.rate_table)?;
+    table(t, &h.entropy_table)?;
     ensure(h.thresholds.is_valid(), "a threshold is out of range")
 }
 
-fn table(model: &Model, table: &Table) -> Result<(), FormatError> {
-    let stored = model.checked(table.values)?.len() / 4;
+fn table(t: Tensors, table: &Table) -> Result<(), FormatError> {
+    let stored = t.checked(table.values)?.len() / 4;
     limit("calibration values", MAX_TABLE as u64, stored as u64)?;
     ensure(stored > 0 && stored as u64 <= u64::from(table.n), "a calibration table is empty or too long")?;
-    finite(model, table.values, stored as u64)?;
-    sized(model, table.ranks, 4 * stored as u64)?;
-    let (values, ranks) = (model.f32s(table.values), model.u32s(table.ranks));
+    finite(t, table.values, stored as u64)?;
+    t.sized(table.ranks, 4 * stored as u64)?;
+    let (values, ranks) = (t.numbers::<f32>(table.values), t.numbers::<u32>(table.ranks));
     ensure((1..stored).all(|i| values.at(i - 1) <= values.at(i)), "calibration values are not sorted")?;
     ensure((1..stored).all(|i| ranks.at(i - 1) < ranks.at(i)), "calibration ranks are not increasing")?;
     ensure(ranks.at(0) == 0 && ranks.at(stored - 1) == table.n - 1, "calibration ranks do not span the table")

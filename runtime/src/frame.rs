@@ -1,7 +1,7 @@
 //! Picture bytes of any usual format to the model's input: decoding with limits, orientation, then the engine's resize.
 
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
-use paradise_engine::artifact::Header;
+use paradise_engine::Header;
 use paradise_engine::image::{MAX_SIDE, Rgba, fit};
 use std::fs::File;
 use std::io::{Cursor, Read};

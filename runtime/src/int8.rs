@@ -117,8 +117,4 @@ impl Backend for Int8 {
     fn answer(&mut self, input: &[u8], read: &mut dyn FnMut(&Model, &Answer)) -> Result<(), BackendError> {
         self.observe(input, &mut |_, _| {}, read)
     }
-
-    fn as_int8(&mut self) -> Option<&mut Int8> {
-        Some(self)
-    }
 }

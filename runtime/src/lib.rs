@@ -13,9 +13,11 @@ pub mod bundle;
 pub mod frame;
 pub mod int8;
 pub mod lines;
+pub mod load;
 pub mod onnx;
 pub mod pipeline;
 pub mod selftest;
 
 pub use bundle::{Bundle, BundleError};
+pub use load::load;
 pub use pipeline::{Backend, BackendKind, Verdict};

@@ -1,8 +1,5 @@
 //! What every back end offers: an input tensor becomes a verdict.
 
-use crate::bundle::{Bundle, BundleError};
-use crate::int8::Int8;
-use crate::onnx::Tract;
 use paradise_engine::{Answer, Decision, Model, RunError, Thresholds};
 use serde::Serialize;
 
@@ -127,11 +124,6 @@ pub trait Backend: Send {
     /// If the input has the wrong length or the back end fails.
     fn answer(&mut self, input: &[u8], read: &mut dyn FnMut(&Model, &Answer)) -> Result<(), BackendError>;
 
-    /// The engine behind it, for checks that look inside.
-    fn as_int8(&mut self) -> Option<&mut Int8> {
-        None
-    }
-
     /// Runs one input and decides by the thresholds, the model's own where `None`.
     ///
     /// # Errors
@@ -143,15 +135,4 @@ pub trait Backend: Send {
         })?;
         verdict.ok_or_else(|| BackendError::Tract("no answer".into()))
     }
-}
-
-/// Loads the back end of a bundle.
-///
-/// # Errors
-/// With the path of the file that is refused.
-pub fn load(bundle: &Bundle, kind: BackendKind) -> Result<Box<dyn Backend>, BundleError> {
-    Ok(match kind {
-        BackendKind::Int8 => Box::new(Int8::load(bundle)?),
-        BackendKind::Tract => Box::new(Tract::load(bundle)?),
-    })
 }

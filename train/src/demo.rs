@@ -15,7 +15,7 @@ use crate::statistics::Proportion;
 use anyhow::{Context, Result};
 use image::{ExtendedColorType, ImageEncoder};
 use paradise_engine::Model;
-use paradise_runtime::{Backend, BackendKind, Bundle, Verdict, frame, pipeline, selftest};
+use paradise_runtime::{Backend, BackendKind, Bundle, Verdict, frame, load, selftest};
 use std::path::Path;
 use std::time::Instant;
 
@@ -34,7 +34,7 @@ pub fn describe(card: &Card) -> String {
     let a = &card.accuracy;
     let sizes: usize = card.sizes.values().sum();
     format!(
-        "  {:<34}{}\n  {:<34}{}\n  {:<34}{}\n  {:<34}{}\n  {:<34}{}\n  {:<34}{}\n  {:<34}{} KiB in {} files, {} byte arena",
+        "  {:<34}{}\n  {:<34}{}\n  {:<34}{}\n  {:<34}{}\n  {:<34}{}\n  {:<34}{}\n  {:<34}model {} KiB, {} KiB in all, {} byte arena",
         "float, clean",
         share(&a.float_clean),
         "int8, clean",
@@ -48,8 +48,8 @@ pub fn describe(card: &Card) -> String {
         "abstained on test images",
         share(&card.false_abstain_test),
         format!("bundle {}", card.name),
+        card.sizes.get("model.pmq").unwrap_or(&0) / 1024,
         sizes / 1024,
-        card.sizes.len(),
         card.arena_bytes
     )
 }
@@ -203,7 +203,7 @@ fn classify(splits: &Splits, out: &Path, bundle: &Path) -> Result<()> {
     let folder = out.join("samples");
     files::create_folder(&folder)?;
     let bundle = Bundle::open(bundle)?;
-    let mut backend = pipeline::load(&bundle, BackendKind::Int8)?;
+    let mut backend = load(&bundle, BackendKind::Int8)?;
     let noise = foreign_sets(&splits.test.head(1), 0).swap_remove(0).1;
     let three = splits.test.head(3);
     let mut pictures: Vec<(String, Vec<u8>)> = (0..3)

@@ -2,13 +2,14 @@
 
 use super::{Options, Status};
 use crate::int8::Int8;
+use crate::load::Loaded;
 use crate::pipeline::Backend;
 use paradise_engine::golden::{Case, Golden, ProbeKind, crc32};
 use std::time::Instant;
 
 /// What the checks look at.
 pub(super) struct Session<'a> {
-    pub backend: &'a mut dyn Backend,
+    pub loaded: &'a mut Loaded,
     pub golden: &'a Golden<'a>,
     pub options: &'a Options,
 }
@@ -37,7 +38,7 @@ fn judge(holds: bool, detail: impl Into<String>) -> Outcome {
 
 fn int8_only(session: &mut Session, check: impl FnOnce(&mut Int8, &Golden) -> Outcome) -> Outcome {
     let golden = session.golden;
-    match session.backend.as_int8() {
+    match session.loaded.int8() {
         Some(int8) => check(int8, golden),
         None => (Status::NotApplicable, "the int8 back end's own".into()),
     }
@@ -102,11 +103,11 @@ fn outputs(backend: &mut dyn Backend, image: &[u8]) -> Result<(Vec<f32>, usize, 
 }
 
 fn golden_outputs(session: &mut Session) -> Outcome {
-    let exact = session.backend.as_int8().is_some();
+    let exact = session.loaded.int8().is_some();
     let tolerance = session.golden.header().float_tolerance;
     let mut worst = 0.0f32;
     for (i, case) in session.golden.header().cases.iter().enumerate() {
-        let (got, class, accept, rate) = match outputs(session.backend, session.golden.bytes(case.image)) {
+        let (got, class, accept, rate) = match outputs(session.loaded.backend(), session.golden.bytes(case.image)) {
             Ok(outputs) => outputs,
             Err(error) => return judge(false, format!("golden image {i}: {error}")),
         };
@@ -139,7 +140,8 @@ fn golden_outputs(session: &mut Session) -> Outcome {
 
 fn repeatability(session: &mut Session) -> Outcome {
     let image = session.golden.bytes(session.golden.header().cases[0].image);
-    let mut run = || outputs(session.backend, image).map(|o| o.0.iter().map(|v| v.to_bits()).collect::<Vec<_>>());
+    let mut run =
+        || outputs(session.loaded.backend(), image).map(|o| o.0.iter().map(|v| v.to_bits()).collect::<Vec<_>>());
     let first = run();
     let holds = first.is_ok() && (0..3).all(|_| run() == first);
     judge(holds, "four runs of one image")
@@ -165,7 +167,7 @@ fn probes(session: &mut Session, kind: ProbeKind) -> Outcome {
     let each = session.golden.header().image_bytes as usize;
     let (mut correct, mut abstained) = (0u16, 0u16);
     for (i, image) in images.chunks_exact(each).enumerate() {
-        match session.backend.verdict(image, None) {
+        match session.loaded.backend().verdict(image, None) {
             Ok(verdict) => {
                 correct += u16::from(verdict.class as u32 == labels.at(i));
                 abstained += u16::from(!verdict.is_accept());
@@ -189,7 +191,7 @@ fn latency(session: &mut Session) -> Outcome {
     let mut times = Vec::with_capacity(RUNS);
     for _ in 0..RUNS {
         let began = Instant::now();
-        if let Err(error) = session.backend.answer(image, &mut |_, _| {}) {
+        if let Err(error) = session.loaded.backend().answer(image, &mut |_, _| {}) {
             return judge(false, error.to_string());
         }
         times.push(began.elapsed().as_secs_f64() * 1e3);

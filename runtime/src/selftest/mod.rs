@@ -7,7 +7,8 @@ mod report;
 pub use report::{Check, Report, Status};
 
 use crate::bundle::Bundle;
-use crate::pipeline::{self, BackendKind};
+use crate::load::Loaded;
+use crate::pipeline::BackendKind;
 use checks::Session;
 use paradise_engine::golden::Golden;
 use std::path::Path;
@@ -44,14 +45,14 @@ pub fn run(folder: &Path, kind: BackendKind, options: &Options) -> Report {
     } else {
         report.add("signature", Status::NotApplicable, "the bundle is not signed");
     }
-    let loaded = pipeline::load(&bundle, kind).map_err(|e| e.to_string());
+    let loaded = Loaded::open(&bundle, kind).map_err(|e| e.to_string());
     let golden = bundle
         .file("selftest.bin")
         .map_err(|e| e.to_string())
         .and_then(|b| Golden::parse(b).map_err(|e| format!("{}: {e}", bundle.path("selftest.bin").display())));
     match (loaded, golden) {
-        (Ok(mut backend), Ok(golden)) => {
-            if let (Some(bit), Some(int8)) = (options.flip_weight_bit, backend.as_int8()) {
+        (Ok(mut loaded), Ok(golden)) => {
+            if let (Some(bit), Some(int8)) = (options.flip_weight_bit, loaded.int8()) {
                 *int8 = int8.with_flipped_bit(bit);
             }
             report.add(
@@ -59,7 +60,7 @@ pub fn run(folder: &Path, kind: BackendKind, options: &Options) -> Report {
                 Status::Passed,
                 format!("{kind} back end and {} golden images", golden.header().cases.len()),
             );
-            let mut session = Session { backend: backend.as_mut(), golden: &golden, options };
+            let mut session = Session { loaded: &mut loaded, golden: &golden, options };
             for (name, check) in checks::ALL {
                 if skip(name) {
                     report.add(name, Status::NotRun, "left out on request");

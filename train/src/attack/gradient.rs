@@ -102,7 +102,10 @@ impl Pgd {
         let mut outcome = Outcome { eps, broken: vec![false; set.len()], points: Vec::new() };
         outcome.points = set.images.iter().map(|&p| f32::from(p) / 255.0).collect();
         let all: Vec<usize> = (0..set.len()).collect();
+        // No step from no offset: an image that is wrong as it is needs no attack, and is never counted as robust.
+        let look = Self { steps: 0, random_start: false, ..*self };
         for ids in all.chunks(BATCH) {
+            Walk::new(&look, encoder, set, eps, seed, 0, ids.to_vec()).run(&mut outcome)?;
             for restart in 0..self.restarts {
                 let active = ids.iter().copied().filter(|&i| !outcome.broken[i]).collect();
                 Walk::new(self, encoder, set, eps, seed, restart, active).run(&mut outcome)?;

@@ -2,8 +2,9 @@
 
 use anyhow::{Context, Result};
 use heapless::{String as Name, Vec as Bounded};
-use paradise_engine::artifact::{self, Classifier, Header, Mixture, Table};
+use paradise_engine::artifact;
 use paradise_engine::container::Blob;
+use paradise_engine::header::{Classifier, Header, MAX_TABLE, Mixture, Table};
 use paradise_engine::image::ImagePolicy;
 use paradise_engine::layer::{Activation, Head, Layer, Op, Window};
 use paradise_engine::{Model, Shape, Thresholds};
@@ -269,7 +270,7 @@ fn table(blob: &mut Blob, values: &[f32]) -> Result<Table> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f32::total_cmp);
     let n = sorted.len();
-    let stored = n.min(artifact::MAX_TABLE);
+    let stored = n.min(MAX_TABLE);
     let ranks: Vec<u32> =
         (0..stored).map(|k| if stored == n { k } else { k * (n - 1) / (stored - 1) } as u32).collect();
     let picked: Vec<f32> = ranks.iter().map(|&r| sorted[r as usize]).collect();

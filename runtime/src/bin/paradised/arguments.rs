@@ -144,6 +144,9 @@ pub struct Selftest {
 pub struct Bench {
     #[command(flatten)]
     pub model: ModelArguments,
+    /// Also time this back end, in turns, and end with the ratio of the medians.
+    #[arg(long, value_name = "int8|tract")]
+    pub versus: Option<BackendKind>,
     /// Timed inferences.
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub runs: u32,

@@ -1,40 +1,69 @@
-//! `paradised bench`: latency of one inference, batch 1, one thread.
+//! `paradised bench`: latency of one inference, batch 1, one thread, alone or in turns with the other back end.
 
 use crate::arguments::Bench;
 use anyhow::Context;
 use paradise_engine::golden::Golden;
-use paradise_runtime::{Bundle, pipeline};
+use paradise_runtime::{Backend, BackendKind, Bundle, load};
 use serde_json::json;
 use std::time::Instant;
 
+/// Untimed inferences first.
+const WARM: usize = 20;
+
+/// Sorted latencies of one back end, microseconds.
+struct Latency {
+    kind: BackendKind,
+    times: Vec<f64>,
+}
+
+impl Latency {
+    fn at(&self, share: f64) -> f64 {
+        self.times[((self.times.len() - 1) as f64 * share) as usize]
+    }
+}
+
+/// Runs the bundle's golden images and prints minimum, median and 99th percentile; with `--versus`, the ratio of medians.
 pub fn run(arguments: &Bench) -> anyhow::Result<u8> {
     let bundle = Bundle::open(&arguments.model.model)?;
-    let mut backend = pipeline::load(&bundle, arguments.model.backend)?;
     let path = bundle.path("selftest.bin");
     let golden = Golden::parse(bundle.file("selftest.bin")?).with_context(|| path.display().to_string())?;
     let images: Vec<&[u8]> = golden.header().cases.iter().map(|c| golden.bytes(c.image)).collect();
-    let mut times = Vec::with_capacity(arguments.runs as usize);
-    let warm = images.len().max(20);
-    for i in 0..warm + arguments.runs as usize {
-        let began = Instant::now();
-        backend.answer(images[i % images.len()], &mut |_, _| {})?;
-        if i >= warm {
-            times.push(began.elapsed().as_secs_f64() * 1e6);
+    let kinds = [Some(arguments.model.backend), arguments.versus];
+    let mut backends: Vec<Box<dyn Backend>> =
+        kinds.into_iter().flatten().map(|kind| load(&bundle, kind)).collect::<Result<_, _>>()?;
+    let latencies = measure(&mut backends, &images, arguments.runs as usize)?;
+    for l in &latencies {
+        let (min, p50, p99) = (l.times[0], l.at(0.5), l.at(0.99));
+        if arguments.json {
+            let runs = l.times.len();
+            let report = json!({
+                "model": bundle.name(), "backend": l.kind, "runs": runs, "min_us": min, "p50_us": p50, "p99_us": p99,
+            });
+            println!("{report}");
+        } else {
+            println!("{} on {}: {} inferences, batch 1, one thread", bundle.name(), l.kind, l.times.len());
+            println!("  min {min:.1} us   p50 {p50:.1} us   p99 {p99:.1} us");
         }
     }
-    times.sort_by(f64::total_cmp);
-    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
-    let (min, p50, p99) = (times[0], at(0.5), at(0.99));
-    let kind = arguments.model.backend;
-    if arguments.json {
-        let report = json!({
-            "model": bundle.name(), "backend": kind, "runs": times.len(),
-            "min_us": min, "p50_us": p50, "p99_us": p99,
-        });
-        println!("{report}");
-    } else {
-        println!("{} on {kind}: {} inferences, batch 1, one thread", bundle.name(), times.len());
-        println!("  min {min:.1} us   p50 {p50:.1} us   p99 {p99:.1} us");
+    if let [ours, peer] = &latencies[..] {
+        println!("ratio {}-{}-vs-{} {:.3}", bundle.name(), ours.kind, peer.kind, ours.at(0.5) / peer.at(0.5));
     }
     Ok(0)
+}
+
+/// Times every back end on each image in turn, so that a drift of the machine's speed meets all alike.
+fn measure(backends: &mut [Box<dyn Backend>], images: &[&[u8]], runs: usize) -> anyhow::Result<Vec<Latency>> {
+    let mut all: Vec<Latency> =
+        backends.iter().map(|b| Latency { kind: b.kind(), times: Vec::with_capacity(runs) }).collect();
+    for i in 0..WARM + runs {
+        for (backend, latency) in backends.iter_mut().zip(&mut all) {
+            let began = Instant::now();
+            backend.answer(images[i % images.len()], &mut |_, _| {})?;
+            if i >= WARM {
+                latency.times.push(began.elapsed().as_secs_f64() * 1e6);
+            }
+        }
+    }
+    all.iter_mut().for_each(|l| l.times.sort_by(f64::total_cmp));
+    Ok(all)
 }

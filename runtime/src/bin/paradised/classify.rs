@@ -3,14 +3,14 @@
 use crate::arguments::Classify;
 use crate::gpio::Pins;
 use crate::worker::classify;
-use paradise_runtime::{Bundle, frame, pipeline};
+use paradise_runtime::{Bundle, frame, load};
 use serde_json::json;
 use std::time::Instant;
 
 /// Classifies every picture; a bad one is reported and the rest go on, and the exit code is then 2.
 pub fn run(arguments: &Classify) -> anyhow::Result<u8> {
     let bundle = Bundle::open(&arguments.model.model)?;
-    let mut backend = pipeline::load(&bundle, arguments.model.backend)?;
+    let mut backend = load(&bundle, arguments.model.backend)?;
     let thresholds = arguments.thresholds.resolve(backend.as_ref())?;
     let mut pins = Pins::open(arguments.pins.gpio.as_deref())?;
     let mut code = 0;

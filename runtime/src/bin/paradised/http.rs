@@ -11,7 +11,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use paradise_runtime::selftest;
-use paradise_runtime::{Bundle, pipeline};
+use paradise_runtime::{Bundle, load};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,7 +38,7 @@ pub fn run(arguments: Serve) -> anyhow::Result<u8> {
         eprintln!("{report}");
         return Ok(1);
     }
-    let backend = pipeline::load(&bundle, arguments.model.backend)?;
+    let backend = load(&bundle, arguments.model.backend)?;
     let thresholds = arguments.thresholds.resolve(backend.as_ref())?;
     let pins = Pins::open(arguments.pins.gpio.as_deref())?;
     let (queue, thread) = worker::start(backend, thresholds, pins, arguments.queue.into());

@@ -1,0 +1,55 @@
+//! From a bundle to the back end that was asked for.
+
+use crate::bundle::{Bundle, BundleError};
+use crate::int8::Int8;
+use crate::onnx::Tract;
+use crate::pipeline::{Backend, BackendKind};
+
+/// A loaded back end of either kind.
+#[derive(Debug)]
+pub enum Loaded {
+    /// The engine.
+    Int8(Box<Int8>),
+    /// The float encoder.
+    Tract(Box<Tract>),
+}
+
+impl Loaded {
+    /// Loads the back end of a bundle.
+    ///
+    /// # Errors
+    /// With the path of the file that is refused.
+    pub fn open(bundle: &Bundle, kind: BackendKind) -> Result<Self, BundleError> {
+        Ok(match kind {
+            BackendKind::Int8 => Self::Int8(Box::new(Int8::load(bundle)?)),
+            BackendKind::Tract => Self::Tract(Box::new(Tract::load(bundle)?)),
+        })
+    }
+
+    /// What every back end offers.
+    pub fn backend(&mut self) -> &mut dyn Backend {
+        match self {
+            Self::Int8(int8) => int8.as_mut(),
+            Self::Tract(tract) => tract.as_mut(),
+        }
+    }
+
+    /// The engine, for checks that look inside.
+    pub fn int8(&mut self) -> Option<&mut Int8> {
+        match self {
+            Self::Int8(int8) => Some(int8),
+            Self::Tract(_) => None,
+        }
+    }
+}
+
+/// Loads the back end of a bundle as a trait object.
+///
+/// # Errors
+/// With the path of the file that is refused.
+pub fn load(bundle: &Bundle, kind: BackendKind) -> Result<Box<dyn Backend>, BundleError> {
+    Ok(match Loaded::open(bundle, kind)? {
+        Loaded::Int8(int8) => int8,
+        Loaded::Tract(tract) => tract,
+    })
+}
