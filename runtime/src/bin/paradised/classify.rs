@@ -3,9 +3,18 @@
 use crate::arguments::Classify;
 use crate::gpio::Pins;
 use crate::worker::classify;
-use paradise_runtime::{Bundle, frame, load};
-use serde_json::json;
+use paradise_runtime::{Bundle, Verdict, frame, load};
+use serde::Serialize;
 use std::time::Instant;
+
+/// A line of `--json`.
+#[derive(Serialize)]
+struct Line<'a> {
+    image: String,
+    #[serde(flatten)]
+    verdict: &'a Verdict,
+    latency_us: u64,
+}
 
 /// Classifies every picture; a bad one is reported and the rest go on, and the exit code is then 2.
 pub fn run(arguments: &Classify) -> anyhow::Result<u8> {
@@ -22,10 +31,9 @@ pub fn run(arguments: &Classify) -> anyhow::Result<u8> {
         pins.show(outcome.as_ref().ok())?;
         match outcome {
             Ok(verdict) if arguments.json => {
-                let mut line = serde_json::to_value(&verdict)?;
-                line["image"] = json!(path.display().to_string());
-                line["latency_us"] = json!(began.elapsed().as_micros() as u64);
-                println!("{line}");
+                let latency_us = began.elapsed().as_micros() as u64;
+                let line = Line { image: path.display().to_string(), verdict: &verdict, latency_us };
+                println!("{}", serde_json::to_string(&line)?);
             }
             Ok(v) => println!(
                 "{}: {} {:.1} %  {}{}  (rate {:.2} nats, typicality {:.3}, H {:.2} nats, predictive {:.3} nats)",

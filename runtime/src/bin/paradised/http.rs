@@ -11,8 +11,10 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use paradise_runtime::selftest;
-use paradise_runtime::{Bundle, load};
-use serde_json::{Value, json};
+use paradise_runtime::{Bundle, Verdict, load};
+use serde::Serialize;
+use serde_json::json;
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -30,7 +32,7 @@ struct Service {
 
 /// Serves until SIGINT or SIGTERM, then answers what waits and returns.
 pub fn run(arguments: Serve) -> anyhow::Result<u8> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
     let folder = &arguments.model.model;
     let bundle = Bundle::open(folder)?;
     let report = selftest::run(folder, arguments.model.backend, &selftest::Options::default());
@@ -98,9 +100,21 @@ async fn stop_signal() {
     }
 }
 
-fn answer(status: StatusCode, body: &Value) -> Response {
+/// The body of an answer.
+#[derive(Serialize)]
+struct Reply<'a> {
+    #[serde(flatten)]
+    verdict: &'a Verdict,
+    model: &'a str,
+    latency_us: u64,
+}
+
+fn answer(status: StatusCode, body: &impl Serialize) -> Response {
     let json = HeaderValue::from_static("application/json");
-    (status, [(header::CONTENT_TYPE, json)], body.to_string()).into_response()
+    match serde_json::to_string(body) {
+        Ok(body) => (status, [(header::CONTENT_TYPE, json)], body).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }
 
 fn error(status: StatusCode, message: &str) -> Response {
@@ -135,9 +149,8 @@ async fn classify(State(service): State<Arc<Service>>, body: Body) -> Response {
     }
     match tokio::time::timeout(PATIENCE, receive).await {
         Ok(Ok(Ok(verdict))) => {
-            let mut body = json!(verdict);
-            body["model"] = json!(service.model);
-            body["latency_us"] = json!(began.elapsed().as_micros() as u64);
+            let latency_us = began.elapsed().as_micros() as u64;
+            let body = Reply { verdict: &verdict, model: &service.model, latency_us };
             answer(StatusCode::OK, &body)
         }
         Ok(Ok(Err(why))) => error(StatusCode::UNPROCESSABLE_ENTITY, &format!("request body: {why}")),
