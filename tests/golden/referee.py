@@ -20,7 +20,7 @@ import onnxruntime as ort
 BOUND = 1e-4
 
 
-def session(model):
+def runner(model):
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
@@ -48,7 +48,7 @@ def int8(folder):
     names = [f"a{i}" for i in range(len(case["activations"]))]
     for name in names + ["s"]:
         model.graph.output.append(onnx.ValueInfoProto(name=name))
-    run = session(model)
+    run = runner(model)
     outputs = [o.name for o in run.get_outputs()]
     seen = dict(zip(outputs, run.run(None, {"image": x})))
     if not np.array_equal(seen["a0"].transpose(0, 2, 3, 1), (raw.astype(np.int16) - 128).astype(np.int8)):
@@ -81,7 +81,7 @@ def floats(folder):
     onnx.checker.check_model(model, full_check=True)
     x, _ = images(folder, case)
     names = ["mu", "sigma", "log_sigma", "logits"]
-    for name, got in zip(names, session(model).run(names, {"image": x})):
+    for name, got in zip(names, runner(model).run(names, {"image": x})):
         if name == "sigma":
             expected = np.exp(np.fromfile(folder / "log_sigma.f32", np.float32).astype(np.float64))
         else:
@@ -92,7 +92,7 @@ def floats(folder):
 def classes(file, folder):
     case = json.loads((folder / "case.json").read_text())
     x, _ = images(folder, case)
-    logits = session(onnx.load(str(file))).run(["logits"], {"image": x})[0]
+    logits = runner(onnx.load(str(file))).run(["logits"], {"image": x})[0]
     mine = np.fromfile(folder / "classes.u8", np.uint8)
     same = int(np.count_nonzero(logits.argmax(1) == mine))
     print(f"{same} of {case['n']} classes equal")

@@ -167,3 +167,122 @@ pub fn avg_pool(source: Source, window: &Window, scale: f32, target: Target) {
 pub fn max_pool(source: Source, window: &Window, y: &mut [i8], extent: [usize; 2]) {
     pool(source, window, extent, |at, inputs| y[at] = inputs.max().unwrap_or(i8::MIN));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    extern crate std;
+    use std::vec::Vec;
+
+    /// Round half to even of an exact real, clamped: the definition, in f64 from the f32 product.
+    fn quantised(value: f32, zero: i8) -> i8 {
+        let clamped = f64::from(value).clamp(-128.0 - f64::from(zero), 127.0 - f64::from(zero));
+        (libm::rint(clamped) + f64::from(zero)) as i8
+    }
+
+    fn bytes(n: usize, seed: u64) -> Vec<i8> {
+        let mut state = seed;
+        (0..n)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                match state >> 61 {
+                    0 => -127,
+                    1 => 127,
+                    _ => ((state >> 33) % 255) as i8,
+                }
+            })
+            .map(|v| v.max(-127))
+            .collect()
+    }
+
+    /// The padded input's value, read one at a time.
+    fn at(source: &Source, y: isize, x: isize, c: usize) -> Option<i8> {
+        let (h, w) = (source.shape.h as isize, source.shape.w as isize);
+        let inside = (0..h).contains(&y) && (0..w).contains(&x);
+        inside.then(|| source.x[((y * w + x) as usize) * source.shape.c as usize + c])
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+        #[test]
+        fn convolution_and_pools_equal_their_definitions(
+            h in 1u16..8, w in 1u16..8, per_in in 1usize..4, per_out in 1usize..4, groups in 1usize..4,
+            kernel in [1u16..5, 1u16..5], stride in [1u16..4, 1u16..4], pad in [0u16..5, 0u16..5, 0u16..5, 0u16..5],
+            zeros in any::<[i8; 2]>(), scale in 1e-4f32..1e-1, seed: u64,
+        ) {
+            let (c, out) = (per_in * groups, per_out * groups);
+            let shape = Shape::new(h, w, c as u16);
+            let window = Window { kernel, stride, pad };
+            let Some(extent) = window.output(shape) else { return Ok(()) };
+            let extent = extent.map(usize::from);
+            let (kh, kw) = (kernel[0] as usize, kernel[1] as usize);
+            let x = bytes(shape.len() as usize, seed);
+            let weight = bytes(out * kh * kw * per_in, seed ^ 1);
+            let bias: Vec<u8> = (0..out as i32).flat_map(|o| (o * 517 - 900).to_le_bytes()).collect();
+            let scales: Vec<u8> = (0..out).flat_map(|o| (scale * (1.0 + o as f32)).to_le_bytes()).collect();
+            let rows = Rows { weight: &weight, bias: Le::new(&bias), scale: Le::new(&scales) };
+            let source = Source { x: &x, shape, zero: zeros[0] };
+            let clamp = Output::new(zeros[1], false);
+            let mut y = std::vec![0; extent[0] * extent[1] * out];
+            conv(source, &window, groups, rows, Target { y: &mut y, extent, out: clamp });
+            let mut mean = std::vec![0; extent[0] * extent[1] * c];
+            avg_pool(source, &window, scale, Target { y: &mut mean, extent, out: clamp });
+            let mut most = mean.clone();
+            max_pool(source, &window, &mut most, extent);
+            for pixel in 0..extent[0] * extent[1] {
+                let top = (pixel / extent[1] * stride[0] as usize) as isize - pad[0] as isize;
+                let left = (pixel % extent[1] * stride[1] as usize) as isize - pad[1] as isize;
+                let taps = || (0..kh * kw).map(|k| (k, top + (k / kw) as isize, left + (k % kw) as isize));
+                for o in 0..out {
+                    let mut acc = i64::from(rows.bias.at(o));
+                    for (k, row, column) in taps() {
+                        for i in 0..per_in {
+                            let q = at(&source, row, column, o / per_out * per_in + i).unwrap_or(zeros[0]);
+                            acc += i64::from(q) * i64::from(weight[(o * kh * kw + k) * per_in + i]);
+                        }
+                    }
+                    prop_assert_eq!(y[pixel * out + o], quantised(acc as f32 * rows.scale.at(o), zeros[1]));
+                }
+                for i in 0..c {
+                    let inside: Vec<i8> = taps().filter_map(|(_, row, column)| at(&source, row, column, i)).collect();
+                    let sum: i64 = inside.iter().map(|&q| i64::from(q) - i64::from(zeros[0])).sum();
+                    prop_assert_eq!(mean[pixel * c + i], quantised(sum as f32 * scale, zeros[1]));
+                    prop_assert_eq!(most[pixel * c + i], inside.iter().copied().max().unwrap_or(i8::MIN));
+                }
+            }
+        }
+
+        #[test]
+        fn dense_affine_and_add_equal_their_definitions(
+            n in 1usize..71, rows_n in 1usize..5, zeros in any::<[i8; 3]>(), seed: u64, ratio in [0.01f32..3.0, 0.01f32..3.0],
+        ) {
+            let (a, b, weight) = (bytes(n, seed), bytes(n, seed ^ 1), bytes(n * rows_n, seed ^ 2));
+            let bias: Vec<u8> = (0..rows_n as i32).flat_map(|o| (300 - o * 77).to_le_bytes()).collect();
+            let scales: Vec<u8> = (0..rows_n).flat_map(|_| (ratio[0] * 1e-3).to_le_bytes()).collect();
+            let rows = Rows { weight: &weight, bias: Le::new(&bias), scale: Le::new(&scales) };
+            let clamp = Output::new(zeros[2], false);
+            let mut y = std::vec![0; rows_n];
+            dense(&a, rows, clamp, &mut y);
+            let mut real = std::vec![0.0; rows_n];
+            head(&a, rows, &mut real);
+            for o in 0..rows_n {
+                let products = (0..n).map(|i| i64::from(a[i]) * i64::from(weight[o * n + i]));
+                let acc = products.sum::<i64>() + i64::from(rows.bias.at(o));
+                prop_assert_eq!(y[o], quantised(acc as f32 * rows.scale.at(o), zeros[2]));
+                prop_assert_eq!(real[o], acc as f32 * rows.scale.at(o));
+            }
+            let mut sum = std::vec![0; n];
+            add(&a, &b, [zeros[0], zeros[1]], ratio, clamp, &mut sum);
+            let constants: Vec<u8> = (0..n).flat_map(|i| (ratio[1] - i as f32 * 0.1).to_le_bytes()).collect();
+            let mut mapped = std::vec![0; n];
+            affine(&a, zeros[0], Le::new(&constants), Le::new(&constants), clamp, &mut mapped);
+            for i in 0..n {
+                let (p, q) = (f32::from(a[i]) - f32::from(zeros[0]), f32::from(b[i]) - f32::from(zeros[1]));
+                prop_assert_eq!(sum[i], quantised(p * ratio[0] + q * ratio[1], zeros[2]));
+                let constant = ratio[1] - i as f32 * 0.1;
+                prop_assert_eq!(mapped[i], quantised(p * constant + constant, zeros[2]));
+            }
+        }
+    }
+}

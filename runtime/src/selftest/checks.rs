@@ -8,14 +8,14 @@ use paradise_engine::golden::{Case, Golden, ProbeKind, crc32};
 use std::time::Instant;
 
 /// What the checks look at.
-pub(super) struct Session<'a> {
+pub(super) struct Subject<'a> {
     pub loaded: &'a mut Loaded,
     pub golden: &'a Golden<'a>,
     pub options: &'a Options,
 }
 
 type Outcome = (Status, String);
-type Run = fn(&mut Session) -> Outcome;
+type Run = fn(&mut Subject) -> Outcome;
 
 /// Names and checks.
 pub(super) const ALL: &[(&str, Run)] = &[
@@ -36,16 +36,16 @@ fn judge(holds: bool, detail: impl Into<String>) -> Outcome {
     (if holds { Status::Passed } else { Status::Failed }, detail.into())
 }
 
-fn int8_only(session: &mut Session, check: impl FnOnce(&mut Int8, &Golden) -> Outcome) -> Outcome {
-    let golden = session.golden;
-    match session.loaded.int8() {
+fn int8_only(subject: &mut Subject, check: impl FnOnce(&mut Int8, &Golden) -> Outcome) -> Outcome {
+    let golden = subject.golden;
+    match subject.loaded.int8() {
         Some(int8) => check(int8, golden),
         None => (Status::NotApplicable, "the int8 back end's own".into()),
     }
 }
 
-fn resident_weights(session: &mut Session) -> Outcome {
-    int8_only(session, |int8, _| {
+fn resident_weights(subject: &mut Subject) -> Outcome {
+    int8_only(subject, |int8, _| {
         let holds = int8.model().is_intact();
         let size = int8.size();
         judge(
@@ -86,8 +86,8 @@ fn checksums(int8: &mut Int8, golden: &Golden) -> Outcome {
     judge(true, format!("{cases} images x {layers} layers equal bit for bit"))
 }
 
-fn golden_checksums(session: &mut Session) -> Outcome {
-    int8_only(session, checksums)
+fn golden_checksums(subject: &mut Subject) -> Outcome {
+    int8_only(subject, checksums)
 }
 
 /// mu, log sigma and logits of a golden image, with what else the golden file knows: class, accept, rate.
@@ -102,17 +102,17 @@ fn outputs(backend: &mut dyn Backend, image: &[u8]) -> Result<(Vec<f32>, usize, 
     seen.ok_or_else(|| "no answer".into())
 }
 
-fn golden_outputs(session: &mut Session) -> Outcome {
-    let exact = session.loaded.int8().is_some();
-    let tolerance = session.golden.header().float_tolerance;
+fn golden_outputs(subject: &mut Subject) -> Outcome {
+    let exact = subject.loaded.int8().is_some();
+    let tolerance = subject.golden.header().float_tolerance;
     let mut worst = 0.0f32;
-    for (i, case) in session.golden.header().cases.iter().enumerate() {
-        let (got, class, accept, rate) = match outputs(session.loaded.backend(), session.golden.bytes(case.image)) {
+    for (i, case) in subject.golden.header().cases.iter().enumerate() {
+        let (got, class, accept, rate) = match outputs(subject.loaded.backend(), subject.golden.bytes(case.image)) {
             Ok(outputs) => outputs,
             Err(error) => return judge(false, format!("golden image {i}: {error}")),
         };
         if exact {
-            let expected = session.golden.f32s(case.int8_outputs);
+            let expected = subject.golden.f32s(case.int8_outputs);
             let same =
                 expected.len() == got.len() && expected.iter().zip(&got).all(|(a, b)| a.to_bits() == b.to_bits());
             let decided = class == case.class as usize && accept == case.accept;
@@ -120,7 +120,7 @@ fn golden_outputs(session: &mut Session) -> Outcome {
                 return judge(false, format!("golden image {i}: posterior, rate or decision differs"));
             }
         } else {
-            let expected = session.golden.f32s(case.float_outputs);
+            let expected = subject.golden.f32s(case.float_outputs);
             // Relative where values are large; a NaN is as far as can be.
             let gap = |(a, b): (f32, &f32)| {
                 let gap = (a - b).abs() / a.abs().max(1.0);
@@ -138,36 +138,36 @@ fn golden_outputs(session: &mut Session) -> Outcome {
     )
 }
 
-fn repeatability(session: &mut Session) -> Outcome {
-    let image = session.golden.bytes(session.golden.header().cases[0].image);
+fn repeatability(subject: &mut Subject) -> Outcome {
+    let image = subject.golden.bytes(subject.golden.header().cases[0].image);
     let mut run =
-        || outputs(session.loaded.backend(), image).map(|o| o.0.iter().map(|v| v.to_bits()).collect::<Vec<_>>());
+        || outputs(subject.loaded.backend(), image).map(|o| o.0.iter().map(|v| v.to_bits()).collect::<Vec<_>>());
     let first = run();
     let holds = first.is_ok() && (0..3).all(|_| run() == first);
     judge(holds, "four runs of one image")
 }
 
-fn kernels(session: &mut Session) -> Outcome {
-    int8_only(session, |_, _| (Status::NotApplicable, "this build has the scalar kernel only".into()))
+fn kernels(subject: &mut Subject) -> Outcome {
+    int8_only(subject, |_, _| (Status::NotApplicable, "this build has the scalar kernel only".into()))
 }
 
-fn arena_guard(session: &mut Session) -> Outcome {
-    int8_only(session, |int8, _| {
+fn arena_guard(subject: &mut Subject) -> Outcome {
+    int8_only(subject, |int8, _| {
         let bytes = int8.model().header().arena_bytes;
         judge(int8.guard_holds(), format!("{bytes} bytes of arena, the guard behind it untouched"))
     })
 }
 
-fn probes(session: &mut Session, kind: ProbeKind) -> Outcome {
-    let Some(probe) = session.golden.header().probes.iter().find(|p| p.kind == kind) else {
+fn probes(subject: &mut Subject, kind: ProbeKind) -> Outcome {
+    let Some(probe) = subject.golden.header().probes.iter().find(|p| p.kind == kind) else {
         return (Status::NotApplicable, "the bundle has none".into());
     };
-    let images = session.golden.bytes(probe.images);
-    let labels = session.golden.u32s(probe.labels);
-    let each = session.golden.header().image_bytes as usize;
+    let images = subject.golden.bytes(probe.images);
+    let labels = subject.golden.u32s(probe.labels);
+    let each = subject.golden.header().image_bytes as usize;
     let (mut correct, mut abstained) = (0u16, 0u16);
     for (i, image) in images.chunks_exact(each).enumerate() {
-        match session.loaded.backend().verdict(image, None) {
+        match subject.loaded.backend().verdict(image, None) {
             Ok(verdict) => {
                 correct += u16::from(verdict.class as u32 == labels.at(i));
                 abstained += u16::from(!verdict.is_accept());
@@ -185,13 +185,13 @@ fn probes(session: &mut Session, kind: ProbeKind) -> Outcome {
     judge(correct >= need, detail)
 }
 
-fn latency(session: &mut Session) -> Outcome {
+fn latency(subject: &mut Subject) -> Outcome {
     const RUNS: usize = 200;
-    let image = session.golden.bytes(session.golden.header().cases[0].image);
+    let image = subject.golden.bytes(subject.golden.header().cases[0].image);
     let mut times = Vec::with_capacity(RUNS);
     for _ in 0..RUNS {
         let began = Instant::now();
-        if let Err(error) = session.loaded.backend().answer(image, &mut |_, _| {}) {
+        if let Err(error) = subject.loaded.backend().answer(image, &mut |_, _| {}) {
             return judge(false, error.to_string());
         }
         times.push(began.elapsed().as_secs_f64() * 1e3);
@@ -199,14 +199,14 @@ fn latency(session: &mut Session) -> Outcome {
     times.sort_by(f64::total_cmp);
     let (p50, p99) = (times[RUNS / 2], times[RUNS * 99 / 100]);
     let detail = format!("p50 {p50:.3} ms, p99 {p99:.3} ms");
-    match session.options.max_latency_ms {
+    match subject.options.max_latency_ms {
         Some(limit) => judge(p99 <= limit, format!("{detail}, limit {limit} ms")),
         None => (Status::NotApplicable, format!("{detail}; no limit was given")),
     }
 }
 
-fn fault_injection(session: &mut Session) -> Outcome {
-    int8_only(session, |int8, golden| {
+fn fault_injection(subject: &mut Subject) -> Outcome {
+    int8_only(subject, |int8, golden| {
         // High bits of two weights of the first layer.
         let mut seen = 0;
         for bit in [6, 8 * 64 + 6] {

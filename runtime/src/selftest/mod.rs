@@ -9,7 +9,7 @@ pub use report::{Check, Report, Status};
 use crate::bundle::Bundle;
 use crate::load::Loaded;
 use crate::pipeline::BackendKind;
-use checks::Session;
+use checks::Subject;
 use paradise_engine::golden::Golden;
 use std::path::Path;
 
@@ -60,12 +60,12 @@ pub fn run(folder: &Path, kind: BackendKind, options: &Options) -> Report {
                 Status::Passed,
                 format!("{kind} back end and {} golden images", golden.header().cases.len()),
             );
-            let mut session = Session { loaded: &mut loaded, golden: &golden, options };
+            let mut subject = Subject { loaded: &mut loaded, golden: &golden, options };
             for (name, check) in checks::ALL {
                 if skip(name) {
                     report.add(name, Status::NotRun, "left out on request");
                 } else {
-                    let (status, detail) = check(&mut session);
+                    let (status, detail) = check(&mut subject);
                     report.add(name, status, detail);
                 }
             }
