@@ -172,3 +172,82 @@ impl Objective {
         Ok(cross_entropy(&encoder.classify(&z.reshape((k * m, d))?)?, &labels)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encoder::{Network, small_conv::SmallConv};
+    use paradise_engine::Shape;
+
+    const M: usize = 6;
+
+    fn network() -> Network {
+        let encoder = SmallConv { channels: [2, 3], hidden: 5, latent: 4 };
+        Network::new(encoder.architecture(Shape::new(8, 8, 1), 3), 1).unwrap()
+    }
+
+    fn with_batch<T>(go: impl FnOnce(&Batch) -> T) -> T {
+        let mut rng = random::stream(4, Purpose::Noise, 0, 0, 0);
+        let pixels: Vec<f32> = (0..M * 64).map(|_| random::uniform(&mut rng)).collect();
+        let images = Tensor::from_vec(pixels, (M, 8, 8, 1), &Device::Cpu).unwrap();
+        let labels = Tensor::from_vec(vec![0u32, 1, 2, 0, 1, 2], M, &Device::Cpu).unwrap();
+        let ids: Vec<usize> = (0..M).collect();
+        go(&Batch { images: &images, labels: &labels, ids: &ids, seed: 9, epoch: 2 })
+    }
+
+    fn scalar(t: &Tensor) -> f64 {
+        f64::from(t.to_scalar::<f32>().unwrap())
+    }
+
+    #[test]
+    fn objectives_keep_their_terms_and_add_them_up() {
+        let network = network();
+        for kind in [Kind::Standard, Kind::Paradise, Kind::ParadisePm] {
+            let objective = Objective { kind, alpha: 0.3, gamma: 0.7, samples: 5, ..Objective::default() };
+            let loss = with_batch(|b| objective.loss(&network.learning(), b).unwrap());
+            assert_eq!(loss.rate.is_some(), kind != Kind::Standard, "{kind:?}");
+            assert_eq!(loss.matching.is_some(), kind == Kind::ParadisePm, "{kind:?}");
+            let term = |t: &Option<Tensor>| t.as_ref().map_or(0.0, scalar);
+            let sum = scalar(&loss.distortion) + 0.3 * term(&loss.rate) + 0.7 * term(&loss.matching);
+            assert!((scalar(&loss.total) - sum).abs() < 1e-5, "{kind:?}");
+            // Every parameter that the objective uses gets a gradient; s is unused by `standard`.
+            let grads = loss.total.backward().unwrap();
+            let names = network.architecture.parameters().unwrap();
+            for (p, v) in names.iter().zip(&network.variables) {
+                let expected = kind != Kind::Standard || !p.name.starts_with("s.");
+                assert_eq!(grads.get(v).is_some(), expected, "{kind:?} {}", p.name);
+            }
+        }
+    }
+
+    #[test]
+    fn noise_is_the_images_own_whatever_the_batch() {
+        let objective = Objective { samples: 3, ..Objective::default() };
+        with_batch(|batch| {
+            let whole = matching::perturb(&objective, batch).unwrap();
+            let picked = [4usize, 1];
+            let index = Tensor::new(&[4u32, 1], &Device::Cpu).unwrap();
+            let images = batch.images.index_select(&index, 0).unwrap();
+            let part = Batch { images: &images, ids: &picked, ..*batch };
+            let alone = matching::perturb(&objective, &part).unwrap();
+            let flat = |t: Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(flat(whole.index_select(&index, 0).unwrap()), flat(alone));
+            // And bounded in magnitude as section 1.5 says: s at most m, u rarely above 5.
+            let change = flat((whole - batch.images).unwrap());
+            assert!(change.iter().all(|c| c.abs() < 16.0 / 255.0 * 6.0) && change.iter().any(|c| *c != 0.0));
+            let clipped = Objective { matching_clip: true, ..objective.clone() };
+            assert!(flat(matching::perturb(&clipped, batch).unwrap()).iter().all(|v| (0.0..=1.0).contains(v)));
+        });
+    }
+
+    #[test]
+    fn one_image_has_no_rate() {
+        let network = network();
+        with_batch(|batch| {
+            let images = batch.images.narrow(0, 0, 1).unwrap();
+            let labels = batch.labels.narrow(0, 0, 1).unwrap();
+            let one = Batch { images: &images, labels: &labels, ids: &[0], ..*batch };
+            assert!(Objective::default().loss(&network.learning(), &one).is_err());
+        });
+    }
+}
