@@ -132,7 +132,8 @@ fn evaluate_and_export_run_from_the_command_line() {
         assert!(out.contains(word), "{word} in {out}");
     }
     let figures: serde_json::Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
-    assert_eq!(figures["n"], 100);
+    assert_eq!((&figures["n"], &figures["worst"]["n"]), (&100.into(), &100.into()));
+    assert_eq!(figures["worst"]["wilson_95_percent"].as_array().map(Vec::len), Some(2));
     let out_folder = folder.path().join("model");
     let output =
         program("train").args(["export", "--n", "50", "--run"]).arg(&run).arg("--out").arg(&out_folder).output();

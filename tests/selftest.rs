@@ -68,4 +68,5 @@ fn the_program_reports_json_and_exit_codes() {
     assert_eq!(go(&["--skip", "no such check"]).0, Some(2));
     assert_eq!(go(&["--backend", "tract"]).0, Some(0));
     assert_eq!(go(&["--backend", "gpu"]).0, Some(2));
+    assert_eq!(go(&["--backend", "tract", "--flip-weight-bit", "1"]).0, Some(2));
 }

@@ -1,7 +1,9 @@
 //! Intervals and scores of the tables.
 
+use serde::{Deserialize, Serialize};
+
 /// A count of successes among trials.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Proportion {
     /// Successes.
     pub correct: usize,
@@ -44,6 +46,37 @@ impl std::fmt::Display for Proportion {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let [low, high] = self.wilson_percent();
         write!(f, "{:5.1} % [{low:.1}, {high:.1}]", self.percent())
+    }
+}
+
+/// A proportion as cards and reports store it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    /// Successes.
+    pub correct: usize,
+    /// Trials.
+    pub n: usize,
+    /// In per cent.
+    pub percent: f64,
+    /// Wilson's 95 % interval, per cent.
+    pub wilson_95_percent: [f64; 2],
+}
+
+impl From<Proportion> for Share {
+    fn from(p: Proportion) -> Self {
+        let round = |v: f64| (v * 100.0).round() / 100.0;
+        Self {
+            correct: p.correct,
+            n: p.n,
+            percent: round(p.percent()),
+            wilson_95_percent: p.wilson_percent().map(round),
+        }
+    }
+}
+
+impl Serialize for Proportion {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Share::from(*self).serialize(serializer)
     }
 }
 

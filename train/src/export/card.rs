@@ -8,36 +8,11 @@ use crate::encoder::Encoder;
 use crate::evaluate;
 use crate::objective::Objective;
 use crate::random::{self, Purpose};
-use crate::statistics::{Proportion, auroc};
+use crate::statistics::{Proportion, Share, auroc};
 use anyhow::Result;
 use paradise_engine::Model;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// A proportion as a card shows it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Share {
-    /// Successes.
-    pub correct: usize,
-    /// Trials.
-    pub n: usize,
-    /// In per cent.
-    pub percent: f64,
-    /// Wilson's 95 % interval, per cent.
-    pub wilson_95_percent: [f64; 2],
-}
-
-impl From<Proportion> for Share {
-    fn from(p: Proportion) -> Self {
-        let round = |v: f64| (v * 100.0).round() / 100.0;
-        Self {
-            correct: p.correct,
-            n: p.n,
-            percent: round(p.percent()),
-            wilson_95_percent: p.wilson_percent().map(round),
-        }
-    }
-}
 
 /// Clean and robust figures of the float model and the int8 model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

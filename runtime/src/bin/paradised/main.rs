@@ -39,6 +39,8 @@ fn selftest(arguments: &arguments::Selftest) -> anyhow::Result<u8> {
     for name in &arguments.skip {
         anyhow::ensure!(known.contains(&name.as_str()), "--skip {name:?}: there are {}", known.join(", "));
     }
+    let engine = arguments.model.backend == paradise_runtime::BackendKind::Int8;
+    anyhow::ensure!(engine || arguments.flip_weight_bit.is_none(), "--flip-weight-bit: the int8 back end only");
     let options = paradise_runtime::selftest::Options {
         max_latency_ms: arguments.max_latency_ms,
         skip: arguments.skip.clone(),
