@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 #[test]
 fn every_objective_trains_exports_and_self_tests() {
     let splits = splits(4000);
-    for kind in [Kind::Standard, Kind::Paradise, Kind::ParadisePm] {
+    for kind in [Kind::Standard, Kind::Dvib, Kind::DvibPm, Kind::Paradise, Kind::ParadisePm] {
         let folder = tempfile::tempdir().unwrap();
         let config = tiny(kind, 2);
         let run = fitted(&config, &splits, &folder.path().join("run"));

@@ -109,7 +109,7 @@ impl Config {
     pub fn demo(kind: Kind) -> Self {
         let mut config = Self::default();
         config.objective.kind = kind;
-        if kind != Kind::ParadisePm {
+        if !kind.has_matching() {
             config.fit.select = Select::Clean;
         }
         config

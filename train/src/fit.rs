@@ -146,7 +146,7 @@ pub fn fit(config: &Config, splits: &Splits, folder: &RunFolder, resume: bool) -
             checkpoint::save(&folder.best(), &network, &adam, &progress)?;
         }
         bar.set_message(format!("validation {clean:.1} %"));
-        let has = (config.objective.kind != crate::objective::Kind::Standard, terms.matching != 0.0);
+        let has = (config.objective.kind.has_rate(), config.objective.kind.has_matching());
         append(
             &folder.metrics(),
             &json!({

@@ -17,6 +17,10 @@ use serde::{Deserialize, Serialize};
 pub enum Kind {
     /// Cross-entropy of mu alone.
     Standard,
+    /// Sampled distortion, and the rate against a standard normal (Alemi et al., 2016).
+    Dvib,
+    /// The same with posterior matching.
+    DvibPm,
     /// Sampled distortion and rate (supplement, algorithm 1).
     Paradise,
     /// With posterior matching (supplement, equation 8) under random perturbations.
@@ -28,9 +32,21 @@ impl Kind {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Standard => "standard",
+            Self::Dvib => "dvib",
+            Self::DvibPm => "dvib-pm",
             Self::Paradise => "paradise",
             Self::ParadisePm => "paradise-pm",
         }
+    }
+
+    /// Whether it samples the posterior and weighs its rate.
+    pub fn has_rate(&self) -> bool {
+        *self != Self::Standard
+    }
+
+    /// Whether it matches the posteriors of perturbed images.
+    pub fn has_matching(&self) -> bool {
+        matches!(self, Self::DvibPm | Self::ParadisePm)
     }
 }
 
@@ -103,7 +119,7 @@ pub struct Batch<'a> {
 pub struct Loss {
     /// Cross-entropy, nats.
     pub distortion: Tensor,
-    /// `-mean H - MWS + log(M - 1)`, nats.
+    /// `-mean H - MWS + log(M - 1)`, or the divergence from a standard normal, nats.
     pub rate: Option<Tensor>,
     /// Mean of equation 8 over the batch.
     pub matching: Option<Tensor>,
@@ -117,12 +133,12 @@ impl Objective {
     /// # Errors
     /// If the batch does not fit the encoder, or is a single image where a rate is asked for.
     pub fn loss(&self, encoder: &Encoder, batch: &Batch) -> Result<Loss> {
-        if self.kind == Kind::Standard {
+        if !self.kind.has_rate() {
             let distortion = cross_entropy(&encoder.logits(batch.images)?, batch.labels)?;
             return Ok(Loss { total: distortion.clone(), distortion, rate: None, matching: None });
         }
         let m = batch.ids.len();
-        let matched = self.kind == Kind::ParadisePm && self.gamma > 0.0;
+        let matched = self.kind.has_matching() && self.gamma > 0.0;
         let encoding = if matched {
             let perturbed = matching::perturb(self, batch)?;
             encoder.encode(&Tensor::cat(&[batch.images, &perturbed], 0)?)?
@@ -133,9 +149,7 @@ impl Objective {
         let (mu, s, logs) = (encoding.mu.narrow(0, 0, m)?, encoding.s.narrow(0, 0, m)?, all_logs.narrow(0, 0, m)?);
         let z = self.sample(&mu, &sigmoid(&s)?, batch)?;
         let distortion = self.distortion(encoder, &z, batch)?;
-        let first = z.get(0)?;
-        let density = gaussian::mini_batch_log_density(&first, &mu, &logs)?;
-        let rate = ((gaussian::mean_entropy(&logs)? + density)?.neg()? + ((m - 1) as f64).ln())?;
+        let rate = self.rate(&mu, &logs, &z)?;
         let mut total = (&distortion + (&rate * self.alpha)?)?;
         let matching = if matched {
             let other = (encoding.mu.narrow(0, m, m)?, all_logs.narrow(0, m, m)?);
@@ -147,6 +161,16 @@ impl Objective {
             None
         };
         Ok(Loss { distortion, rate: Some(rate), matching, total })
+    }
+
+    /// The rate that this objective weighs, nats; `z` is `[K, m, d]`, of which the first sample is used.
+    fn rate(&self, mu: &Tensor, log_sigma: &Tensor, z: &Tensor) -> Result<Tensor> {
+        if matches!(self.kind, Kind::Dvib | Kind::DvibPm) {
+            return gaussian::divergence_from_standard_normal(mu, log_sigma);
+        }
+        let density = gaussian::mini_batch_log_density(&z.get(0)?, mu, log_sigma)?;
+        let others = (mu.dim(0)? - 1) as f64;
+        Ok(((gaussian::mean_entropy(log_sigma)? + density)?.neg()? + others.ln())?)
     }
 
     /// `z = mu + eps * sigma`: f32 `[K, m, d]`, the noise keyed by image and draw.
@@ -202,11 +226,11 @@ mod tests {
     #[test]
     fn objectives_keep_their_terms_and_add_them_up() {
         let network = network();
-        for kind in [Kind::Standard, Kind::Paradise, Kind::ParadisePm] {
+        for kind in [Kind::Standard, Kind::Dvib, Kind::DvibPm, Kind::Paradise, Kind::ParadisePm] {
             let objective = Objective { kind, alpha: 0.3, gamma: 0.7, samples: 5, ..Objective::default() };
             let loss = with_batch(|b| objective.loss(&network.learning(), b).unwrap());
-            assert_eq!(loss.rate.is_some(), kind != Kind::Standard, "{kind:?}");
-            assert_eq!(loss.matching.is_some(), kind == Kind::ParadisePm, "{kind:?}");
+            assert_eq!(loss.rate.is_some(), kind.has_rate(), "{kind:?}");
+            assert_eq!(loss.matching.is_some(), [Kind::DvibPm, Kind::ParadisePm].contains(&kind), "{kind:?}");
             let term = |t: &Option<Tensor>| t.as_ref().map_or(0.0, scalar);
             let sum = scalar(&loss.distortion) + 0.3 * term(&loss.rate) + 0.7 * term(&loss.matching);
             assert!((scalar(&loss.total) - sum).abs() < 1e-5, "{kind:?}");
