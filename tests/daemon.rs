@@ -149,7 +149,7 @@ fn a_full_queue_refuses_and_the_rest_is_answered() {
 #[test]
 fn a_stop_answers_what_is_under_way() {
     let daemon = Daemon::start(&[]);
-    let large = picture(3000);
+    let large = picture(5000);
     let mut stream = daemon.connect();
     let head = format!(
         "POST /v1/classify HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
@@ -158,7 +158,7 @@ fn a_stop_answers_what_is_under_way() {
     stream.write_all(head.as_bytes()).unwrap();
     stream.write_all(&large).unwrap();
     // The request is whole and its answer takes longer than this.
-    std::thread::sleep(Duration::from_millis(30));
+    std::thread::sleep(Duration::from_millis(200));
     assert_eq!(daemon.stop(), Some(0));
     assert_eq!(answer(stream).0, 200);
 }

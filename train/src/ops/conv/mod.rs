@@ -129,7 +129,7 @@ mod tests {
         (0..n).map(|_| crate::random::normal(&mut rng)).collect()
     }
 
-    /// y and the gradients of `sum y * t`, by the definition in f64.
+    /// y before its ReLU and the gradients of `sum y * t`, by the definition in f64.
     #[allow(clippy::needless_range_loop)]
     fn by_definition(g: &Geometry, x: &[f32], w: &[f32], b: &[f32], t: &[f32], relu: bool) -> [Vec<f64>; 4] {
         let [kh, kw] = g.window.kernel.map(usize::from);
@@ -166,15 +166,13 @@ mod tests {
                 }
             }
         }
-        if relu {
-            y.iter_mut().for_each(|v| *v = v.max(0.0));
-        }
         [y, dx, dw, db]
     }
 
     fn close(got: &Tensor, exact: &[f64]) -> std::result::Result<(), TestCaseError> {
         let got = got.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let top = exact.iter().fold(1e-3, |m: f64, v| m.max(v.abs()));
+        // Every value is a sum of terms of magnitude 1, whatever they cancel to.
+        let top = exact.iter().fold(1.0, |m: f64, v| m.max(v.abs()));
         for (g, e) in got.iter().zip(exact) {
             prop_assert!((f64::from(*g) - e).abs() <= 1e-4 * top, "{g} {e}");
         }
@@ -203,7 +201,12 @@ mod tests {
             let target = Tensor::from_vec(t.clone(), y.shape(), &Device::Cpu).unwrap();
             let grads = (&y * &target).unwrap().sum_all().unwrap().backward().unwrap();
             let flat = |v: &Var| v.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-            let exact = by_definition(&g, &flat(&x), &flat(&wt), &flat(&b), &t, relu);
+            let mut exact = by_definition(&g, &flat(&x), &flat(&wt), &flat(&b), &t, relu);
+            if relu {
+                // At the ReLU's corner a rounding error decides the gradient; such a draw proves nothing.
+                prop_assume!(exact[0].iter().all(|v| v.abs() > 1e-5));
+                exact[0].iter_mut().for_each(|v| *v = v.max(0.0));
+            }
             close(&y, &exact[0])?;
             close(grads.get(&x).unwrap(), &exact[1])?;
             close(grads.get(&wt).unwrap(), &exact[2])?;
