@@ -148,7 +148,7 @@ fn a_full_queue_refuses_and_the_rest_is_answered() {
 
 #[test]
 fn a_stop_answers_what_is_under_way() {
-    let daemon = Daemon::start(&[]);
+    let daemon = Daemon::start(&["--max-body", "67108864"]);
     let large = picture(5000);
     let mut stream = daemon.connect();
     let head = format!(
