@@ -1,5 +1,6 @@
 //! What every back end offers: an input tensor becomes a verdict.
 
+use crate::frame::{self, FrameError};
 use paradise_engine::{Answer, Decision, Model, RunError, Thresholds};
 use serde::Serialize;
 
@@ -97,6 +98,8 @@ pub enum BackendError {
     Run(RunError),
     /// tract failed.
     Tract(String),
+    /// The bytes are no picture, or too large a one.
+    Frame(FrameError),
 }
 
 impl std::fmt::Display for BackendError {
@@ -104,6 +107,7 @@ impl std::fmt::Display for BackendError {
         match self {
             Self::Run(error) => write!(f, "{error}"),
             Self::Tract(why) => write!(f, "tract: {why}"),
+            Self::Frame(error) => write!(f, "{error}"),
         }
     }
 }
@@ -134,5 +138,14 @@ pub trait Backend: Send {
             verdict = Some(Verdict::new(model, answer, thresholds.unwrap_or(&model.header().thresholds)));
         })?;
         verdict.ok_or_else(|| BackendError::Tract("no answer".into()))
+    }
+    /// The way of every served picture: its bytes to the model's input to a verdict.
+    ///
+    /// # Errors
+    /// If the bytes are no picture or the back end fails.
+    fn picture(&mut self, bytes: &[u8], thresholds: Option<&Thresholds>) -> Result<Verdict, BackendError> {
+        let mut input = Ok(Vec::new());
+        self.with_model(&mut |model| input = frame::input(model.header(), bytes));
+        self.verdict(&input.map_err(BackendError::Frame)?, thresholds)
     }
 }

@@ -15,7 +15,7 @@ use crate::statistics::{Proportion, Share};
 use anyhow::{Context, Result};
 use image::{ExtendedColorType, ImageEncoder};
 use paradise_engine::Model;
-use paradise_runtime::{Backend, BackendKind, Bundle, Verdict, frame, load, selftest};
+use paradise_runtime::{BackendKind, Bundle, frame, load, selftest};
 use std::path::Path;
 use std::time::Instant;
 
@@ -213,7 +213,7 @@ fn classify(splits: &Splits, out: &Path, bundle: &Path) -> Result<()> {
     for (name, bytes) in &pictures {
         let path = folder.join(format!("{name}.png"));
         files::write(&path, bytes)?;
-        let v = answer(backend.as_mut(), &frame::read(&path)?)?;
+        let v = backend.picture(&frame::read(&path)?, None)?;
         println!(
             "  {:<40} {:<12}{:5.1} %  {:<8}rate {:5.1} nats, H {:6.1} nats, predictive {:.2} nats{}",
             path.display(),
@@ -227,14 +227,6 @@ fn classify(splits: &Splits, out: &Path, bundle: &Path) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// The way of every served picture: bytes, input, verdict.
-fn answer(backend: &mut dyn Backend, bytes: &[u8]) -> Result<Verdict> {
-    let mut input = None;
-    backend.with_model(&mut |model| input = Some(frame::input(model.header(), bytes)));
-    let input = input.context("the back end shows no model")??;
-    Ok(backend.verdict(&input, None)?)
 }
 
 fn next(bundle: &Path, out: &Path, seconds: f64) {

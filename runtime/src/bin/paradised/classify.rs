@@ -2,7 +2,6 @@
 
 use crate::arguments::Classify;
 use crate::gpio::Pins;
-use crate::worker::classify;
 use paradise_runtime::{Bundle, Verdict, frame, load};
 use serde::Serialize;
 use std::time::Instant;
@@ -27,7 +26,7 @@ pub fn run(arguments: &Classify) -> anyhow::Result<u8> {
         let began = Instant::now();
         let outcome = frame::read(path)
             .map_err(anyhow::Error::from)
-            .and_then(|bytes| classify(backend.as_mut(), &bytes, &thresholds));
+            .and_then(|bytes| Ok(backend.picture(&bytes, Some(&thresholds))?));
         pins.show(outcome.as_ref().ok())?;
         match outcome {
             Ok(verdict) if arguments.json => {

@@ -2,21 +2,10 @@
 
 use crate::gpio::Pins;
 use paradise_engine::Thresholds;
-use paradise_runtime::{Backend, Verdict, frame};
+use paradise_runtime::{Backend, Verdict};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use tokio::sync::oneshot;
-
-/// Picture bytes to a verdict.
-///
-/// # Errors
-/// If the bytes are no picture or the back end fails.
-pub fn classify(backend: &mut dyn Backend, bytes: &[u8], thresholds: &Thresholds) -> anyhow::Result<Verdict> {
-    let mut input = None;
-    backend.with_model(&mut |model| input = Some(frame::input(model.header(), bytes)));
-    let input = input.ok_or_else(|| anyhow::anyhow!("the back end shows no model"))??;
-    Ok(backend.verdict(&input, Some(thresholds))?)
-}
 
 /// A picture that waits, and where its answer goes.
 pub struct Job {
@@ -59,7 +48,7 @@ pub fn start(
     let (sender, receiver): (_, Receiver<Job>) = sync_channel(waiting);
     let thread = std::thread::spawn(move || {
         for job in receiver {
-            let outcome = classify(backend.as_mut(), &job.bytes, &thresholds).map_err(|e| format!("{e:#}"));
+            let outcome = backend.picture(&job.bytes, Some(&thresholds)).map_err(|e| e.to_string());
             if let Err(error) = pins.show(outcome.as_ref().ok()) {
                 tracing::error!("GPIO: {error:#}");
             }
