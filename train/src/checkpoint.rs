@@ -1,7 +1,7 @@
 //! Checkpoints: weights, optimiser state and progress in one safetensors file. Randomness is keyed, so no generator
 //! state is needed.
 
-use crate::encoder::{Architecture, Network};
+use crate::encoder::{Architecture, Network, values};
 use crate::files;
 use crate::optimiser::Adam;
 use anyhow::{Context, Result, ensure};
@@ -22,10 +22,6 @@ pub struct Progress {
 }
 
 const META: &str = "paradise.progress";
-
-fn values(tensor: &Tensor) -> Result<Vec<f32>> {
-    Ok(tensor.flatten_all()?.to_vec1::<f32>()?)
-}
 
 /// Writes a checkpoint atomically.
 ///

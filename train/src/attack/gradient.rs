@@ -249,17 +249,8 @@ impl<'a> Walk<'a> {
         for (at, x) in self.points.iter_mut().enumerate() {
             let g = gradient[at];
             let change = match self.attack.rule {
-                Rule::Sign { factor } => {
-                    self.eps
-                        * factor
-                        * if g > 0.0 {
-                            1.0
-                        } else if g < 0.0 {
-                            -1.0
-                        } else {
-                            0.0
-                        }
-                }
+                // f32::signum has no zero; a zero gradient moves nothing.
+                Rule::Sign { factor } => self.eps * factor * f32::from(i8::from(g > 0.0) - i8::from(g < 0.0)),
                 Rule::Adam => {
                     let m = &mut self.moments[0][at];
                     *m = 0.9 * *m + 0.1 * g;

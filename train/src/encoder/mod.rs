@@ -222,6 +222,11 @@ impl Encoder<'_> {
     }
 }
 
+/// The numbers of a tensor, in index order.
+pub(crate) fn values(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(tensor.flatten_all()?.to_vec1::<f32>()?)
+}
+
 fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     Ok(x.matmul(&weight.t()?)?.broadcast_add(bias)?)
 }

@@ -130,12 +130,12 @@ pub fn measure(
 ) -> Result<Measured> {
     let model = Model::parse(bytes)?;
     let float = evaluate::clean(encoder, &splits.test)?;
-    let int8 = int8::predictions(&model, &splits.test)?;
+    let records = int8::records(&model, &splits.test)?;
+    let int8 = int8::classes(&records, &splits.test);
     let attacked = splits.test.head(settings.n);
     let (report, outcome) = evaluate::robust(encoder, &attacked, &[settings.attack.strongest()], settings.eps, seed)?;
     let adversarial = outcome.on_grid(&attacked);
     let transferred = int8::predictions(&model, &adversarial)?;
-    let records = int8::records(&model, &splits.test)?;
     let accepted: Vec<bool> =
         records.iter().zip(&splits.test.labels).filter(|(r, _)| r.accept).map(|(r, l)| r.class == *l).collect();
     let foreign = foreign_sets(&splits.test, seed)

@@ -1,13 +1,8 @@
 //! `encoder.onnx`: the float encoder. Input `image` NCHW f32 in [0, 1]; outputs `logits`, `mu`, `sigma`, `log_sigma`.
 
 use super::onnx::{Builder, Element, int, to_nchw, window};
-use crate::encoder::{Encoder, Stage};
+use crate::encoder::{Encoder, Stage, values};
 use anyhow::Result;
-use candle_core::Tensor;
-
-fn values(tensor: &Tensor) -> Result<Vec<f32>> {
-    Ok(tensor.flatten_all()?.to_vec1::<f32>()?)
-}
 
 /// The bytes of `encoder.onnx`.
 ///

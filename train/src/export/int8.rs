@@ -55,11 +55,15 @@ pub fn records(model: &Model, set: &Dataset) -> Result<Vec<Record>> {
         .collect()
 }
 
+/// The classes of records of `set`, against its labels.
+pub fn classes(records: &[Record], set: &Dataset) -> Predictions {
+    Predictions::new(records.iter().map(|r| r.class).collect(), set.labels.clone())
+}
+
 /// The engine's classes on `set`.
 ///
 /// # Errors
 /// If the images do not fit the model.
 pub fn predictions(model: &Model, set: &Dataset) -> Result<Predictions> {
-    let classes = records(model, set)?.into_iter().map(|r| r.class).collect();
-    Ok(Predictions::new(classes, set.labels.clone()))
+    Ok(classes(&records(model, set)?, set))
 }

@@ -2,7 +2,7 @@
 
 use super::int8;
 use crate::dataset::{Dataset, Splits};
-use crate::encoder::Encoder;
+use crate::encoder::{Encoder, values};
 use crate::evaluate;
 use crate::gaussian;
 use crate::random::{self, Purpose};
@@ -100,9 +100,8 @@ fn case(encoder: &Encoder, model: &Model, splits: &Splits, image: &[u8], blob: &
     let int8_outputs = [answer.mu, answer.log_sigma, answer.logits].concat();
     let one = Dataset::new(splits.test.shape, image.to_vec(), vec![0])?;
     let encoding = encoder.encode(&one.batch(&[0])?)?;
-    let flat = |t: &candle_core::Tensor| Ok::<_, anyhow::Error>(t.flatten_all()?.to_vec1::<f32>()?);
-    let logits = flat(&encoder.classify(&encoding.mu)?)?;
-    let float_outputs = [flat(&encoding.mu)?, flat(&gaussian::log_sigma(&encoding.s)?)?, logits].concat();
+    let logits = values(&encoder.classify(&encoding.mu)?)?;
+    let float_outputs = [values(&encoding.mu)?, values(&gaussian::log_sigma(&encoding.s)?)?, logits].concat();
     Ok(Case {
         image: blob.bytes(image),
         crc: blob.u32s(&crc),

@@ -4,7 +4,7 @@
 pub mod assemble;
 
 use crate::dataset::Dataset;
-use crate::encoder::{Encoder, Stage};
+use crate::encoder::{Encoder, Stage, values};
 use anyhow::{Result, ensure};
 use assemble::{Assembly, Linear, Quantisation};
 use candle_core::Tensor;
@@ -28,10 +28,6 @@ pub fn ranges(encoder: &Encoder, set: &Dataset) -> Result<Vec<[f32; 2]>> {
         }
     }
     Ok(ranges)
-}
-
-fn values(tensor: &Tensor) -> Result<Vec<f32>> {
-    Ok(tensor.flatten_all()?.to_vec1::<f32>()?)
 }
 
 impl Quantisation {
