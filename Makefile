@@ -5,7 +5,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 APT ?= $(shell [ "$$(id -u)" = 0 ] && echo apt-get || echo sudo apt-get)
 
-.PHONY: help demo build test lint venv tools firmware firmware-test check-gpio models bench clean
+.PHONY: help demo build test lint venv tools firmware firmware-test check-gpio models bench bench-train clean
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -65,5 +65,13 @@ models: ## Rebuild models/ from the embedded images
 bench: build ## Latency of the shipped bundle on both back ends
 	target/release/paradised bench --model models/fashion-mnist-small --versus tract
 
+bench-train: .venv-bench/.ready ## One training step against PyTorch on the CPU, one and two threads
+	$(CARGO) bench --workspace --bench step -- $(CURDIR)/.venv-bench/bin/python $(NETS)
+
+.venv-bench/.ready: train/benches/requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet --requirement $<
+	touch $@
+
 clean: ## Remove what was built and installed here
-	rm -rf target firmware/target .venv
+	rm -rf target firmware/target .venv .venv-bench

@@ -68,9 +68,9 @@ pub fn referee(arguments: &[&str]) -> String {
 /// A configuration that trains in a few seconds.
 pub fn tiny(kind: Kind, epochs: u32) -> Config {
     let mut config = Config::demo(kind);
-    config.encoder.channels = [6, 8];
-    config.encoder.hidden = 24;
-    config.encoder.latent = 8;
+    config.encoder.channels = Some([6, 8]);
+    config.encoder.hidden = Some(24);
+    config.encoder.latent = Some(8);
     config.objective.samples = 4;
     config.objective.gamma = 1.0;
     config.fit.epochs = epochs;
@@ -95,7 +95,7 @@ pub fn splits(train: usize) -> Splits {
 /// # Panics
 /// If training fails.
 pub fn fitted(config: &Config, splits: &Splits, folder: &Path) -> Fitted {
-    fit::fit(config, splits, &RunFolder::new(folder), false).expect("training")
+    fit::fit(config, splits, &RunFolder::new(folder), false, &Default::default()).expect("training")
 }
 
 /// A square window.

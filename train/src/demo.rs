@@ -10,6 +10,7 @@ use crate::export::{self, CardSettings, int8};
 use crate::figure::report::{self, Curve, Sample};
 use crate::files;
 use crate::fit::{self, Fitted, RunFolder};
+use crate::interrupt;
 use crate::objective::Kind;
 use crate::statistics::{Proportion, Share};
 use anyhow::{Context, Result};
@@ -17,6 +18,7 @@ use image::{ExtendedColorType, ImageEncoder};
 use paradise_engine::Model;
 use paradise_runtime::{BackendKind, Bundle, frame, load, selftest};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 /// Radii of the curves, 1/255.
@@ -70,8 +72,9 @@ pub fn run(out: &Path) -> Result<u8> {
         splits.test.len()
     );
     println!("1. Train (deterministic from seed 0; interrupt and run again to resume)");
-    let standard = train(&splits, out, Kind::Standard)?;
-    let robust = train(&splits, out, Kind::ParadisePm)?;
+    let stop = interrupt::flag()?;
+    let standard = train(&splits, out, Kind::Standard, &stop)?;
+    let robust = train(&splits, out, Kind::ParadisePm, &stop)?;
 
     println!("\n2. Quantise and export, {} test images", splits.test.len());
     let bundle_folder = out.join(BUNDLE);
@@ -109,9 +112,9 @@ pub fn run(out: &Path) -> Result<u8> {
     Ok(code)
 }
 
-fn train(splits: &Splits, out: &Path, kind: Kind) -> Result<Fitted> {
+fn train(splits: &Splits, out: &Path, kind: Kind, stop: &AtomicBool) -> Result<Fitted> {
     let config = Config::demo(kind);
-    let fitted = fit::fit(&config, splits, &RunFolder::new(&out.join(kind.name())), true)?;
+    let fitted = fit::fit(&config, splits, &RunFolder::new(&out.join(kind.name())), true, stop)?;
     println!(
         "  {:<12} {} epochs in {:.0} s, best epoch {} on {} validation images",
         kind.name(),

@@ -18,6 +18,8 @@ pub mod figure;
 pub mod files;
 pub mod fit;
 pub mod gaussian;
+pub mod graph;
+pub mod interrupt;
 pub mod objective;
 pub mod ops;
 pub mod optimiser;

@@ -8,7 +8,7 @@ use paradise_train::dataset::Splits;
 use paradise_train::encoder::Network;
 use paradise_train::export::{self, CardSettings};
 use paradise_train::fit::{self, RunFolder};
-use paradise_train::{demo, evaluate, files};
+use paradise_train::{demo, evaluate, files, interrupt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -127,7 +127,8 @@ fn fit(arguments: &Fit) -> Result<u8> {
     };
     let splits = config.data.load()?;
     println!("{} on {}, seed {}", config.objective.kind.name(), splits.source, config.seed);
-    let fitted = fit::fit(&config, &splits, &RunFolder::new(&out), arguments.resume)?;
+    let stop = interrupt::flag()?;
+    let fitted = fit::fit(&config, &splits, &RunFolder::new(&out), arguments.resume, &stop)?;
     println!(
         "{}: best epoch {} (validation score {:.1}), {:.0} s",
         out.display(),

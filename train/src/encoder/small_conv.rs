@@ -1,13 +1,12 @@
 //! The small convolutional encoder: 5x5 stride 2, 3x3 stride 2, one dense layer.
 
-use super::{Architecture, Stage};
+use super::{Architecture, Bound};
+use crate::graph::{Graph, Init, Op, Stage};
 use paradise_engine::Shape;
 use paradise_engine::layer::Window;
-use serde::{Deserialize, Serialize};
 
 /// Its widths.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SmallConv {
     /// Channels of the two convolutions.
     pub channels: [usize; 2],
@@ -17,20 +16,20 @@ pub struct SmallConv {
     pub latent: usize,
 }
 
-impl Default for SmallConv {
-    fn default() -> Self {
-        Self { channels: [24, 48], hidden: 128, latent: 32 }
-    }
-}
-
 impl SmallConv {
     /// The architecture over images of `input` and `classes` classes.
     pub fn architecture(&self, input: Shape, classes: usize) -> Architecture {
-        let conv = |kernel: u16, out| Stage::Conv {
+        let conv = |kernel: u16, out| Op::Conv {
             window: Window { kernel: [kernel; 2], stride: [2; 2], pad: [kernel / 2; 4] },
+            groups: 1,
             out,
+            bias: true,
+            relu: true,
+            residual: None,
         };
-        let stages = vec![conv(5, self.channels[0]), conv(3, self.channels[1]), Stage::Dense { out: self.hidden }];
-        Architecture { input, stages, latent: self.latent, classes }
+        let ops = [conv(5, self.channels[0]), conv(3, self.channels[1]), Op::Dense { out: self.hidden, relu: true }];
+        let stages = ops.into_iter().enumerate().map(|(x, op)| Stage { x, op }).collect();
+        let graph = Graph { input, stages };
+        Architecture { graph, latent: self.latent, classes, bound: Bound::Sigmoid, init: Init::Uniform }
     }
 }

@@ -56,7 +56,8 @@ pub fn export(
     out: &Path,
     settings: &CardSettings,
 ) -> Result<Card> {
-    let encoder = network.frozen();
+    let served = network.folded()?;
+    let encoder = served.frozen();
     let name = out.file_name().context("--out has no folder name")?.to_string_lossy().into_owned();
     let identity = Identity {
         name: name.clone(),

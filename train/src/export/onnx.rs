@@ -14,6 +14,7 @@ pub(super) enum Element {
     F32 = 1,
     I8 = 3,
     I32 = 6,
+    I64 = 7,
 }
 
 /// A graph under construction. Names are unique because each is made from a counter or given once.
@@ -65,6 +66,11 @@ impl Builder {
     /// A constant of i32.
     pub fn i32s(&mut self, dims: &[usize], values: &[i32]) -> String {
         self.constant(Element::I32, dims, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+    }
+
+    /// A vector of i64, such as a shape.
+    pub fn i64s(&mut self, values: &[i64]) -> String {
+        self.constant(Element::I64, &[values.len()], values.iter().flat_map(|v| v.to_le_bytes()).collect())
     }
 
     /// A node with one output of the given name.

@@ -4,7 +4,6 @@ use super::int8;
 use crate::dataset::{Dataset, Splits};
 use crate::encoder::{Encoder, values};
 use crate::evaluate;
-use crate::gaussian;
 use crate::random::{self, Purpose};
 use anyhow::{Context, Result};
 use heapless::Vec as Bounded;
@@ -101,7 +100,7 @@ fn case(encoder: &Encoder, model: &Model, splits: &Splits, image: &[u8], blob: &
     let one = Dataset::new(splits.test.shape, image.to_vec(), vec![0])?;
     let encoding = encoder.encode(&one.batch(&[0])?)?;
     let logits = values(&encoder.classify(&encoding.mu)?)?;
-    let float_outputs = [values(&encoding.mu)?, values(&gaussian::log_sigma(&encoding.s)?)?, logits].concat();
+    let float_outputs = [values(&encoding.mu)?, values(&encoding.log_sigma)?, logits].concat();
     Ok(Case {
         image: blob.bytes(image),
         crc: blob.u32s(&crc),

@@ -1,4 +1,6 @@
-//! Custom candle operations with their gradients; CPU kernels over NHWC.
+//! Kernels of training: each operation's forward and backward over one image, and the vectors they are written in.
 
-pub mod conv;
-mod gemm;
+pub(crate) mod conv;
+pub mod lanes;
+pub(crate) mod norm;
+pub(crate) mod pool;

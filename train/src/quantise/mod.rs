@@ -4,8 +4,9 @@
 pub mod assemble;
 
 use crate::dataset::Dataset;
-use crate::encoder::{Encoder, Stage, values};
-use anyhow::{Result, ensure};
+use crate::encoder::{Encoder, values};
+use crate::graph::Op;
+use anyhow::{Result, bail, ensure};
 use assemble::{Assembly, Linear, Quantisation};
 use candle_core::Tensor;
 
@@ -17,11 +18,11 @@ const BATCH: usize = 500;
 /// # Errors
 /// If the images do not fit the encoder or a value is not finite.
 pub fn ranges(encoder: &Encoder, set: &Dataset) -> Result<Vec<[f32; 2]>> {
-    let mut ranges = vec![[0.0f32; 2]; encoder.architecture.stages.len()];
+    let mut ranges = vec![[0.0f32; 2]; encoder.architecture.graph.stages.len()];
     let all: Vec<usize> = (0..set.len()).collect();
     for ids in all.chunks(BATCH) {
-        for (range, stage) in ranges.iter_mut().zip(encoder.stages(&set.batch(ids)?)?) {
-            for v in values(&stage)? {
+        for (range, values) in ranges.iter_mut().zip(&encoder.activations(&set.batch(ids)?)?[1..]) {
+            for &v in values {
                 ensure!(v.is_finite(), "an activation is {v}");
                 *range = [range[0].min(v), range[1].max(v)];
             }
@@ -64,26 +65,41 @@ pub fn rows(weight: &[f32], bias: &[f32], x: Quantisation) -> Linear {
     linear
 }
 
-/// The int8 layers and heads of a trained encoder whose stages have these output ranges.
+/// The int8 layers and heads of a folded encoder whose stages have these output ranges.
 ///
 /// # Errors
-/// If the encoder's shapes are inconsistent.
+/// If the encoder's shapes are inconsistent, or a stage has no int8 operation.
 pub fn quantise(encoder: &Encoder, ranges: &[[f32; 2]]) -> Result<Assembly> {
-    let shapes = encoder.architecture.shapes()?;
-    let mut assembly = Assembly::new(encoder.architecture.input);
-    for (i, (stage, range)) in encoder.architecture.stages.iter().zip(ranges).enumerate() {
-        let (weight, bias) = encoder.pair(i);
-        let (x, y) = (assembly.quantisation(i), Quantisation::covering(*range));
-        let mut linear = rows(&values(weight)?, &values(bias)?, x);
-        // (s_x * s_w) / s_y, each step f32 in that order.
-        linear.scale.iter_mut().for_each(|s| *s /= y.scale);
-        match stage {
-            Stage::Conv { window, .. } => assembly.conv(i, *window, 1, &linear, true, shapes[i + 1], y),
-            Stage::Dense { .. } => assembly.dense(i, &linear, true, y),
+    let graph = &encoder.architecture.graph;
+    let shapes = graph.shapes()?;
+    let mut assembly = Assembly::new(graph.input);
+    for (i, (stage, range)) in graph.stages.iter().zip(ranges).enumerate() {
+        let numbers = encoder.stage(i)?;
+        let (x, y, shape) = (assembly.quantisation(stage.x), Quantisation::covering(*range), shapes[i + 1]);
+        let linear = || {
+            let mut linear = rows(&numbers[0], &numbers[1], x);
+            // (s_x * s_w) / s_y, each step f32 in that order.
+            linear.scale.iter_mut().for_each(|s| *s /= y.scale);
+            linear
+        };
+        match &stage.op {
+            Op::Conv { window, groups, bias: true, relu, residual: None, .. } => {
+                assembly.conv(stage.x, *window, u16::try_from(*groups)?, &linear(), *relu, shape, y)
+            }
+            Op::Dense { relu, .. } => assembly.dense(stage.x, &linear(), *relu, y),
+            Op::Affine { relu } => {
+                let mul: Vec<f32> = numbers[0].iter().map(|m| m * x.scale / y.scale).collect();
+                let add: Vec<f32> = numbers[1].iter().map(|a| a / y.scale).collect();
+                assembly.affine(stage.x, &mul, &add, *relu, y)
+            }
+            Op::Add { other, relu } => assembly.add(stage.x, *other, *relu, y),
+            Op::AvgPool { window } => assembly.avg_pool(stage.x, *window, shape, y),
+            Op::MaxPool { window } => assembly.max_pool(stage.x, *window, shape),
+            op => bail!("stage {i}: {op:?} is not an operation of the int8 engine"),
         };
     }
-    let features = assembly.quantisation(encoder.architecture.stages.len());
-    let [mu, s, classifier] = encoder.heads();
+    let features = assembly.quantisation(graph.stages.len());
+    let [mu, s, classifier] = encoder.heads()?;
     let head = |(w, b): (&Tensor, &Tensor)| Ok::<_, anyhow::Error>(rows(&values(w)?, &values(b)?, features));
     assembly.heads(&head(mu)?, &head(s)?);
     assembly.classifier(&values(classifier.0)?, &values(classifier.1)?);

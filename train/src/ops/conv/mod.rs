@@ -1,225 +1,284 @@
-//! Convolution + bias (+ ReLU) as one differentiable operation: NHWC, im2col over a few images, one product each.
+//! Convolution on the CPU: direct NHWC kernels of one image, for every shape, forward and backward.
 //!
-//! `y[n,oy,ox,o] = relu(b[o] + sum_{ky,kx,i} x[n, oy*sy-top+ky, ox*sx-left+kx, i] w[o,ky,kx,i])`
+//! `y[oy][ox][o] = b[o] + sum_{ky,kx,i} x[oy*sy-top+ky][ox*sx-left+kx][i] w[o][ky][kx][i]`
 //!
-//! Images are processed in chunks of fixed size, in parallel, and the chunks' weight gradients are added in order,
-//! so the result does not depend on the number of threads.
+//! No im2col: an image is copied once into a zero-bordered [`Grid`] (where a batch norm before it is applied on the
+//! way) and register tiles walk over it. The gradient of the input is the same tiles over the output's gradient, one
+//! [`Sweep`] for each phase of the stride; the gradient of the weights has tiles of its own.
 
-mod backward;
-mod geometry;
+mod grid;
+mod sweep;
+mod tile;
+mod weight_gradient;
 
-use super::gemm::{Matrix, multiply};
-use backward::Backward;
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use geometry::Geometry;
+use super::lanes::{BLOCK, Isa};
+use anyhow::{Context, Result, ensure};
+use grid::{Grid, Image};
+use paradise_engine::Shape;
 use paradise_engine::layer::Window;
-use rayon::prelude::*;
+use sweep::{Axis, Epilogue, Sweep};
 
-/// Images unrolled at once by a thread.
-const CHUNK: usize = 8;
+pub(crate) use grid::Load;
 
-struct Conv {
-    window: Window,
-    relu: bool,
+/// A convolution of one shape, planned for one instruction set.
+#[derive(Debug, Clone)]
+pub(crate) struct Conv {
+    isa: Isa,
+    groups: usize,
+    kernel: [usize; 2],
+    input: Shape,
+    output: Shape,
+    x: Grid,
+    forward: Sweep,
+    dy: Grid,
+    backward: Vec<Sweep>,
 }
 
-fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    match (layout.contiguous_offsets(), storage) {
-        (Some((from, to)), CpuStorage::F32(values)) => Ok(&values[from..to]),
-        _ => bail!("convolution takes contiguous f32 tensors"),
-    }
+/// Weights in the order in which tiles read them, one group after the other.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Packed(Vec<f32>);
+
+/// What happens to each output value: bias, residual, ReLU in this order.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct End<'a> {
+    /// One an output channel.
+    pub bias: Option<&'a [f32]>,
+    /// An image of the output's shape that is added.
+    pub residual: Option<&'a [f32]>,
+    /// Whether negative values become 0.
+    pub relu: bool,
+    /// Whether the sum is added to what the output holds.
+    pub accumulate: bool,
 }
 
-impl CustomOp3 for Conv {
-    fn name(&self) -> &'static str {
-        "paradise-conv"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        w: &CpuStorage,
-        w_layout: &Layout,
-        b: &CpuStorage,
-        b_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let g = Geometry::new(x_layout.dims(), w_layout.dims(), self.window)?;
-        let (x, w, b) = (contiguous(x, x_layout)?, contiguous(w, w_layout)?, contiguous(b, b_layout)?);
-        let each = g.pixels() * g.out_c;
-        let mut y = vec![0.0; g.n * each];
-        y.par_chunks_mut(CHUNK * each).zip(x.par_chunks(CHUNK * g.image())).for_each_init(
-            Vec::new,
-            |columns, (y, x)| {
-                let rows = y.len() / g.out_c;
-                columns.resize(rows * g.depth(), 0.0);
-                g.unroll_chunk(x, columns);
-                for y in y.chunks_exact_mut(g.out_c) {
-                    y.copy_from_slice(b);
-                }
-                multiply(y, true, Matrix::new(columns, rows, g.depth()), Matrix::new(w, g.out_c, g.depth()).t());
-                if self.relu {
-                    for y in y.iter_mut() {
-                        *y = y.max(0.0);
-                    }
-                }
-            },
+impl Conv {
+    /// Plans `window` over `input` with weights `[out][kh][kw][in / groups]`.
+    ///
+    /// # Errors
+    /// If the window does not fit, or `groups` does not divide the channels.
+    pub fn new(isa: Isa, input: Shape, window: Window, groups: usize, out: usize) -> Result<Self> {
+        let c = usize::from(input.c);
+        ensure!(
+            groups > 0 && c.is_multiple_of(groups) && out.is_multiple_of(groups),
+            "{groups} groups do not divide {c} input and {out} output channels"
         );
-        Ok((CpuStorage::F32(y), Shape::from((g.n, g.out_h, g.out_w, g.out_c))))
+        let [out_h, out_w] = window.output(input).with_context(|| format!("{window:?} does not fit {input:?}"))?;
+        let output = Shape::new(out_h, out_w, u16::try_from(out).context("more than 65535 channels")?);
+        let (c, out) = (c / groups, out / groups);
+        let [kh, kw] = window.kernel.map(usize::from);
+        let [sy, sx] = window.stride.map(usize::from);
+        let [top, left] = [window.pad[0], window.pad[1]].map(usize::from);
+        let [rows, columns] = [out_h, out_w].map(usize::from);
+        let x = Grid::new(c, (rows - 1) * sy + kh, [sx, columns + (kw - 1) / sx], [top, left]);
+        let forward = Sweep {
+            rows,
+            columns,
+            origin: [0, 0],
+            out_step: [1, 1],
+            out_w: columns,
+            pitch: out * groups,
+            out_blocks: out.div_ceil(BLOCK),
+            row_step: sy,
+            taps: (0..kh * kw).map(|t| x.at(t / kw, t % kw)).collect(),
+            tap_index: (0..kh * kw).collect(),
+        };
+        let (dy, backward) = Self::plan_backward(input, [rows, columns], window, [c * groups, c, out]);
+        Ok(Self { isa, groups, kernel: [kh, kw], input, output, x, forward, dy, backward })
     }
 
-    fn bwd(
+    /// The grid of the output's gradient, and one sweep for each phase of the stride over the input's gradient.
+    fn plan_backward(
+        input: Shape,
+        output: [usize; 2],
+        window: Window,
+        [pitch, c, out]: [usize; 3],
+    ) -> (Grid, Vec<Sweep>) {
+        let [vertical, horizontal] = [0, 1].map(|n| Axis::new([input.h, input.w][n], output[n], window, n));
+        let [top, left] = [vertical.low, horizontal.low];
+        let mut grid = Grid::new(out, top + vertical.high, [1, left + horizontal.high], [top, left]);
+        // The weights' gradient reads whole blocks of the output's gradient.
+        grid.step = BLOCK;
+        let mut sweeps = Vec::new();
+        for rows in &vertical.phases {
+            for columns in &horizontal.phases {
+                let taps = rows.taps.iter().flat_map(|r| columns.taps.iter().map(move |c| (r, c)));
+                let place = |at: i64, margin: usize| (at + margin as i64) as usize;
+                let kw = usize::from(window.kernel[1]);
+                sweeps.push(Sweep {
+                    rows: rows.count,
+                    columns: columns.count,
+                    origin: [rows.first, columns.first],
+                    out_step: window.stride.map(usize::from),
+                    out_w: usize::from(input.w),
+                    pitch,
+                    out_blocks: c.div_ceil(BLOCK),
+                    row_step: 1,
+                    taps: taps.clone().map(|(r, c)| grid.at(place(r.1, top), place(c.1, left))).collect(),
+                    tap_index: taps.map(|(r, c)| r.0 * kw + c.0).collect(),
+                });
+            }
+        }
+        (grid, sweeps)
+    }
+
+    /// Output channels of a group.
+    fn out(&self) -> usize {
+        self.dy.channels
+    }
+
+    fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+
+    /// f32 that [`Conv::load`] fills; zero before the first.
+    pub fn grid_len(&self) -> usize {
+        self.groups * self.x.len()
+    }
+
+    /// f32 that [`Conv::load_gradient`] fills; zero before the first.
+    pub fn gradient_grid_len(&self) -> usize {
+        self.groups * self.dy.len()
+    }
+
+    /// f32 of the sums of [`Conv::add_weight_gradient`].
+    pub fn weight_gradient_len(&self) -> usize {
+        self.groups * self.taps() * self.x.blocks() * self.x.step * self.forward.out_blocks * BLOCK
+    }
+
+    /// Packs weights `[out][kh][kw][in / groups]` for [`Conv::forward`].
+    pub fn pack(&self, weights: &[f32]) -> Packed {
+        let mut packed = Vec::with_capacity(self.groups * self.forward.packed_len(&self.x));
+        let (taps, depth) = (self.taps(), self.x.channels);
+        for weights in weights.chunks_exact(self.out() * taps * depth) {
+            let weight = |o: usize, t: usize, i: usize| weights[(o * taps + t) * depth + i];
+            self.forward.pack(self.isa, &self.x, self.out(), weight, &mut packed);
+        }
+        Packed(packed)
+    }
+
+    /// Packs the same weights for [`Conv::input_gradient`].
+    pub fn pack_transposed(&self, weights: &[f32]) -> Packed {
+        let mut packed = Vec::new();
+        let (taps, depth) = (self.taps(), self.x.channels);
+        for weights in weights.chunks_exact(self.out() * taps * depth) {
+            let weight = |i: usize, t: usize, o: usize| weights[(o * taps + t) * depth + i];
+            for sweep in &self.backward {
+                sweep.pack(self.isa, &self.dy, depth, weight, &mut packed);
+            }
+        }
+        Packed(packed)
+    }
+
+    /// Copies one input image into a grid.
+    pub fn load(&self, x: &[f32], how: Load, grid: &mut [f32]) {
+        self.fill(&self.x, self.input, x, how, grid);
+    }
+
+    /// Fills a grid with what pads the image, one value a channel.
+    pub fn fill_border(&self, value: &[f32], grid: &mut [f32]) {
+        let g = &self.x;
+        for (at, v) in grid.iter_mut().enumerate() {
+            let (group, inside) = (at / g.len(), at % g.len());
+            let channel = inside / g.block_len() * g.step + inside % g.step;
+            *v = if channel < g.channels { value[group * g.channels + channel] } else { 0.0 };
+        }
+    }
+
+    /// Copies the gradient of one output image into a grid.
+    pub fn load_gradient(&self, dy: &[f32], how: Load, grid: &mut [f32]) {
+        self.fill(&self.dy, self.output, dy, how, grid);
+    }
+
+    fn fill(&self, grid: &Grid, shape: Shape, from: &[f32], how: Load, to: &mut [f32]) {
+        for (g, to) in to.chunks_exact_mut(grid.len()).take(self.groups).enumerate() {
+            let [h, w, pitch] = [shape.h, shape.w, shape.c].map(usize::from);
+            let image = Image { h, w, pitch, first: g * grid.channels };
+            // SAFETY: `isa` came from detection.
+            unsafe { grid::fill(self.isa, grid, image, from, how, to) }
+        }
+    }
+
+    /// Convolves a loaded image. Where given, each channel's values and their squares are added to `sums`.
+    pub fn forward(
         &self,
-        x: &Tensor,
-        w: &Tensor,
-        b: &Tensor,
-        y: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let g = Geometry::new(x.dims(), w.dims(), self.window)?;
-        let grad = grad.contiguous()?;
-        let (gs, gl) = grad.storage_and_layout();
-        let (ys, yl) = y.storage_and_layout();
-        let (xs, xl) = x.storage_and_layout();
-        let (ws, wl) = w.storage_and_layout();
-        let backward = Backward {
-            g,
-            relu: self.relu,
-            x: contiguous(cpu(&xs)?, xl)?,
-            w: contiguous(cpu(&ws)?, wl)?,
-            y: contiguous(cpu(&ys)?, yl)?,
-            grad: contiguous(cpu(&gs)?, gl)?,
-        };
-        let needs_weights = w.track_op() || b.track_op();
-        let gradients = backward.run(x.track_op(), needs_weights);
-        let wrap = |values: Option<Vec<f32>>, like: &Tensor| {
-            values.map(|v| Tensor::from_vec(v, like.shape(), like.device())).transpose()
-        };
-        Ok((wrap(gradients.x, x)?, wrap(gradients.w, w)?, wrap(gradients.b, b)?))
+        grid: &[f32],
+        weights: &Packed,
+        end: End,
+        y: &mut [f32],
+        sums: Option<(&mut [f32], &mut [f32])>,
+    ) {
+        self.run(&self.x, std::slice::from_ref(&self.forward), grid, weights, end, y, sums);
     }
-}
 
-fn cpu(storage: &candle_core::Storage) -> Result<&CpuStorage> {
-    match storage {
-        candle_core::Storage::Cpu(storage) => Ok(storage),
-        _ => bail!("this convolution runs on the CPU"),
+    /// The gradient of the input from a loaded gradient of the output: also a transposed convolution.
+    pub fn input_gradient(
+        &self,
+        grid: &[f32],
+        weights: &Packed,
+        end: End,
+        dx: &mut [f32],
+        sums: Option<(&mut [f32], &mut [f32])>,
+    ) {
+        self.run(&self.dy, &self.backward, grid, weights, end, dx, sums);
     }
-}
 
-/// Convolution with bias: `x` f32 `[n, h, w, in]`, `weight` `[out, kh, kw, in]`, `bias` `[out]` ->
-/// `[n, out_h, out_w, out]`.
-///
-/// # Errors
-/// If the shapes do not fit each other or a tensor is not f32 on the CPU.
-pub fn conv(x: &Tensor, weight: &Tensor, bias: &Tensor, window: Window, relu: bool) -> Result<Tensor> {
-    if bias.dims() != [weight.dim(0)?] {
-        bail!("convolution: bias {:?} for weights {:?}", bias.dims(), weight.dims())
+    #[allow(clippy::too_many_arguments)]
+    fn run(
+        &self,
+        grid: &Grid,
+        sweeps: &[Sweep],
+        x: &[f32],
+        weights: &Packed,
+        end: End,
+        y: &mut [f32],
+        mut sums: Option<(&mut [f32], &mut [f32])>,
+    ) {
+        let mut packed = &weights.0[..];
+        for group in 0..self.groups {
+            for sweep in sweeps {
+                let channels = sweep.pitch / self.groups;
+                let first = group * channels;
+                let end = Epilogue {
+                    bias: end.bias.map(|b| &b[first..]),
+                    residual: end.residual.map(|r| &r[first..]),
+                    accumulate: end.accumulate,
+                    relu: end.relu,
+                    channels,
+                    pitch: sweep.pitch,
+                };
+                let stats = sums.as_mut().map(|(s, q)| (&mut s[first..], &mut q[first..]));
+                let x = &x[group * grid.len()..];
+                // SAFETY: `isa` came from detection.
+                unsafe { tile::run(self.isa, grid, sweep, x, packed, &mut y[first..], &end, stats) }
+                packed = &packed[sweep.packed_len(grid)..];
+            }
+        }
     }
-    x.contiguous()?.apply_op3(weight, bias, Conv { window, relu })
+
+    /// Adds the weights' gradient of one image, from its loaded input and loaded gradient, to `sums`.
+    pub fn add_weight_gradient(&self, x: &[f32], dy: &[f32], sums: &mut [f32]) {
+        let each = self.weight_gradient_len() / self.groups;
+        for (group, sums) in sums.chunks_exact_mut(each).enumerate() {
+            let (x, dy) = (&x[group * self.x.len()..], &dy[group * self.dy.len()..]);
+            // SAFETY: `isa` came from detection.
+            unsafe { weight_gradient::add(self.isa, (&self.x, &self.forward), &self.dy, x, dy, sums) }
+        }
+    }
+
+    /// Brings finished sums into the weights' own order `[out][kh][kw][in / groups]`, adding to `dw`.
+    pub fn unpack_weight_gradient(&self, sums: &[f32], dw: &mut [f32]) {
+        let (taps, depth, out) = (self.taps(), self.x.channels, self.forward.out_blocks * BLOCK);
+        let channels = self.x.blocks() * self.x.step;
+        let each = self.weight_gradient_len() / self.groups;
+        for (sums, dw) in sums.chunks_exact(each).zip(dw.chunks_exact_mut(self.out() * taps * depth)) {
+            for (o, dw) in dw.chunks_exact_mut(taps * depth).enumerate() {
+                for (at, dw) in dw.iter_mut().enumerate() {
+                    *dw += sums[(at / depth * channels + at % depth) * out + o];
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use candle_core::{Device, Var};
-    use proptest::prelude::*;
-
-    fn values(n: usize, seed: u64) -> Vec<f32> {
-        let mut rng = crate::random::stream(seed, crate::random::Purpose::Noise, 0, 0, 0);
-        (0..n).map(|_| crate::random::normal(&mut rng)).collect()
-    }
-
-    /// y before its ReLU and the gradients of `sum y * t`, by the definition in f64.
-    #[allow(clippy::needless_range_loop)]
-    fn by_definition(g: &Geometry, x: &[f32], w: &[f32], b: &[f32], t: &[f32], relu: bool) -> [Vec<f64>; 4] {
-        let [kh, kw] = g.window.kernel.map(usize::from);
-        let mut y = vec![0.0; g.n * g.pixels() * g.out_c];
-        let (mut dx, mut dw, mut db) = (vec![0.0; x.len()], vec![0.0; w.len()], vec![0.0; b.len()]);
-        for pass in 0..2 {
-            for at in 0..y.len() {
-                let (o, ox) = (at % g.out_c, at / g.out_c % g.out_w);
-                let (oy, n) = (at / g.out_c / g.out_w % g.out_h, at / g.out_c / g.pixels());
-                let active = if relu && y[at] <= 0.0 { 0.0 } else { f64::from(t[at]) };
-                if pass == 0 {
-                    y[at] = f64::from(b[o]);
-                } else {
-                    db[o] += active;
-                }
-                for ky in 0..kh {
-                    for kx in 0..kw {
-                        let iy = (oy * g.window.stride[0] as usize + ky) as isize - g.window.pad[0] as isize;
-                        let ix = (ox * g.window.stride[1] as usize + kx) as isize - g.window.pad[1] as isize;
-                        if iy < 0 || ix < 0 || iy >= g.h as isize || ix >= g.w as isize {
-                            continue;
-                        }
-                        for i in 0..g.c {
-                            let xi = ((n * g.h + iy as usize) * g.w + ix as usize) * g.c + i;
-                            let wi = ((o * kh + ky) * kw + kx) * g.c + i;
-                            if pass == 0 {
-                                y[at] += f64::from(x[xi]) * f64::from(w[wi]);
-                            } else {
-                                dx[xi] += active * f64::from(w[wi]);
-                                dw[wi] += active * f64::from(x[xi]);
-                            }
-                        }
-                    }
-                }
-            }
-        }
-        [y, dx, dw, db]
-    }
-
-    fn close(got: &Tensor, exact: &[f64]) -> std::result::Result<(), TestCaseError> {
-        let got = got.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        // Every value is a sum of terms of magnitude 1, whatever they cancel to.
-        let top = exact.iter().fold(1.0, |m: f64, v| m.max(v.abs()));
-        for (g, e) in got.iter().zip(exact) {
-            prop_assert!((f64::from(*g) - e).abs() <= 1e-4 * top, "{g} {e}");
-        }
-        prop_assert_eq!(got.len(), exact.len());
-        Ok(())
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(96))]
-        #[test]
-        fn output_and_gradients_equal_f64(
-            n in 1usize..19, h in 1u16..9, w in 1u16..9, c in 1usize..5, o in 1usize..6,
-            kernel in [1u16..6, 1u16..6], stride in [1u16..3, 1u16..3], pad in [0u16..4, 0u16..4, 0u16..4, 0u16..4],
-            relu: bool, seed: u64,
-        ) {
-            let window = Window { kernel, stride, pad };
-            let dims = [n, h as usize, w as usize, c];
-            let filter = [o, kernel[0] as usize, kernel[1] as usize, c];
-            let Ok(g) = Geometry::new(&dims, &filter, window) else { return Ok(()) };
-            let var = |dims: &[usize], k| {
-                Var::from_vec(values(dims.iter().product(), seed ^ k), dims, &Device::Cpu).unwrap()
-            };
-            let (x, wt, b) = (var(&dims, 1), var(&filter, 2), var(&[o], 3));
-            let t = values(n * g.pixels() * o, seed ^ 4);
-            let y = conv(&x, &wt, &b, window, relu).unwrap();
-            let target = Tensor::from_vec(t.clone(), y.shape(), &Device::Cpu).unwrap();
-            let grads = (&y * &target).unwrap().sum_all().unwrap().backward().unwrap();
-            let flat = |v: &Var| v.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-            let mut exact = by_definition(&g, &flat(&x), &flat(&wt), &flat(&b), &t, relu);
-            if relu {
-                // At the ReLU's corner a rounding error decides the gradient; such a draw proves nothing.
-                prop_assume!(exact[0].iter().all(|v| v.abs() > 1e-5));
-                exact[0].iter_mut().for_each(|v| *v = v.max(0.0));
-            }
-            close(&y, &exact[0])?;
-            close(grads.get(&x).unwrap(), &exact[1])?;
-            close(grads.get(&wt).unwrap(), &exact[2])?;
-            close(grads.get(&b).unwrap(), &exact[3])?;
-        }
-    }
-
-    #[test]
-    fn shapes_that_do_not_fit_are_errors() {
-        let zeros = |d: &[usize]| Tensor::zeros(d, candle_core::DType::F32, &Device::Cpu).unwrap();
-        let window = Window { kernel: [3, 3], stride: [1, 1], pad: [0; 4] };
-        assert!(conv(&zeros(&[1, 2, 2, 1]), &zeros(&[1, 3, 3, 1]), &zeros(&[1]), window, true).is_err());
-        assert!(conv(&zeros(&[1, 4, 4, 2]), &zeros(&[1, 3, 3, 1]), &zeros(&[1]), window, true).is_err());
-        assert!(conv(&zeros(&[1, 4, 4, 1]), &zeros(&[1, 3, 3, 1]), &zeros(&[2]), window, true).is_err());
-    }
-}
+mod tests;

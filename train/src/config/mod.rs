@@ -1,8 +1,11 @@
 //! What a run is: the TOML file, `--set key=value`, and the checks that refuse what cannot be meant.
 
+pub mod encoder;
+
 use crate::dataset::{Splits, embedded};
-use crate::encoder::small_conv::SmallConv;
 use crate::objective::{Kind, Objective};
+use crate::optimiser::schedule::{Rates, Schedule};
+use crate::optimiser::{self, Settings};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -76,16 +79,98 @@ pub struct Fit {
     pub epochs: u32,
     /// Images a step.
     pub batch: usize,
-    /// Peak learning rate of the one-cycle schedule.
+    /// How weights move.
+    pub optimiser: optimiser::Kind,
+    /// How the learning rate goes.
+    pub schedule: Schedule,
+    /// Largest learning rate.
     pub peak_rate: f64,
+    /// Epochs over which the rate rises to the peak; not for one-cycle.
+    pub warmup_epochs: f64,
+    /// Shares of the run after which the step schedule divides the rate by 10.
+    pub milestones: Vec<f64>,
+    /// Momentum of SGD.
+    pub momentum: f64,
+    /// Weight decay, on weights only.
+    pub weight_decay: f64,
+    /// Largest norm of all gradients together; 0 for no limit.
+    pub clip: f64,
+    /// Share that the averaged weights keep at each step; 0 for none. Where there are any, they are what is selected
+    /// and exported.
+    pub ema: f64,
     /// How the best checkpoint is chosen.
     pub select: Select,
+    /// Epochs without a better checkpoint after which the run stops; 0 for never.
+    pub patience: u32,
 }
 
 impl Default for Fit {
     fn default() -> Self {
-        Self { epochs: 20, batch: 128, peak_rate: 2e-3, select: Select::Robust }
+        Self {
+            epochs: 20,
+            batch: 128,
+            optimiser: optimiser::Kind::Adam,
+            schedule: Schedule::OneCycle,
+            peak_rate: 2e-3,
+            warmup_epochs: 0.0,
+            milestones: vec![0.5, 0.75],
+            momentum: 0.9,
+            weight_decay: 0.0,
+            clip: 0.0,
+            ema: 0.0,
+            select: Select::Robust,
+            patience: 0,
+        }
     }
+}
+
+impl Fit {
+    /// The optimiser's numbers.
+    pub fn settings(&self) -> Settings {
+        let Self { optimiser, momentum, weight_decay, clip, ema, .. } = *self;
+        Settings { kind: optimiser, momentum, weight_decay, clip, ema }
+    }
+
+    /// The learning rate of step `step`, with `each` steps an epoch.
+    pub fn rate(&self, step: u64, each: u64) -> f64 {
+        let warmup = (self.warmup_epochs * each as f64).round() as u64;
+        let rates = Rates {
+            schedule: self.schedule,
+            peak: self.peak_rate,
+            warmup,
+            milestones: &self.milestones,
+            divisor: 10.0,
+        };
+        rates.at(step, each * u64::from(self.epochs))
+    }
+
+    fn validate(&self) -> Result<()> {
+        let low = |name: &str, value: f64, high: f64| {
+            ensure!((0.0..=high).contains(&value), "fit.{name} = {value} is not in 0..={high}");
+            Ok(())
+        };
+        in_range("fit.epochs", self.epochs as usize, 1, 100_000)?;
+        in_range("fit.batch", self.batch, 2, 65_536)?;
+        ensure!(
+            self.peak_rate > 0.0 && self.peak_rate <= 10.0,
+            "fit.peak_rate = {} is not in (0, 10]",
+            self.peak_rate
+        );
+        low("warmup_epochs", self.warmup_epochs, f64::from(self.epochs))?;
+        low("momentum", self.momentum, 0.9999)?;
+        low("weight_decay", self.weight_decay, 1.0)?;
+        low("clip", self.clip, 1e6)?;
+        low("ema", self.ema, 0.999_999)?;
+        for m in &self.milestones {
+            low("milestones", *m, 1.0)?;
+        }
+        Ok(())
+    }
+}
+
+fn in_range(name: &str, value: usize, low: usize, high: usize) -> Result<()> {
+    ensure!((low..=high).contains(&value), "{name} = {value} is not in {low}..={high}");
+    Ok(())
 }
 
 /// A whole run.
@@ -97,7 +182,7 @@ pub struct Config {
     /// Images.
     pub data: Data,
     /// Network.
-    pub encoder: SmallConv,
+    pub encoder: encoder::Encoder,
     /// Loss.
     pub objective: Objective,
     /// Optimisation.
@@ -137,22 +222,10 @@ impl Config {
     /// With the key, its value and its range.
     pub fn validate(&self) -> Result<()> {
         self.objective.validate()?;
-        let in_range = |name: &str, value: usize, low: usize, high: usize| {
-            ensure!((low..=high).contains(&value), "{name} = {value} is not in {low}..={high}");
-            Ok(())
-        };
-        in_range("fit.epochs", self.fit.epochs as usize, 1, 100_000)?;
-        in_range("fit.batch", self.fit.batch, 2, 65_536)?;
+        self.encoder.validate()?;
+        self.fit.validate()?;
         in_range("data.validation", self.data.validation, 1, 1_000_000)?;
-        in_range("data.shift", self.data.shift, 0, 16)?;
-        in_range("encoder.hidden", self.encoder.hidden, 1, 65_535)?;
-        in_range("encoder.latent", self.encoder.latent, 1, 4096)?;
-        for c in self.encoder.channels {
-            in_range("encoder.channels", c, 1, 4096)?;
-        }
-        let rate = self.fit.peak_rate;
-        ensure!(rate > 0.0 && rate <= 1.0, "fit.peak_rate = {rate} is not in (0, 1]");
-        Ok(())
+        in_range("data.shift", self.data.shift, 0, 16)
     }
 
     /// The resolved configuration as TOML.

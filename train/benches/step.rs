@@ -1,0 +1,163 @@
+//! One training step against PyTorch's, the two taking turns in one run: `make bench-train`.
+//!
+//! A step is the forward pass, the backward pass and an SGD-Nesterov update of a mini-batch of 128. Both sides run in
+//! processes of their own, so that peak memory is each one's own. Ends with `ratio NAME OURS/PEER` lines, below 1: ours
+//! is better.
+
+use candle_core::{Device, Tensor};
+use candle_nn::loss::cross_entropy;
+use paradise_engine::Shape;
+use paradise_train::checkpoint::State;
+use paradise_train::config::encoder::{Encoder, Kind};
+use paradise_train::optimiser::{self, Settings};
+use paradise_train::random::{self, Purpose};
+use std::error::Error;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+const NETS: [(&str, Kind); 4] = [
+    ("small-conv", Kind::SmallConv),
+    ("resnet-8", Kind::ResNet8),
+    ("resnet-20", Kind::ResNet20),
+    ("wrn-16-4", Kind::Wrn16x4),
+];
+
+/// Images a step.
+const BATCH: usize = 128;
+
+fn main() -> Outcome<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    match &arguments[..] {
+        [flag, net, threads] if flag == "--serve" => serve(net, threads.parse()?),
+        [python, rest @ ..] => compare(python, rest),
+        [] => {
+            println!(
+                "usage: cargo bench --bench step -- PYTHON [NET...]; PYTHON has benches/requirements.txt installed"
+            );
+            Ok(())
+        }
+    }
+}
+
+/// Our side of the protocol of `step.py`.
+fn serve(net: &str, threads: usize) -> Outcome<()> {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    let kind = NETS.iter().find(|n| n.0 == net).ok_or("no such network")?.1;
+    let shape = if kind == Kind::SmallConv { Shape::new(28, 28, 1) } else { Shape::new(32, 32, 3) };
+    let architecture = Encoder { kind, ..Encoder::default() }.architecture(shape, 10)?;
+    let kind = optimiser::Kind::Sgd;
+    let settings = Settings { kind, momentum: 0.9, weight_decay: 1e-4, clip: 0.0, ema: 0.0 };
+    let mut state = State::new(architecture, settings, 0)?;
+    let mut rng = random::stream(0, Purpose::Noise, 0, 0, 0);
+    let pixels: Vec<f32> = (0..BATCH * shape.len() as usize).map(|_| random::uniform(&mut rng)).collect();
+    let dims = (BATCH, usize::from(shape.h), usize::from(shape.w), usize::from(shape.c));
+    let images = Tensor::from_vec(pixels, dims, &Device::Cpu)?;
+    let labels: Vec<u32> = (0..BATCH).map(|_| random::below(&mut rng, 10) as u32).collect();
+    let labels = Tensor::from_vec(labels, BATCH, &Device::Cpu)?;
+    let mut step = || -> Outcome<()> {
+        let loss = cross_entropy(&state.network.learning().logits(&images)?, &labels)?;
+        state.optimiser.update(&state.network.variables, &loss.backward()?, 0.01)?;
+        Ok(())
+    };
+    step()?;
+    println!("ready");
+    for line in std::io::stdin().lines() {
+        line?;
+        let began = Instant::now();
+        step()?;
+        println!("{}", began.elapsed().as_secs_f64());
+    }
+    println!("{}", peak_mib()?);
+    Ok(())
+}
+
+/// Peak resident memory of this process, MiB.
+fn peak_mib() -> Outcome<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find(|l| l.starts_with("VmHWM:")).ok_or("no VmHWM")?;
+    Ok(line.split_whitespace().nth(1).ok_or("no number")?.parse::<f64>()? / 1024.0)
+}
+
+/// One side, waiting for a line to run a step.
+struct Side {
+    child: Child,
+    go: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+    seconds: Vec<f64>,
+}
+
+impl Side {
+    fn start(command: &mut Command) -> Outcome<Self> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let (go, out) = (child.stdin.take(), child.stdout.take().ok_or("no output")?);
+        let mut side = Self { child, go, answers: BufReader::new(out), seconds: Vec::new() };
+        match side.answer()?.as_str() {
+            "ready" => Ok(side),
+            other => Err(format!("{other:?} instead of ready").into()),
+        }
+    }
+
+    fn answer(&mut self) -> Outcome<String> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        Ok(line.trim().to_string())
+    }
+
+    fn step(&mut self) -> Outcome<()> {
+        // The other side's threads may still spin.
+        std::thread::sleep(Duration::from_millis(30));
+        writeln!(self.go.as_mut().ok_or("closed")?, "go")?;
+        let seconds = self.answer()?.parse()?;
+        self.seconds.push(seconds);
+        Ok(())
+    }
+
+    fn median(&self) -> f64 {
+        let mut sorted = self.seconds.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted[sorted.len() / 2]
+    }
+
+    fn finish(mut self) -> Outcome<f64> {
+        drop(self.go.take());
+        let peak = self.answer()?.parse()?;
+        self.child.wait()?;
+        Ok(peak)
+    }
+}
+
+fn compare(python: &str, only: &[String]) -> Outcome<()> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/step.py");
+    let mut ratios = Vec::new();
+    println!(
+        "{:12} {:>7} {:>12} {:>12} {:>7} {:>11} {:>11}",
+        "net", "threads", "ours ms", "PyTorch ms", "ratio", "ours MiB", "peer MiB"
+    );
+    for (net, _) in NETS.iter().filter(|n| only.is_empty() || only.iter().any(|o| o == n.0)) {
+        for threads in ["1", "2"] {
+            let mut ours = Side::start(Command::new(std::env::current_exe()?).args(["--serve", net, threads]))?;
+            let mut peer = Side::start(Command::new(python).args([script, net, threads]))?;
+            let rounds = if *net == "wrn-16-4" { 7 } else { 15 };
+            for round in 0..rounds + 1 {
+                ours.step()?;
+                peer.step()?;
+                if round == 0 {
+                    // Caches and allocators settle in the first one.
+                    (ours.seconds, peer.seconds) = (Vec::new(), Vec::new());
+                }
+            }
+            let (a, b) = (1e3 * ours.median(), 1e3 * peer.median());
+            let (ours_mib, peer_mib) = (ours.finish()?, peer.finish()?);
+            println!("{net:12} {threads:>7} {a:>12.1} {b:>12.1} {:>7.2} {ours_mib:>11.0} {peer_mib:>11.0}", a / b);
+            ratios.push((format!("{net}-step-vs-pytorch-{threads}-threads"), a / b));
+            ratios.push((format!("{net}-peak-memory-vs-pytorch-{threads}-threads"), ours_mib / peer_mib));
+        }
+    }
+    for (name, ratio) in ratios {
+        println!("ratio {name} {ratio:.3}");
+    }
+    Ok(())
+}

@@ -1,0 +1,244 @@
+//! A network that learns, and the view of it that objectives and attacks run.
+
+use super::{Architecture, Bound};
+use crate::gaussian;
+use crate::graph::{Init, Mode, Parameter, Trunk, fold};
+use crate::random::{self, Purpose};
+use anyhow::{Context, Result, ensure};
+use candle_core::{Device, Tensor, Var};
+use candle_nn::ops::sigmoid;
+
+/// A network that learns: its architecture and variables.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// Shape of the network.
+    pub architecture: Architecture,
+    /// The trunk's parameters in one vector, then weight and bias of mu, s and the classifier.
+    pub variables: Vec<Var>,
+    /// The trunk and its running statistics.
+    pub trunk: Trunk,
+}
+
+/// One parameter's numbers; keyed by the parameter's index.
+fn fresh(p: &Parameter, index: usize, seed: u64) -> Vec<f32> {
+    let mut rng = random::stream(seed, Purpose::Init, 0, index as u64, 0);
+    let bound = 1.0 / (p.fan_in as f32).sqrt();
+    let deviation = (2.0 / p.fan_out as f32).sqrt();
+    let one = |_| match p.init {
+        Init::Uniform => bound * (2.0 * random::uniform(&mut rng) - 1.0),
+        Init::He => deviation * random::normal(&mut rng),
+        Init::Ones => 1.0,
+        Init::Zeros => 0.0,
+    };
+    (0..p.len()).map(one).collect()
+}
+
+impl Network {
+    /// Fresh numbers, keyed by seed and parameter.
+    ///
+    /// # Errors
+    /// If the graph is not consistent.
+    pub fn new(architecture: Architecture, seed: u64) -> Result<Self> {
+        let numbers: Vec<Vec<f32>> =
+            architecture.parameters()?.iter().enumerate().map(|(i, p)| fresh(p, i, seed)).collect();
+        Self::from_numbers(architecture, numbers)
+    }
+
+    /// From each parameter's numbers, in the order of [`Architecture::parameters`].
+    ///
+    /// # Errors
+    /// If a length differs.
+    pub fn from_numbers(architecture: Architecture, numbers: Vec<Vec<f32>>) -> Result<Self> {
+        let parameters = architecture.parameters()?;
+        ensure!(numbers.len() == parameters.len(), "{} parameters instead of {}", numbers.len(), parameters.len());
+        for (p, v) in parameters.iter().zip(&numbers) {
+            ensure!(v.len() == p.len(), "{}: {} values instead of {}", p.name, v.len(), p.len());
+        }
+        let trunk = Trunk::new(architecture.graph.clone())?;
+        let heads = architecture.head_parameters()?.len();
+        let (body, tail) = numbers.split_at(numbers.len() - heads);
+        let mut variables = vec![Var::from_vec(body.concat(), trunk.parameters(), &Device::Cpu)?];
+        for (p, v) in parameters[body.len()..].iter().zip(tail) {
+            variables.push(Var::from_vec(v.clone(), p.dims.as_slice(), &Device::Cpu)?);
+        }
+        Ok(Self { architecture, variables, trunk })
+    }
+
+    /// Splits vectors that stand beside the variables into each parameter's own, in checkpoint order.
+    ///
+    /// # Errors
+    /// If a tensor cannot be read.
+    pub fn split(&self, tensors: &[Tensor]) -> Result<Vec<Vec<f32>>> {
+        let (body, tail) = tensors.split_first().context("no tensors")?;
+        let body = super::values(body)?;
+        let mut all: Vec<Vec<f32>> = (0..self.architecture.graph.stages.len())
+            .flat_map(|i| self.trunk.places(i).iter().map(|r| body[r.clone()].to_vec()).collect::<Vec<_>>())
+            .collect();
+        for tensor in tail {
+            all.push(super::values(tensor)?);
+        }
+        Ok(all)
+    }
+
+    /// Each parameter's numbers, in checkpoint order.
+    ///
+    /// # Errors
+    /// If a tensor cannot be read.
+    pub fn numbers(&self) -> Result<Vec<Vec<f32>>> {
+        self.split(&self.variables.iter().map(|v| v.as_detached_tensor()).collect::<Vec<_>>())
+    }
+
+    /// For each variable, 1 where weight decay applies and 0 elsewhere.
+    ///
+    /// # Errors
+    /// If the graph is not consistent.
+    pub fn decays(&self) -> Result<Vec<Tensor>> {
+        let each: Vec<Vec<f32>> =
+            self.architecture.parameters()?.iter().map(|p| vec![if p.decays { 1.0 } else { 0.0 }; p.len()]).collect();
+        Ok(Self::from_numbers(self.architecture.clone(), each)?
+            .variables
+            .iter()
+            .map(|v| v.as_detached_tensor())
+            .collect())
+    }
+
+    /// The network as it learns: gradients reach the variables, batch norms follow the mini-batch.
+    pub fn learning(&self) -> Encoder<'_> {
+        let weights = self.variables.iter().map(|v| v.as_tensor().clone()).collect();
+        Encoder { architecture: &self.architecture, trunk: self.trunk.clone(), mode: Mode::Learn, weights }
+    }
+
+    /// The network as it is attacked or measured: no gradient reaches the variables, batch norms stand still.
+    pub fn frozen(&self) -> Encoder<'_> {
+        let weights = self.variables.iter().map(|v| v.as_detached_tensor()).collect();
+        Encoder { architecture: &self.architecture, trunk: self.trunk.clone(), mode: Mode::Fixed, weights }
+    }
+
+    /// The network as it is served: without batch norms (see [`crate::graph::fold`]).
+    ///
+    /// # Errors
+    /// If the graph holds what cannot be served.
+    pub fn folded(&self) -> Result<Self> {
+        let theta = super::values(self.variables[0].as_tensor())?;
+        let (graph, theta) = fold(&self.trunk, &theta)?;
+        let architecture = Architecture { graph, ..self.architecture.clone() };
+        let trunk = Trunk::new(architecture.graph.clone())?;
+        let mut variables = vec![Var::from_vec(theta, trunk.parameters(), &Device::Cpu)?];
+        for v in &self.variables[1..] {
+            variables.push(Var::from_tensor(&v.as_detached_tensor())?);
+        }
+        Ok(Self { architecture, variables, trunk })
+    }
+}
+
+/// A batch of posteriors.
+#[derive(Debug, Clone)]
+pub struct Encoding {
+    /// f32 `[n, d]`.
+    pub mu: Tensor,
+    /// f32 `[n, d]`.
+    pub log_sigma: Tensor,
+    /// f32 `[n, d]`.
+    pub sigma: Tensor,
+}
+
+impl Encoding {
+    /// From the heads' outputs.
+    fn new(mu: Tensor, s: &Tensor, bound: Bound) -> Result<Self> {
+        Ok(match bound {
+            Bound::Sigmoid => Self { mu, log_sigma: gaussian::log_sigma(s)?, sigma: sigmoid(s)? },
+            Bound::Tanh => {
+                let log_sigma = s.tanh()?;
+                Self { mu: mu.tanh()?, sigma: log_sigma.exp()?, log_sigma }
+            }
+        })
+    }
+
+    /// Posteriors `from..from + n`.
+    ///
+    /// # Errors
+    /// If there are fewer.
+    pub fn narrow(&self, from: usize, n: usize) -> Result<Self> {
+        let part = |t: &Tensor| t.narrow(0, from, n);
+        Ok(Self { mu: part(&self.mu)?, log_sigma: part(&self.log_sigma)?, sigma: part(&self.sigma)? })
+    }
+}
+
+/// A network bound to tensors, ready to run.
+#[derive(Debug, Clone)]
+pub struct Encoder<'a> {
+    /// Shape of the network.
+    pub architecture: &'a Architecture,
+    trunk: Trunk,
+    mode: Mode,
+    weights: Vec<Tensor>,
+}
+
+impl Encoder<'_> {
+    /// Weight, then bias of the trunk's stage `i`, as they are stored.
+    ///
+    /// # Errors
+    /// If the parameters cannot be read.
+    pub fn stage(&self, i: usize) -> Result<Vec<Vec<f32>>> {
+        let theta = &self.weights[0];
+        self.trunk.places(i).iter().map(|r| super::values(&theta.narrow(0, r.start, r.len())?)).collect()
+    }
+
+    fn pair(&self, k: usize) -> (&Tensor, &Tensor) {
+        (&self.weights[1 + 2 * k], &self.weights[2 + 2 * k])
+    }
+
+    /// Weight and bias of the heads and the classifier: mu, s, classifier.
+    ///
+    /// # Errors
+    /// If there is no classifier.
+    pub fn heads(&self) -> Result<[(&Tensor, &Tensor); 3]> {
+        ensure!(self.architecture.classes > 0, "this encoder has no classifier");
+        Ok([self.pair(0), self.pair(1), self.pair(2)])
+    }
+
+    /// Every activation of images f32 `[n, h, w, c]` in [0, 1]: the images, then each stage's output.
+    ///
+    /// # Errors
+    /// If the images have another shape.
+    pub fn activations(&self, images: &Tensor) -> Result<Vec<Vec<f32>>> {
+        self.trunk.activations(&super::values(images)?, images.dim(0)?, &super::values(&self.weights[0])?)
+    }
+
+    /// The posteriors of images f32 `[n, h, w, c]` in [0, 1].
+    ///
+    /// # Errors
+    /// If the images have another shape.
+    pub fn encode(&self, images: &Tensor) -> Result<Encoding> {
+        let features = self.features(images)?;
+        let head = |(w, b): (&Tensor, &Tensor)| linear(&features, w, b);
+        Encoding::new(head(self.pair(0))?, &head(self.pair(1))?, self.architecture.bound)
+    }
+
+    fn features(&self, images: &Tensor) -> Result<Tensor> {
+        Ok(self.trunk.apply(images, &self.weights[0], self.mode)?.flatten_from(1)?)
+    }
+
+    /// Logits f32 `[n, classes]` of latents `[n, d]`.
+    ///
+    /// # Errors
+    /// If the latents have another dimension, or there is no classifier.
+    pub fn classify(&self, z: &Tensor) -> Result<Tensor> {
+        let [_, _, (w, b)] = self.heads()?;
+        linear(z, w, b)
+    }
+
+    /// Logits of images, the classifier fed mu: what is served and attacked.
+    ///
+    /// # Errors
+    /// If the images have another shape.
+    pub fn logits(&self, images: &Tensor) -> Result<Tensor> {
+        let (w, b) = self.pair(0);
+        let mu = linear(&self.features(images)?, w, b)?;
+        self.classify(&if self.architecture.bound == Bound::Tanh { mu.tanh()? } else { mu })
+    }
+}
+
+fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    Ok(x.matmul(&weight.t()?)?.broadcast_add(bias)?)
+}

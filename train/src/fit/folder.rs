@@ -1,0 +1,118 @@
+//! The files of a run: resolved configuration, metrics, checkpoints.
+
+use crate::checkpoint::{self, Progress, State};
+use crate::config::Config;
+use crate::dataset::Splits;
+use crate::encoder::Network;
+use crate::files;
+use crate::ops::lanes;
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// A folder with a run in it, or where one will be.
+#[derive(Debug, Clone)]
+pub struct RunFolder(PathBuf);
+
+impl RunFolder {
+    /// The folder at `path`, whether or not it exists.
+    pub fn new(path: &Path) -> Self {
+        Self(path.to_path_buf())
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn config(&self) -> PathBuf {
+        self.0.join("config.toml")
+    }
+
+    fn metrics(&self) -> PathBuf {
+        self.0.join("metrics.jsonl")
+    }
+
+    pub(super) fn last(&self) -> PathBuf {
+        self.0.join("last.safetensors")
+    }
+
+    pub(super) fn best(&self) -> PathBuf {
+        self.0.join("best.safetensors")
+    }
+
+    /// The resolved configuration of a run.
+    ///
+    /// # Errors
+    /// With the path, if there is no run or its configuration is not valid.
+    pub fn read_config(&self) -> Result<Config> {
+        ensure!(self.0.is_dir(), "{}: not a run folder (no such folder)", self.0.display());
+        Config::read(&self.config(), &[])
+    }
+
+    /// The best network of a finished or interrupted run.
+    ///
+    /// # Errors
+    /// With the path, if there is no checkpoint.
+    pub fn best_network(&self, config: &Config, splits: &Splits) -> Result<(Network, Progress)> {
+        let architecture = config.encoder.architecture(splits.train.shape, splits.labels.len())?;
+        let state = checkpoint::load(&self.best(), architecture, config.fit.settings())?;
+        Ok((state.measured()?, state.progress))
+    }
+
+    /// Opens the run: goes on where it stood with `resume`, begins where there is none.
+    ///
+    /// # Errors
+    /// If the folder holds another run, or one and no `resume`.
+    pub(super) fn open(&self, config: &Config, splits: &Splits, resume: bool) -> Result<State> {
+        let architecture = config.encoder.architecture(splits.train.shape, splits.labels.len())?;
+        let settings = config.fit.settings();
+        if self.config().exists() {
+            let there = self.read_config()?;
+            if !resume {
+                bail!("{}: holds a run already; add --resume or choose another --out", self.0.display());
+            }
+            ensure!(
+                there == *config,
+                "{}: holds a run of another configuration; choose another --out",
+                self.0.display()
+            );
+            if self.last().exists() {
+                let state = checkpoint::load(&self.last(), architecture, settings)?;
+                self.trim(state.progress.epoch)?;
+                return Ok(state);
+            }
+        }
+        files::create_folder(&self.0)?;
+        files::write(&self.config(), config.to_toml()?.as_bytes())?;
+        let about = json!({
+            "paradise": env!("CARGO_PKG_VERSION"),
+            "data": splits.source,
+            "train_sha256": splits.train.digest(),
+            "threads": rayon::current_num_threads(),
+            "instruction_set": lanes::detect().name(),
+        });
+        files::write(&self.0.join("run.json"), serde_json::to_string_pretty(&about)?.as_bytes())?;
+        files::write(&self.metrics(), b"")?;
+        State::new(architecture, settings, config.seed)
+    }
+
+    /// Keeps the first `lines` lines of the metrics.
+    fn trim(&self, lines: u32) -> Result<()> {
+        let text = self.read_metrics()?;
+        let kept: String = text.lines().take(lines as usize).flat_map(|l| [l, "\n"]).collect();
+        files::write(&self.metrics(), kept.as_bytes())
+    }
+
+    /// Adds a line to the metrics.
+    pub(super) fn append(&self, line: &serde_json::Value) -> Result<()> {
+        let mut text = self.read_metrics()?;
+        text.push_str(&format!("{line}\n"));
+        files::write(&self.metrics(), text.as_bytes())
+    }
+
+    fn read_metrics(&self) -> Result<String> {
+        let path = self.metrics();
+        std::fs::read_to_string(&path).with_context(|| format!("{}: cannot read", path.display()))
+    }
+}

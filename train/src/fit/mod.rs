@@ -1,0 +1,161 @@
+//! The training loop.
+
+mod augment;
+mod folder;
+
+pub use folder::RunFolder;
+
+use crate::attack::gradient::Pgd;
+use crate::checkpoint::{self, Progress, State};
+use crate::config::{Config, Select};
+use crate::dataset::{Dataset, Splits};
+use crate::encoder::Network;
+use crate::evaluate;
+use crate::objective::Batch;
+use crate::progress;
+use crate::random::{self, Purpose};
+use anyhow::{Result, bail, ensure};
+use candle_core::{Device, Tensor};
+use indicatif::ProgressBar;
+use serde_json::json;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Longest time between checkpoints.
+const SAVE_EVERY: Duration = Duration::from_secs(600);
+
+/// A finished run.
+#[derive(Debug)]
+pub struct Fitted {
+    /// The network of the best epoch.
+    pub network: Network,
+    /// Which epoch that was, and its score.
+    pub progress: Progress,
+    /// Time of this call, seconds.
+    pub seconds: f64,
+}
+
+/// Trains `config` on the training images of `splits`, in `folder`.
+///
+/// With `resume`, a run that was interrupted goes on from its last checkpoint and ends in the same bits as an
+/// uninterrupted one with the same instruction set, whatever the number of threads.
+///
+/// # Errors
+/// If the folder holds another run, a loss is not finite, a file cannot be written, or `stop` was set: then a
+/// checkpoint holds what was done.
+pub fn fit(config: &Config, splits: &Splits, folder: &RunFolder, resume: bool, stop: &AtomicBool) -> Result<Fitted> {
+    let began = Instant::now();
+    let (train, validation) = splits.train.hold_out(config.data.validation, config.seed)?;
+    ensure!(
+        train.len() >= config.fit.batch,
+        "fit.batch = {} exceeds the {} training images",
+        config.fit.batch,
+        train.len()
+    );
+    let state = folder.open(config, splits, resume)?;
+    let steps = (train.len() / config.fit.batch) as u64;
+    let bar = progress::bar(u64::from(config.fit.epochs) * steps, config.objective.kind.name());
+    bar.set_position(state.optimiser.step);
+    let mut run = Run { config, train: &train, folder, steps, state, bar, stop, saved: Instant::now() };
+    while run.state.progress.epoch < config.fit.epochs && !run.exhausted() {
+        run.epoch(&validation)?;
+    }
+    run.bar.finish_and_clear();
+    let (network, progress) = folder.best_network(config, splits)?;
+    Ok(Fitted { network, progress, seconds: began.elapsed().as_secs_f64() })
+}
+
+/// A run that goes on.
+struct Run<'a> {
+    config: &'a Config,
+    train: &'a Dataset,
+    folder: &'a RunFolder,
+    /// Steps of an epoch.
+    steps: u64,
+    state: State,
+    bar: ProgressBar,
+    stop: &'a AtomicBool,
+    saved: Instant,
+}
+
+impl Run<'_> {
+    /// Whether no checkpoint was better for as long as `fit.patience` allows.
+    fn exhausted(&self) -> bool {
+        let Progress { epoch, best_epoch, .. } = self.state.progress;
+        self.config.fit.patience > 0 && epoch.saturating_sub(best_epoch) >= self.config.fit.patience
+    }
+
+    fn save(&mut self) -> Result<()> {
+        self.saved = Instant::now();
+        checkpoint::save(&self.folder.last(), &self.state)
+    }
+
+    fn epoch(&mut self, validation: &Dataset) -> Result<()> {
+        let began = Instant::now();
+        self.learn()?;
+        let terms = std::mem::take(&mut self.state.terms);
+        self.state.progress.epoch += 1;
+        let measured = self.state.measured()?;
+        let (clean, robust) = validate(self.config, &measured, validation)?;
+        let score = robust.map_or(clean, |r| (clean + r) / 2.0);
+        let progress = &mut self.state.progress;
+        if score > progress.best {
+            (progress.best, progress.best_epoch) = (score, progress.epoch);
+            checkpoint::save(&self.folder.best(), &self.state)?;
+        }
+        self.bar.set_message(format!("validation {clean:.1} %"));
+        self.folder.append(&json!({
+            "epoch": self.state.progress.epoch,
+            "train": terms.json(),
+            "validation_clean_percent": clean,
+            "validation_pgd10_percent": robust,
+            "best_epoch": self.state.progress.best_epoch,
+            "rate": self.config.fit.rate(self.state.optimiser.step.saturating_sub(1), self.steps),
+            "seconds": began.elapsed().as_secs_f64(),
+        }))?;
+        // Last, so that a checkpoint never lacks its metrics; a repeated line is dropped on resume.
+        self.save()
+    }
+
+    /// The steps of the epoch that are left.
+    fn learn(&mut self) -> Result<()> {
+        let Config { seed, fit, .. } = self.config;
+        let epoch = self.state.progress.epoch;
+        let order = random::permutation(&mut random::stream(*seed, Purpose::Shuffle, epoch, 0, 0), self.train.len());
+        let done = self.state.optimiser.step - u64::from(epoch) * self.steps;
+        for ids in order.chunks_exact(fit.batch).skip(usize::try_from(done)?) {
+            if self.stop.load(Ordering::Relaxed) {
+                self.save()?;
+                bail!("interrupted; {} holds a checkpoint: add --resume to go on", self.folder.path().display());
+            }
+            let images = augment::augmented(self.config, self.train, ids, epoch)?;
+            let labels: Vec<u32> = ids.iter().map(|&i| u32::from(self.train.labels[i])).collect();
+            let labels = Tensor::from_vec(labels, ids.len(), &Device::Cpu)?;
+            let batch = Batch { images: &images, labels: &labels, ids, seed: *seed, epoch };
+            let State { network, optimiser, terms, .. } = &mut self.state;
+            let loss = self.config.objective.loss(&network.learning(), &batch)?;
+            terms.add(&loss)?;
+            let rate = fit.rate(optimiser.step, self.steps);
+            terms.add_norm(optimiser.update(&network.variables, &loss.total.backward()?, rate)?)?;
+            self.bar.inc(1);
+            if self.saved.elapsed() > SAVE_EVERY {
+                self.save()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Clean accuracy on the validation slice and, where checkpoints are chosen by it, accuracy under PGD-10 at 8/255.
+fn validate(config: &Config, network: &Network, validation: &Dataset) -> Result<(f64, Option<f64>)> {
+    let encoder = network.frozen();
+    let clean = evaluate::clean(&encoder, validation)?.correct_share().percent();
+    let robust = match config.fit.select {
+        Select::Clean => None,
+        Select::Robust => {
+            let outcome = Pgd::sign(10, 1).run(&encoder, validation, 8.0 / 255.0, config.seed)?;
+            Some(outcome.robust_share().percent())
+        }
+    };
+    Ok((clean, robust))
+}

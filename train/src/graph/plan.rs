@@ -1,0 +1,167 @@
+//! A graph made ready for the CPU: kernels, where parameters and running statistics stand, and who reads what.
+
+use super::{Graph, Init, Op};
+use crate::ops::conv::{Conv, Load, Packed};
+use crate::ops::lanes::Isa;
+use crate::ops::norm::Affine;
+use anyhow::Result;
+use paradise_engine::Shape;
+use std::ops::Range;
+
+/// Images of a task: few enough to keep many threads busy, and fixed, so that sums do not depend on their number.
+const CHUNK: usize = 8;
+
+/// Images of a task of a dense layer, which are the pixels of its one-row image.
+const ROWS: usize = 32;
+
+/// Most f32 of the tasks' private weight gradients in one layer.
+const PARTIAL_LIMIT: usize = 32 << 20;
+
+/// Where a stage's parameters stand in the flat vectors.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Place {
+    /// Weight or scale, then bias or shift, in the parameters.
+    pub parameters: Vec<Range<usize>>,
+    /// Running mean, then variance, of a batch norm.
+    pub running: [Range<usize>; 2],
+}
+
+/// A graph with its kernels.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub isa: Isa,
+    pub graph: Graph,
+    pub shapes: Vec<Shape>,
+    /// The convolution behind each Conv and Transposed stage.
+    pub convs: Vec<Option<Conv>>,
+    pub places: Vec<Place>,
+    /// Values of all parameters.
+    pub parameters: usize,
+    /// Values of all running statistics.
+    pub running: usize,
+    /// First stage that reads each activation: the last one in the backward order.
+    pub first_reader: Vec<usize>,
+    /// Last stage that needs each stored activation, directly or through a map.
+    pub last_need: Vec<usize>,
+    /// Whether a batch norm reads each activation.
+    pub feeds_norm: Vec<bool>,
+}
+
+impl Plan {
+    pub fn new(graph: Graph, isa: Isa) -> Result<Self> {
+        let shapes = graph.shapes()?;
+        let mut convs = Vec::new();
+        let (mut places, mut parameters, mut running) = (Vec::new(), 0, 0);
+        let claim = |at: &mut usize, n: usize| {
+            *at += n;
+            *at - n..*at
+        };
+        for (i, (stage, declared)) in graph.stages.iter().zip(graph.parameters(Init::Uniform)?).enumerate() {
+            let (x, y) = (shapes[stage.x], shapes[i + 1]);
+            convs.push(match &stage.op {
+                Op::Conv { window, groups, out, .. } => Some(Conv::new(isa, x, *window, *groups, *out)?),
+                Op::Transposed { window, .. } => Some(Conv::new(isa, y, *window, 1, usize::from(x.c))?),
+                _ => None,
+            });
+            let own = declared.iter().map(|p| claim(&mut parameters, p.len())).collect();
+            let statistics = if matches!(stage.op, Op::BatchNorm { .. }) { usize::from(y.c) } else { 0 };
+            places.push(Place { parameters: own, running: [0, 1].map(|_| claim(&mut running, statistics)) });
+        }
+        let n = shapes.len();
+        let (mut first_reader, mut last_need, mut feeds_norm) = (vec![usize::MAX; n], vec![0; n], vec![false; n]);
+        for (i, stage) in graph.stages.iter().enumerate() {
+            first_reader[stage.x] = first_reader[stage.x].min(i);
+            let stored = if graph.is_map(stage.x) { graph.stages[stage.x - 1].x } else { stage.x };
+            last_need[stored] = i;
+            feeds_norm[stage.x] |= matches!(stage.op, Op::BatchNorm { .. });
+            if let Some(r) = stage.op.second() {
+                last_need[r] = i;
+            }
+        }
+        last_need[n - 1] = usize::MAX;
+        Ok(Self { isa, graph, shapes, convs, places, parameters, running, first_reader, last_need, feeds_norm })
+    }
+
+    /// Values of one image's activation `i`.
+    pub fn len(&self, i: usize) -> usize {
+        self.shapes[i].len() as usize
+    }
+
+    /// The activation that is stored for activation `i`, and the map over it.
+    pub fn source(&self, i: usize) -> (usize, Option<usize>) {
+        if self.graph.is_map(i) { (self.graph.stages[i - 1].x, Some(i)) } else { (i, None) }
+    }
+
+    /// Channels of activation `i`.
+    pub fn channels(&self, i: usize) -> usize {
+        usize::from(self.shapes[i].c)
+    }
+
+    /// Images of one task of stage `i` over `n` images, where each task keeps `partial` f32 of its own.
+    pub fn chunk(&self, i: usize, n: usize, partial: usize) -> usize {
+        if matches!(self.graph.stages[i].op, Op::Dense { .. }) {
+            return ROWS;
+        }
+        let tasks = (PARTIAL_LIMIT / partial.max(1)).clamp(4, usize::MAX);
+        CHUNK.max(n.div_ceil(tasks))
+    }
+
+    /// The convolution that is a dense layer over `rows` images: 1 x 1 over one row of pixels.
+    pub fn dense(&self, i: usize, rows: usize) -> Result<Conv> {
+        let (x, y) = (self.len(self.graph.stages[i].x), self.len(i + 1));
+        let window = paradise_engine::layer::Window { kernel: [1, 1], stride: [1, 1], pad: [0; 4] };
+        Conv::new(self.isa, Shape::new(1, u16::try_from(rows)?, u16::try_from(x)?), window, 1, y)
+    }
+
+    /// Stage `i`'s parameter `k`.
+    pub fn parameter<'a>(&self, theta: &'a [f32], i: usize, k: usize) -> Option<&'a [f32]> {
+        self.places[i].parameters.get(k).map(|r| &theta[r.clone()])
+    }
+
+    /// Whether the ReLU of the map that makes activation `i` is there.
+    pub fn map_relu(&self, i: usize) -> bool {
+        self.graph.stages[i - 1].op.relu()
+    }
+
+    /// How a reader of activation `i` loads it.
+    pub fn load<'a>(&self, i: usize, maps: &'a [Option<Affine>]) -> Load<'a> {
+        match &maps[i] {
+            Some(map) => Load::Affine { scale: &map.scale, shift: &map.shift, relu: self.map_relu(i) },
+            None => Load::Plain,
+        }
+    }
+
+    /// A grid for readers of activation `i`: zeros, or what the fixed normalisation makes of black.
+    pub fn blank(&self, conv: &Conv, i: usize, maps: &[Option<Affine>]) -> Vec<f32> {
+        let mut grid = vec![0.0; conv.grid_len()];
+        if i > 0
+            && let (Op::Normalise { .. }, Some(map)) = (&self.graph.stages[i - 1].op, &maps[i])
+        {
+            conv.fill_border(&map.shift, &mut grid);
+        }
+        grid
+    }
+
+    /// One image of activation `i` written out.
+    pub fn materialise(&self, i: usize, stored: &[f32], maps: &[Option<Affine>], out: &mut Vec<f32>) {
+        out.clear();
+        match &maps[i] {
+            None => out.extend_from_slice(stored),
+            Some(map) => {
+                let relu = self.map_relu(i);
+                for pixel in stored.chunks_exact(map.scale.len()) {
+                    out.extend(pixel.iter().zip(&map.scale).zip(&map.shift).map(|((x, a), b)| {
+                        let v = x * a + b;
+                        if relu && v < 0.0 { 0.0 } else { v }
+                    }));
+                }
+            }
+        }
+    }
+}
+
+/// Weights packed once a mini-batch.
+pub(super) fn pack(plan: &Plan, conv: &Conv, i: usize, theta: &[f32], transposed: bool) -> Packed {
+    let weights = plan.parameter(theta, i, 0).unwrap_or(&[]);
+    if transposed { conv.pack_transposed(weights) } else { conv.pack(weights) }
+}

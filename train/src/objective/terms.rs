@@ -1,0 +1,85 @@
+//! The terms of the loss over an epoch, by name.
+
+use super::Loss;
+use anyhow::{Result, ensure};
+use candle_core::Tensor;
+use serde_json::{Map, Value, json};
+
+/// Names of the terms, in the order of a checkpoint.
+const NAMES: [&str; 5] = ["total", "distortion_nats", "rate_nats", "matching", "gradient_norm"];
+
+/// Sums over the steps of an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Terms {
+    /// One a name.
+    sums: [f64; 5],
+    /// Steps behind each sum.
+    counts: [u32; 5],
+}
+
+fn scalar(t: &Tensor) -> Result<f64> {
+    Ok(f64::from(t.to_scalar::<f32>()?))
+}
+
+impl Terms {
+    /// Adds one step's loss.
+    ///
+    /// # Errors
+    /// With its name, if a term is not finite.
+    pub fn add(&mut self, loss: &Loss) -> Result<()> {
+        let named = [Some(&loss.distortion), loss.rate.as_ref(), loss.matching.as_ref(), Some(&loss.total)];
+        // The total is looked at last: what made it infinite is the better name.
+        for (term, at) in named.into_iter().zip([1, 2, 3, 0]) {
+            if let Some(term) = term {
+                self.push(at, scalar(term)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds one step's gradient norm.
+    ///
+    /// # Errors
+    /// If it is not finite.
+    pub fn add_norm(&mut self, norm: f64) -> Result<()> {
+        self.push(4, norm)
+    }
+
+    fn push(&mut self, at: usize, value: f64) -> Result<()> {
+        ensure!(
+            value.is_finite(),
+            "{} is {value}: lower fit.peak_rate, or set fit.clip; the last checkpoint is as it was",
+            NAMES[at]
+        );
+        self.sums[at] += value;
+        self.counts[at] += 1;
+        Ok(())
+    }
+
+    /// Means by name; terms that the objective does not keep are null.
+    pub fn json(&self) -> Value {
+        let mut all = Map::new();
+        for (name, (sum, count)) in NAMES.iter().zip(self.sums.iter().zip(self.counts)) {
+            all.insert((*name).to_string(), json!((count > 0).then(|| sum / f64::from(count))));
+        }
+        Value::Object(all)
+    }
+
+    /// As numbers of a checkpoint.
+    pub fn to_words(self) -> Vec<u64> {
+        self.sums.iter().map(|s| s.to_bits()).chain(self.counts.map(u64::from)).collect()
+    }
+
+    /// From numbers of a checkpoint.
+    pub fn from_words(words: &[u64]) -> Option<Self> {
+        let mut terms = Self::default();
+        if words.len() != 10 {
+            return None;
+        }
+        for i in 0..5 {
+            terms.sums[i] = f64::from_bits(words[i]);
+            terms.counts[i] = u32::try_from(words[5 + i]).ok()?;
+        }
+        Some(terms)
+    }
+}

@@ -1,0 +1,144 @@
+//! Vectors of f32, one implementation an instruction set, and the choice between them at run time.
+//!
+//! Kernels are written once over [`Lanes`] and inlined into one function an instruction set, which alone carries
+//! `#[target_feature]`.
+
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub(crate) use portable::Portable;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{Avx2, Avx512};
+
+/// Channels that kernels handle as one unit, in every instruction set: a whole number of vectors.
+pub(crate) const BLOCK: usize = 16;
+
+/// A vector of `N` f32, `N` a divisor of [`BLOCK`].
+///
+/// # Safety
+/// Every method may be called only where the CPU has the instruction set of the type. Pointers need `N` readable or
+/// writable f32 (`splat`: one), without alignment.
+pub(crate) trait Lanes: Copy {
+    /// f32 in a vector.
+    const N: usize;
+    /// Vector registers, as a guide to tile sizes.
+    const REGISTERS: usize;
+    /// Most blocks of output channels that a tile of this many registers holds with profit.
+    const GROUP: usize;
+    unsafe fn zero() -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    unsafe fn splat(from: *const f32) -> Self;
+    /// The first `n < N` values, then zeros; only those are read.
+    unsafe fn load_first(from: *const f32, n: usize) -> Self;
+    /// Writes the first `n < N` values only.
+    unsafe fn store_first(self, to: *mut f32, n: usize);
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
+    unsafe fn mul(self, other: Self) -> Self;
+    /// The larger; `other` where one is NaN.
+    unsafe fn max(self, other: Self) -> Self;
+    /// `self + a b`, rounded once where the CPU can.
+    unsafe fn fma(self, a: Self, b: Self) -> Self;
+    /// `self` where `mask > 0`, else 0.
+    unsafe fn where_positive(self, mask: Self) -> Self;
+    /// `max(self, 0)`; NaN stays NaN.
+    #[inline(always)]
+    unsafe fn relu(self) -> Self {
+        // SAFETY: the trait's contract. `max` returns its second operand where one is NaN.
+        unsafe { Self::zero().max(self) }
+    }
+}
+
+/// An instruction set that this CPU has: only [`detect`] and [`available`] make one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Isa(Kind);
+
+/// The instruction sets that there are kernels for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// 16 lanes.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// 8 lanes with fused multiply-add.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// Whatever the compiler makes of arrays.
+    Portable,
+}
+
+impl Isa {
+    pub(crate) fn kind(self) -> Kind {
+        self.0
+    }
+
+    /// Its name in run folders.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => "avx512f",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => "avx2+fma",
+            Kind::Portable => "portable",
+        }
+    }
+}
+
+/// Every instruction set of this CPU that there are kernels for, fastest first.
+pub fn available() -> Vec<Isa> {
+    let mut all = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+            all.push(Isa(Kind::Avx512));
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            all.push(Isa(Kind::Avx2));
+        }
+    }
+    all.push(Isa(Kind::Portable));
+    all
+}
+
+/// The fastest instruction set of this CPU.
+pub fn detect() -> Isa {
+    static FASTEST: std::sync::OnceLock<Isa> = std::sync::OnceLock::new();
+    *FASTEST.get_or_init(|| available()[0])
+}
+
+/// Defines `fn $name(isa, args)` that runs the generic `$kernel::<L>(args)` compiled for `isa`.
+macro_rules! per_isa {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $kernel:ident) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments)]
+        $vis unsafe fn $name(isa: $crate::ops::lanes::Isa, $($arg: $ty),*) $(-> $ret)? {
+            use $crate::ops::lanes;
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512vl,avx2,fma")]
+            #[allow(clippy::too_many_arguments)]
+            unsafe fn avx512($($arg: $ty),*) $(-> $ret)? {
+                // SAFETY: the caller's contract.
+                unsafe { $kernel::<lanes::Avx512>($($arg),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            #[allow(clippy::too_many_arguments)]
+            unsafe fn avx2($($arg: $ty),*) $(-> $ret)? {
+                // SAFETY: the caller's contract.
+                unsafe { $kernel::<lanes::Avx2>($($arg),*) }
+            }
+            // SAFETY: an `Isa` exists only where the CPU has it; the rest is the caller's contract.
+            unsafe {
+                match isa.kind() {
+                    #[cfg(target_arch = "x86_64")]
+                    lanes::Kind::Avx512 => avx512($($arg),*),
+                    #[cfg(target_arch = "x86_64")]
+                    lanes::Kind::Avx2 => avx2($($arg),*),
+                    lanes::Kind::Portable => $kernel::<lanes::Portable>($($arg),*),
+                }
+            }
+        }
+    };
+}
+pub(crate) use per_isa;

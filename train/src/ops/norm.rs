@@ -1,0 +1,206 @@
+//! Batch normalisation (and any per-channel affine map) over NHWC values: sums, backward sums, and the gradient's
+//! second pass. The map itself is applied while the next operation loads its input ([`super::conv::Load`]).
+//!
+//! `z = scale x + shift`, `scale = gamma / sqrt(var + eps)`, `shift = beta - scale mean`, then a ReLU where asked
+//! (Ioffe & Szegedy, 2015).
+
+use super::lanes::{Isa, Lanes, per_isa};
+
+/// The variance's floor, as PyTorch's default.
+pub(crate) const EPS: f64 = 1e-5;
+
+/// The per-channel numbers of one normalisation in one mini-batch.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Affine {
+    pub mean: Vec<f32>,
+    /// `1 / sqrt(var + eps)`.
+    pub inverse: Vec<f32>,
+    pub scale: Vec<f32>,
+    pub shift: Vec<f32>,
+}
+
+impl Affine {
+    /// From a mean and a variance a channel.
+    pub fn new(mean: &[f64], variance: &[f64], gamma: &[f32], beta: &[f32]) -> Self {
+        let inverse: Vec<f64> = variance.iter().map(|v| 1.0 / (v.max(0.0) + EPS).sqrt()).collect();
+        let scale = gamma.iter().zip(&inverse).map(|(g, i)| f64::from(*g) * i);
+        let shift = scale.clone().zip(mean).zip(beta).map(|((s, m), b)| f64::from(*b) - s * m);
+        Self {
+            shift: shift.map(|v| v as f32).collect(),
+            scale: scale.map(|v| v as f32).collect(),
+            mean: mean.iter().map(|v| *v as f32).collect(),
+            inverse: inverse.iter().map(|v| *v as f32).collect(),
+        }
+    }
+
+    /// A map that is given, with `x` itself in the place of the normalised value.
+    pub fn fixed(scale: &[f32], shift: &[f32]) -> Self {
+        let (mean, inverse) = (vec![0.0; scale.len()], vec![1.0; scale.len()]);
+        Self { mean, inverse, scale: scale.to_vec(), shift: shift.to_vec() }
+    }
+}
+
+/// Masks `dz` where the map's ReLU was shut and adds, a channel, `sum dz` and `sum dz (x - mean) inverse`.
+#[inline(always)]
+unsafe fn backward_sums<L: Lanes>(a: &Affine, relu: bool, x: &[f32], dz: &mut [f32], sums: &mut [f32]) {
+    let c = a.scale.len();
+    assert!(c > 0 && x.len() == dz.len() && dz.len().is_multiple_of(c) && sums.len() == 2 * c);
+    assert!(a.shift.len() == c && a.mean.len() == c && a.inverse.len() == c);
+    let pixels = dz.len() / c;
+    let (first, second) = sums.split_at_mut(c);
+    let mut at = 0;
+    // SAFETY: `at + N <= c`, so that every access is inside a pixel of its slice.
+    unsafe {
+        while at + L::N <= c {
+            let get = |v: &[f32]| L::load(v.as_ptr().add(at));
+            let (scale, shift, mean, inverse) = (get(&a.scale), get(&a.shift), get(&a.mean), get(&a.inverse));
+            let (mut one, mut two) = (L::zero(), L::zero());
+            for p in 0..pixels {
+                let v = L::load(x.as_ptr().add(p * c + at));
+                let to = dz.as_mut_ptr().add(p * c + at);
+                let mut d = L::load(to);
+                if relu {
+                    d = d.where_positive(shift.fma(v, scale));
+                    d.store(to);
+                }
+                one = one.add(d);
+                two = two.fma(d, v.sub(mean).mul(inverse));
+            }
+            get(first).add(one).store(first.as_mut_ptr().add(at));
+            get(second).add(two).store(second.as_mut_ptr().add(at));
+            at += L::N;
+        }
+    }
+    for i in at..c {
+        for p in (i..dz.len()).step_by(c) {
+            if relu && x[p] * a.scale[i] + a.shift[i] <= 0.0 {
+                dz[p] = 0.0;
+            }
+            first[i] += dz[p];
+            second[i] += dz[p] * (x[p] - a.mean[i]) * a.inverse[i];
+        }
+    }
+}
+
+/// `to = k0 dz + k1 x + k2` a channel, or `to += ...`.
+#[inline(always)]
+unsafe fn combine<L: Lanes>(k: [&[f32]; 3], x: &[f32], dz: &[f32], to: &mut [f32], accumulate: bool) {
+    let c = k[0].len();
+    assert!(c > 0 && k[1].len() == c && k[2].len() == c && to.len().is_multiple_of(c));
+    assert!(x.len() == to.len() && dz.len() == to.len());
+    for p in (0..to.len()).step_by(c) {
+        let mut at = 0;
+        // SAFETY: `at + N <= c` and p is the start of a pixel in slices of equal length.
+        unsafe {
+            while at + L::N <= c {
+                let get = |v: &[f32], at: usize| L::load(v.as_ptr().add(at));
+                let mut v = get(k[2], at).fma(get(k[1], at), get(x, p + at)).fma(get(k[0], at), get(dz, p + at));
+                if accumulate {
+                    v = v.add(get(to, p + at));
+                }
+                v.store(to.as_mut_ptr().add(p + at));
+                at += L::N;
+            }
+        }
+        for i in at..c {
+            let v = k[0][i] * dz[p + i] + k[1][i] * x[p + i] + k[2][i];
+            to[p + i] = if accumulate { to[p + i] + v } else { v };
+        }
+    }
+}
+
+/// Adds each channel's values and squares to `sums`.
+#[inline(always)]
+unsafe fn forward_sums<L: Lanes>(c: usize, x: &[f32], sums: &mut [f32]) {
+    assert!(c > 0 && x.len().is_multiple_of(c) && sums.len() == 2 * c);
+    let (first, second) = sums.split_at_mut(c);
+    let mut at = 0;
+    // SAFETY: `at + N <= c`, so that every access is inside a pixel of its slice.
+    unsafe {
+        while at + L::N <= c {
+            let (mut one, mut two) = (L::zero(), L::zero());
+            for p in (at..x.len()).step_by(c) {
+                let v = L::load(x.as_ptr().add(p));
+                one = one.add(v);
+                two = two.fma(v, v);
+            }
+            L::load(first.as_ptr().add(at)).add(one).store(first.as_mut_ptr().add(at));
+            L::load(second.as_ptr().add(at)).add(two).store(second.as_mut_ptr().add(at));
+            at += L::N;
+        }
+    }
+    for i in at..c {
+        for v in x[i..].iter().step_by(c) {
+            first[i] += v;
+            second[i] += v * v;
+        }
+    }
+}
+
+per_isa! {
+    fn backward_sums_on(a: &Affine, relu: bool, x: &[f32], dz: &mut [f32], sums: &mut [f32]) = backward_sums
+}
+per_isa! {
+    fn combine_on(k: [&[f32]; 3], x: &[f32], dz: &[f32], to: &mut [f32], accumulate: bool) = combine
+}
+per_isa! {
+    fn forward_sums_on(c: usize, x: &[f32], sums: &mut [f32]) = forward_sums
+}
+
+/// Adds each channel's values and their squares, `[c]` each, to `sums`; `x` is `[pixels][c]`.
+pub(crate) fn add_sums(isa: Isa, c: usize, x: &[f32], sums: &mut [f32]) {
+    // SAFETY: an `Isa` exists only where the CPU has it.
+    unsafe { forward_sums_on(isa, c, x, sums) }
+}
+
+/// Zeroes `dz` where the map's ReLU was shut and adds, a channel, `sum dz` and `sum dz (x - mean) inverse` to `sums`.
+pub(crate) fn mask_and_add_sums(isa: Isa, a: &Affine, relu: bool, x: &[f32], dz: &mut [f32], sums: &mut [f32]) {
+    // SAFETY: an `Isa` exists only where the CPU has it.
+    unsafe { backward_sums_on(isa, a, relu, x, dz, sums) }
+}
+
+/// The gradient of a batch norm's input from its masked output gradient: `dx = k0 dz + k1 x + k2` a channel.
+#[derive(Debug, Clone)]
+pub(crate) struct InputGradient([Vec<f32>; 3]);
+
+impl InputGradient {
+    /// With statistics that depend on the batch of `n` values a channel; `sums` as [`mask_and_add_sums`] leaves them.
+    ///
+    /// `dx = scale (dz - S1 / n - xhat S2 / n)`.
+    pub fn through_statistics(a: &Affine, sums: &[f64], n: usize) -> Self {
+        let c = a.scale.len();
+        let n = n as f64;
+        let k = |f: &dyn Fn(usize) -> f64| (0..c).map(|i| f(i) as f32).collect::<Vec<f32>>();
+        let slope = |i: usize| -f64::from(a.scale[i]) * f64::from(a.inverse[i]) * sums[c + i] / n;
+        Self([
+            a.scale.clone(),
+            k(&slope),
+            k(&|i| -f64::from(a.scale[i]) * sums[i] / n - slope(i) * f64::from(a.mean[i])),
+        ])
+    }
+
+    /// With a map that does not depend on the batch.
+    pub fn fixed(a: &Affine) -> Self {
+        let zeros = vec![0.0; a.scale.len()];
+        Self([a.scale.clone(), zeros.clone(), zeros])
+    }
+
+    /// Writes the gradient to `dz` itself.
+    pub fn in_place(&self, isa: Isa, x: &[f32], dz: &mut [f32], scratch: &mut Vec<f32>) {
+        // One image at a time, so that the copy stays in the cache.
+        scratch.clear();
+        scratch.extend_from_slice(dz);
+        self.run(isa, x, scratch, dz, false);
+    }
+
+    /// Adds the gradient to `to`.
+    pub fn add_to(&self, isa: Isa, x: &[f32], dz: &[f32], to: &mut [f32]) {
+        self.run(isa, x, dz, to, true);
+    }
+
+    fn run(&self, isa: Isa, x: &[f32], dz: &[f32], to: &mut [f32], accumulate: bool) {
+        let k = [&self.0[0][..], &self.0[1], &self.0[2]];
+        // SAFETY: an `Isa` exists only where the CPU has it.
+        unsafe { combine_on(isa, k, x, dz, to, accumulate) }
+    }
+}
