@@ -1,7 +1,7 @@
 """The peer of `step.rs`: the same training step in PyTorch, channels_last, on the CPU.
 
-python step.py NET THREADS: prints "ready", then for each line on standard input the seconds of one step;
-at the end of input, the peak resident memory in MiB.
+python step.py NET THREADS: prints "ready"; then for each line on standard input, a number N, runs N + 1 steps
+and prints the seconds of the last N; at the end of input, the peak resident memory in MiB.
 """
 
 import resource
@@ -92,10 +92,14 @@ def main():
 
     step()
     print("ready", flush=True)
-    for _ in sys.stdin:
-        began = time.perf_counter()
+    for line in sys.stdin:
         step()
-        print(time.perf_counter() - began, flush=True)
+        seconds = []
+        for _ in range(int(line)):
+            began = time.perf_counter()
+            step()
+            seconds.append(str(time.perf_counter() - began))
+        print(" ".join(seconds), flush=True)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
 
 

@@ -58,17 +58,23 @@ fn serve(net: &str, threads: usize) -> Outcome<()> {
     let labels: Vec<u32> = (0..BATCH).map(|_| random::below(&mut rng, 10) as u32).collect();
     let labels = Tensor::from_vec(labels, BATCH, &Device::Cpu)?;
     let mut step = || -> Outcome<()> {
-        let loss = cross_entropy(&state.network.learning().logits(&images)?, &labels)?;
-        state.optimiser.update(&state.network.variables, &loss.backward()?, 0.01)?;
+        let learning = state.network.learning()?;
+        let loss = cross_entropy(&learning.logits(&images)?, &labels)?;
+        let gradients = learning.gradients(&state.network.variables, &loss)?;
+        state.optimiser.update(&state.network.variables, &gradients, 0.01)?;
         Ok(())
     };
     step()?;
     println!("ready");
     for line in std::io::stdin().lines() {
-        line?;
-        let began = Instant::now();
         step()?;
-        println!("{}", began.elapsed().as_secs_f64());
+        let mut seconds = Vec::new();
+        for _ in 0..line?.trim().parse()? {
+            let began = Instant::now();
+            step()?;
+            seconds.push(began.elapsed().as_secs_f64().to_string());
+        }
+        println!("{}", seconds.join(" "));
     }
     println!("{}", peak_mib()?);
     Ok(())
@@ -106,12 +112,14 @@ impl Side {
         Ok(line.trim().to_string())
     }
 
-    fn step(&mut self) -> Outcome<()> {
+    /// Runs one unmeasured step, for the caches, and `n` measured ones.
+    fn turn(&mut self, n: usize) -> Outcome<()> {
         // The other side's threads may still spin.
         std::thread::sleep(Duration::from_millis(30));
-        writeln!(self.go.as_mut().ok_or("closed")?, "go")?;
-        let seconds = self.answer()?.parse()?;
-        self.seconds.push(seconds);
+        writeln!(self.go.as_mut().ok_or("closed")?, "{n}")?;
+        for word in self.answer()?.split(' ') {
+            self.seconds.push(word.parse()?);
+        }
         Ok(())
     }
 
@@ -140,14 +148,14 @@ fn compare(python: &str, only: &[String]) -> Outcome<()> {
         for threads in ["1", "2"] {
             let mut ours = Side::start(Command::new(std::env::current_exe()?).args(["--serve", net, threads]))?;
             let mut peer = Side::start(Command::new(python).args([script, net, threads]))?;
-            let rounds = if *net == "wrn-16-4" { 7 } else { 15 };
-            for round in 0..rounds + 1 {
-                ours.step()?;
-                peer.step()?;
-                if round == 0 {
-                    // Caches and allocators settle in the first one.
-                    (ours.seconds, peer.seconds) = (Vec::new(), Vec::new());
-                }
+            let (turns, steps) = match *net {
+                "wrn-16-4" => (3, 3),
+                "small-conv" => (8, 20),
+                _ => (6, 4),
+            };
+            for _ in 0..turns {
+                ours.turn(steps)?;
+                peer.turn(steps)?;
             }
             let (a, b) = (1e3 * ours.median(), 1e3 * peer.median());
             let (ours_mib, peer_mib) = (ours.finish()?, peer.finish()?);

@@ -2,7 +2,7 @@
 
 use super::{Architecture, Bound};
 use crate::gaussian;
-use crate::graph::{Init, Mode, Parameter, Trunk, fold};
+use crate::graph::{Init, Ledger, Mode, Parameter, Trunk, fold};
 use crate::random::{self, Purpose};
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor, Var};
@@ -103,15 +103,26 @@ impl Network {
     }
 
     /// The network as it learns: gradients reach the variables, batch norms follow the mini-batch.
-    pub fn learning(&self) -> Encoder<'_> {
+    ///
+    /// # Errors
+    /// If candle cannot allocate.
+    pub fn learning(&self) -> Result<Encoder<'_>> {
         let weights = self.variables.iter().map(|v| v.as_tensor().clone()).collect();
-        Encoder { architecture: &self.architecture, trunk: self.trunk.clone(), mode: Mode::Learn, weights }
+        let ledger = Some(Ledger::new(self.variables[0].device())?);
+        Ok(Encoder {
+            architecture: &self.architecture,
+            trunk: self.trunk.clone(),
+            mode: Mode::Learn,
+            weights,
+            ledger,
+        })
     }
 
     /// The network as it is attacked or measured: no gradient reaches the variables, batch norms stand still.
     pub fn frozen(&self) -> Encoder<'_> {
         let weights = self.variables.iter().map(|v| v.as_detached_tensor()).collect();
-        Encoder { architecture: &self.architecture, trunk: self.trunk.clone(), mode: Mode::Fixed, weights }
+        let trunk = self.trunk.clone();
+        Encoder { architecture: &self.architecture, trunk, mode: Mode::Fixed, weights, ledger: None }
     }
 
     /// The network as it is served: without batch norms (see [`crate::graph::fold`]).
@@ -172,9 +183,25 @@ pub struct Encoder<'a> {
     trunk: Trunk,
     mode: Mode,
     weights: Vec<Tensor>,
+    ledger: Option<Ledger>,
 }
 
 impl Encoder<'_> {
+    /// The gradient of a loss with respect to the network's variables, in their order; `None` where it does not depend
+    /// on one. Every application of this view since the last call counts.
+    ///
+    /// # Errors
+    /// If candle fails.
+    pub fn gradients(&self, variables: &[Var], loss: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        let mut store = loss.backward()?;
+        let mut all: Vec<Option<Tensor>> = variables.iter().map(|v| store.remove(v)).collect();
+        if let (Some(theta), Some(ledger)) = (variables.first(), &self.ledger) {
+            let gradient = ledger.take();
+            all[0] = gradient.map(|g| Tensor::from_vec(g, theta.shape(), theta.device())).transpose()?;
+        }
+        Ok(all)
+    }
+
     /// Weight, then bias of the trunk's stage `i`, as they are stored.
     ///
     /// # Errors
@@ -216,7 +243,7 @@ impl Encoder<'_> {
     }
 
     fn features(&self, images: &Tensor) -> Result<Tensor> {
-        Ok(self.trunk.apply(images, &self.weights[0], self.mode)?.flatten_from(1)?)
+        Ok(self.trunk.apply(images, &self.weights[0], self.mode, self.ledger.as_ref())?.flatten_from(1)?)
     }
 
     /// Logits f32 `[n, classes]` of latents `[n, d]`.

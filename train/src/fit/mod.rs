@@ -133,10 +133,12 @@ impl Run<'_> {
             let labels = Tensor::from_vec(labels, ids.len(), &Device::Cpu)?;
             let batch = Batch { images: &images, labels: &labels, ids, seed: *seed, epoch };
             let State { network, optimiser, terms, .. } = &mut self.state;
-            let loss = self.config.objective.loss(&network.learning(), &batch)?;
+            let learning = network.learning()?;
+            let loss = self.config.objective.loss(&learning, &batch)?;
             terms.add(&loss)?;
             let rate = fit.rate(optimiser.step, self.steps);
-            terms.add_norm(optimiser.update(&network.variables, &loss.total.backward()?, rate)?)?;
+            let gradients = learning.gradients(&network.variables, &loss.total)?;
+            terms.add_norm(optimiser.update(&network.variables, &gradients, rate)?)?;
             self.bar.inc(1);
             if self.saved.elapsed() > SAVE_EVERY {
                 self.save()?;

@@ -115,7 +115,7 @@ impl Backward<'_> {
             let buffer = there.unwrap_or_else(|| self.pool.take(self.tape.n * plan.len(stage.x)));
             dx = Some((buffer, accumulate));
         }
-        let partial = match &stage.op {
+        let mut partial = match &stage.op {
             Op::Conv { .. } | Op::Transposed { .. } | Op::Dense { .. } => self.linear(i, &dy, y, &mut dx)?,
             Op::Add { .. } => {
                 if let Some((to, accumulate)) = &mut dx {
@@ -126,7 +126,7 @@ impl Backward<'_> {
             _ => self.pooled(i, &dy, y, &mut dx),
         };
         if self.wants_theta {
-            self.parameters(i, &partial, &mut state.theta)?;
+            self.parameters(i, &mut partial, &mut state.theta)?;
         }
         if plan.graph.is_map(stage.x) && plan.first_reader[stage.x] == i {
             let sums: Vec<Vec<f64>> = partial.into_iter().map(|p| p.sums).collect();
@@ -150,18 +150,22 @@ impl Backward<'_> {
     }
 
     /// Adds the tasks' weight and bias gradients, in their order, to the parameters' gradient.
-    fn parameters(&self, i: usize, partial: &[Partial], theta: &mut [f32]) -> Result<()> {
+    fn parameters(&self, i: usize, partial: &mut [Partial], theta: &mut [f32]) -> Result<()> {
         let plan = self.plan;
         let [weight, rest @ ..] = &plan.places[i].parameters[..] else { return Ok(()) };
         let dense = matches!(plan.graph.stages[i].op, Op::Dense { .. }).then(|| plan.dense(i, 1)).transpose()?;
         let conv = dense.as_ref().or(plan.convs[i].as_ref()).context("a stage without kernels")?;
-        let mut total = vec![0.0f32; conv.weight_gradient_len()];
-        total.par_chunks_mut(1 << 12).enumerate().for_each(|(k, total)| {
-            for p in partial {
-                total.iter_mut().zip(&p.weights[k << 12..]).for_each(|(t, w)| *t += w);
-            }
-        });
-        conv.unpack_weight_gradient(&total, &mut theta[weight.clone()]);
+        if let Some((first, rest)) = partial.split_first_mut() {
+            first.weights.par_chunks_mut(1 << 12).enumerate().for_each(|(k, total)| {
+                for p in &*rest {
+                    total.iter_mut().zip(&p.weights[k << 12..]).for_each(|(t, w)| *t += w);
+                }
+            });
+            conv.unpack_weight_gradient(&first.weights, &mut theta[weight.clone()]);
+        }
+        for p in partial.iter_mut() {
+            self.pool.put(std::mem::take(&mut p.weights));
+        }
         if let [bias] = rest {
             let sums: Vec<Vec<f64>> = partial.iter().map(|p| p.bias.clone()).collect();
             let sums = add_up(bias.len(), &sums);
@@ -258,18 +262,21 @@ impl Backward<'_> {
             let conv: &Conv = again.as_ref().unwrap_or(&planned);
             let each = if dense { images.len() } else { 1 };
             let mut partial = Partial {
-                weights: vec![0.0; if wants { conv.weight_gradient_len() } else { 0 }],
-                bias: vec![0.0; bias],
+                weights: if wants { self.pool.zeros(conv.weight_gradient_len()) } else { Vec::new() },
+                bias: Vec::new(),
                 sums: Vec::new(),
             };
             let c = plan.channels(stage.x);
             let mut sums = Sums::new(c, plan.graph.is_map(stage.x));
+            let mut bias_sums = Sums::of(bias);
             // `x` as the convolution reads it and `dy` as its adjoint does; a transposed one has them the other way.
-            let mut x_grid =
-                if dense || transposed { Vec::new() } else { plan.blank(conv, stage.x, &self.tape.maps) };
-            x_grid.resize(conv.grid_len(), 0.0);
-            let mut dy_grid = vec![0.0; conv.gradient_grid_len()];
-            let mut written = Vec::new();
+            let mut x_grid = if dense || transposed {
+                self.pool.zeros(conv.grid_len())
+            } else {
+                plan.blank(self.pool, conv, stage.x, &self.tape.maps)
+            };
+            let mut dy_grid = self.pool.zeros(conv.gradient_grid_len());
+            let mut written = self.pool.take(if dense { each * x_len } else { 0 });
             for image in images.clone().step_by(each) {
                 let dy = &dy[image * y_len..][..each * y_len];
                 let y = &y[image * y_len..][..each * y_len];
@@ -291,7 +298,10 @@ impl Backward<'_> {
                         conv.load(x, load, &mut x_grid);
                     }
                     conv.add_weight_gradient(&x_grid, &dy_grid, &mut partial.weights);
-                    add_bias(dy, masked.then_some(y), &mut partial.bias);
+                    if bias > 0 {
+                        norm::add_masked_sums(plan.isa, dy, masked.then_some(y), bias_sums.image());
+                        bias_sums.flush();
+                    }
                 }
                 if let Some(weights) = &weights {
                     let at = (image - images.start) * x_len;
@@ -307,7 +317,10 @@ impl Backward<'_> {
                     }
                 }
             }
-            partial.sums = sums.total;
+            for buffer in [x_grid, dy_grid, written] {
+                self.pool.put(buffer);
+            }
+            (partial.sums, partial.bias) = (sums.total, bias_sums.total);
             Ok(partial)
         };
         let tasks = self.chunks(dx, x_len, chunk);
@@ -345,24 +358,4 @@ impl Backward<'_> {
 
 fn add_to(to: &mut [f32], from: &[f32]) {
     to.par_iter_mut().zip(from).with_min_len(1 << 14).for_each(|(t, d)| *t += d);
-}
-
-/// Adds each channel's gradient to `bias`, those of `dy` where `y` is positive.
-fn add_bias(dy: &[f32], y: Option<&[f32]>, bias: &mut [f64]) {
-    let c = bias.len();
-    if c == 0 {
-        return;
-    }
-    let mut image = vec![0.0f32; c];
-    for (p, pixel) in dy.chunks_exact(c).enumerate() {
-        match y {
-            Some(y) => {
-                for ((b, d), y) in image.iter_mut().zip(pixel).zip(&y[p * c..]) {
-                    *b += if *y > 0.0 { *d } else { 0.0 };
-                }
-            }
-            None => image.iter_mut().zip(pixel).for_each(|(b, d)| *b += d),
-        }
-    }
-    bias.iter_mut().zip(image).for_each(|(b, i)| *b += f64::from(i));
 }

@@ -147,6 +147,7 @@ impl Forward<'_> {
                         }
                         task_sums.flush();
                     }
+                    self.pool.put(grid);
                     task_sums.total
                 };
                 let partial: Vec<Vec<f64>> = out.par_chunks_mut(chunk * y_len).enumerate().map(task).collect();
@@ -180,7 +181,11 @@ impl Forward<'_> {
     }
 
     fn blank(&self, conv: &Conv, x: usize, tape: &Tape, transposed: bool) -> Vec<f32> {
-        if transposed { vec![0.0; conv.gradient_grid_len()] } else { self.plan.blank(conv, x, &tape.maps) }
+        if transposed {
+            self.pool.zeros(conv.gradient_grid_len())
+        } else {
+            self.plan.blank(self.pool, conv, x, &tape.maps)
+        }
     }
 
     fn dense(&self, i: usize, tape: &Tape, x: &[f32], out: &mut [f32], relu: bool) -> Result<()> {
@@ -192,11 +197,13 @@ impl Forward<'_> {
         let end = End { bias: plan.parameter(self.theta, i, 1), relu, ..End::default() };
         out.par_chunks_mut(rows * y_len).zip(x.par_chunks(rows * x_len)).try_for_each(|(y, x)| {
             let conv = plan.dense(i, y.len() / y_len)?;
-            let mut written = Vec::new();
+            let mut written = self.pool.take(x.len());
             plan.materialise(stage.x, x, &tape.maps, &mut written);
-            let mut grid = vec![0.0; conv.grid_len()];
+            let mut grid = self.pool.zeros(conv.grid_len());
             conv.load(&written, crate::ops::conv::Load::Plain, &mut grid);
             conv.forward(&grid, &weights, end, y, None);
+            self.pool.put(written);
+            self.pool.put(grid);
             Ok(())
         })
     }
@@ -215,7 +222,11 @@ pub(super) struct Sums {
 
 impl Sums {
     pub fn new(c: usize, wanted: bool) -> Self {
-        let n = if wanted { 2 * c } else { 0 };
+        Self::of(if wanted { 2 * c } else { 0 })
+    }
+
+    /// `n` sums.
+    pub fn of(n: usize) -> Self {
         Self { image: vec![0.0; n], total: vec![0.0; n] }
     }
 

@@ -15,7 +15,7 @@ mod pool;
 mod tests;
 
 pub use fold::fold;
-pub use operation::{Mode, Trunk};
+pub use operation::{Ledger, Mode, Trunk};
 
 use anyhow::{Context, Result, ensure};
 use paradise_engine::Shape;

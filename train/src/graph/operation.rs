@@ -1,5 +1,5 @@
-//! The whole trunk as one candle operation over (images, parameters), so that objectives and attacks differentiate
-//! through it like through any other.
+//! The whole trunk as one candle operation over images, so that objectives and attacks differentiate through it like
+//! through any other. The parameters' gradient is left in the [`Ledger`]: candle would copy it twice more.
 
 use super::Graph;
 use super::backward::Backward;
@@ -8,7 +8,8 @@ use super::plan::Plan;
 use super::pool::Pool;
 use crate::ops::lanes::{Isa, detect};
 use anyhow::{Result, ensure};
-use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Storage, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, Device, Layout, Shape, Storage, Tensor, Var, bail};
+use rayon::prelude::*;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Where a batch norm's statistics come from.
@@ -18,6 +19,41 @@ pub enum Mode {
     Learn,
     /// The running statistics, which stay.
     Fixed,
+}
+
+/// Where the operations of one loss leave the gradient of a trunk's parameters.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    /// A variable that every operation depends on, so that candle visits it.
+    anchor: Var,
+    sum: Arc<Mutex<Option<Vec<f32>>>>,
+}
+
+impl Ledger {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// If candle cannot allocate.
+    pub fn new(device: &Device) -> Result<Self> {
+        Ok(Self { anchor: Var::new(0.0f32, device)?, sum: Arc::default() })
+    }
+
+    /// The gradient that was left, after the loss's backward pass; `None` if the loss does not depend on the trunk.
+    pub fn take(&self) -> Option<Vec<f32>> {
+        lock(&self.sum).take()
+    }
+
+    fn add(&self, gradient: Vec<f32>) {
+        let mut sum = lock(&self.sum);
+        match &mut *sum {
+            Some(there) => there.par_iter_mut().zip(&gradient).with_min_len(1 << 14).for_each(|(t, g)| *t += g),
+            empty => *empty = Some(gradient),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 #[derive(Debug)]
@@ -90,17 +126,30 @@ impl Trunk {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<f32>> {
-        self.0.running.lock().unwrap_or_else(|e| e.into_inner())
+        lock(&self.0.running)
     }
 
-    /// The last activation f32 `[n, h, w, c]` of images f32 `[n, h, w, c]` under parameters f32 `[p]`.
+    /// The last activation f32 `[n, h, w, c]` of images f32 `[n, h, w, c]` under parameters f32 `[p]`, whose gradient a
+    /// backward pass adds to `ledger`.
     ///
     /// # Errors
     /// If a shape differs or a tensor is not f32.
-    pub fn apply(&self, images: &Tensor, theta: &Tensor, mode: Mode) -> Result<Tensor> {
-        let keep = images.track_op() || theta.track_op();
-        let op = Apply { trunk: self.0.clone(), mode, keep, tape: Mutex::new(None) };
-        Ok(images.contiguous()?.apply_op2(&theta.contiguous()?, op)?)
+    pub fn apply(&self, images: &Tensor, theta: &Tensor, mode: Mode, ledger: Option<&Ledger>) -> Result<Tensor> {
+        let parameters = self.parameters();
+        ensure!(theta.dims() == [parameters], "{:?} parameters instead of {parameters}", theta.dims());
+        let op = Apply {
+            trunk: self.0.clone(),
+            theta: theta.detach().contiguous()?,
+            mode,
+            ledger: ledger.cloned(),
+            keep: images.track_op() || ledger.is_some(),
+            tape: Mutex::new(None),
+        };
+        let images = images.contiguous()?;
+        Ok(match ledger {
+            Some(ledger) => images.apply_op2(&ledger.anchor, op)?,
+            None => images.apply_op2(&Tensor::new(0.0f32, images.device())?, op)?,
+        })
     }
 
     /// Every activation of `n` images f32 `[n][h][w][c]`, written out: the image, then each stage's output.
@@ -123,14 +172,16 @@ impl Trunk {
 /// One application; its tape goes back to the pool when the last tensor that refers to it is dropped.
 struct Apply {
     trunk: Arc<Inner>,
+    theta: Tensor,
     mode: Mode,
+    ledger: Option<Ledger>,
     keep: bool,
     tape: Mutex<Option<Tape>>,
 }
 
 impl Apply {
     fn take(&self) -> Option<Tape> {
-        self.tape.lock().unwrap_or_else(|e| e.into_inner()).take()
+        lock(&self.tape).take()
     }
 
     fn recycle(&self, tape: Tape) {
@@ -169,8 +220,8 @@ impl CustomOp2 for Apply {
         &self,
         images: &CpuStorage,
         images_layout: &Layout,
-        theta: &CpuStorage,
-        theta_layout: &Layout,
+        _anchor: &CpuStorage,
+        _anchor_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let Inner { plan, pool, running } = &*self.trunk;
         let input = plan.graph.input;
@@ -179,19 +230,20 @@ impl CustomOp2 for Apply {
             [n, a, b, d] if [*a, *b, *d] == [h, w, c] => *n,
             dims => bail!("images {dims:?} for a network over [n, {h}, {w}, {c}]"),
         };
-        if theta_layout.dims() != [plan.parameters] {
-            bail!("{:?} parameters instead of {}", theta_layout.dims(), plan.parameters)
-        }
-        let forward = Forward { plan, pool, theta: slice(theta, theta_layout)?, mode: self.mode, keep: self.keep };
-        let mut running = running.lock().unwrap_or_else(|e| e.into_inner());
-        let mut tape = forward
-            .run(slice(images, images_layout)?, n, &mut running)
+        let (theta, theta_layout) = self.theta.storage_and_layout();
+        let theta = slice(cpu(&theta)?, theta_layout)?;
+        let forward = Forward { plan, pool, theta, mode: self.mode, keep: self.keep };
+        let mut guard = lock(running);
+        let running: &mut [f32] = &mut guard;
+        let images = slice(images, images_layout)?;
+        // On a worker thread: from outside the pool each parallel loop would pay for waking one.
+        let mut tape = rayon::scope(|_| forward.run(images, n, running))
             .map_err(|e| candle_core::Error::Msg(format!("{e:#}")))?;
         let last = plan.shapes.len() - 1;
         let y = if self.keep { tape.activations[last].clone() } else { std::mem::take(&mut tape.activations[last]) };
         let shape = plan.shapes[last];
         if self.keep {
-            *self.tape.lock().unwrap_or_else(|e| e.into_inner()) = Some(tape);
+            *lock(&self.tape) = Some(tape);
         } else {
             self.recycle(tape);
         }
@@ -201,7 +253,7 @@ impl CustomOp2 for Apply {
     fn bwd(
         &self,
         images: &Tensor,
-        theta: &Tensor,
+        _anchor: &Tensor,
         _y: &Tensor,
         gradient: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
@@ -209,22 +261,23 @@ impl CustomOp2 for Apply {
         let gradient = gradient.contiguous()?;
         let (g, g_layout) = gradient.storage_and_layout();
         let (x, x_layout) = images.storage_and_layout();
-        let (t, t_layout) = theta.storage_and_layout();
+        let (t, t_layout) = self.theta.storage_and_layout();
         let backward = Backward {
             plan: &self.trunk.plan,
             pool: &self.trunk.pool,
             theta: slice(cpu(&t)?, t_layout)?,
             images: slice(cpu(&x)?, x_layout)?,
             tape: &tape,
-            wants_theta: theta.track_op(),
+            wants_theta: self.ledger.is_some(),
             wants_images: images.track_op(),
         };
+        let gradient = slice(cpu(&g)?, g_layout)?;
         let (dx, dtheta) =
-            backward.run(slice(cpu(&g)?, g_layout)?).map_err(|e| candle_core::Error::Msg(format!("{e:#}")))?;
+            rayon::scope(|_| backward.run(gradient)).map_err(|e| candle_core::Error::Msg(format!("{e:#}")))?;
         self.recycle(tape);
-        let wrap = |values: Option<Vec<f32>>, like: &Tensor| {
-            values.map(|v| Tensor::from_vec(v, like.shape(), like.device())).transpose()
-        };
-        Ok((wrap(dx, images)?, wrap(dtheta, theta)?))
+        if let (Some(ledger), Some(dtheta)) = (&self.ledger, dtheta) {
+            ledger.add(dtheta);
+        }
+        Ok((dx.map(|v| Tensor::from_vec(v, images.shape(), images.device())).transpose()?, None))
     }
 }

@@ -1,5 +1,6 @@
 //! A graph made ready for the CPU: kernels, where parameters and running statistics stand, and who reads what.
 
+use super::pool::Pool;
 use super::{Graph, Init, Op};
 use crate::ops::conv::{Conv, Load, Packed};
 use crate::ops::lanes::Isa;
@@ -12,7 +13,7 @@ use std::ops::Range;
 const CHUNK: usize = 8;
 
 /// Images of a task of a dense layer, which are the pixels of its one-row image.
-const ROWS: usize = 32;
+const ROWS: usize = 64;
 
 /// Most f32 of the tasks' private weight gradients in one layer.
 const PARTIAL_LIMIT: usize = 32 << 20;
@@ -132,8 +133,8 @@ impl Plan {
     }
 
     /// A grid for readers of activation `i`: zeros, or what the fixed normalisation makes of black.
-    pub fn blank(&self, conv: &Conv, i: usize, maps: &[Option<Affine>]) -> Vec<f32> {
-        let mut grid = vec![0.0; conv.grid_len()];
+    pub fn blank(&self, pool: &Pool, conv: &Conv, i: usize, maps: &[Option<Affine>]) -> Vec<f32> {
+        let mut grid = pool.zeros(conv.grid_len());
         if i > 0
             && let (Op::Normalise { .. }, Some(map)) = (&self.graph.stages[i - 1].op, &maps[i])
         {

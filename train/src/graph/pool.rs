@@ -26,6 +26,13 @@ impl Pool {
         }
     }
 
+    /// A buffer of `len` zeros.
+    pub fn zeros(&self, len: usize) -> Vec<f32> {
+        let mut buffer = self.take(len);
+        buffer.fill(0.0);
+        buffer
+    }
+
     /// Gives a buffer back.
     pub fn put(&self, buffer: Vec<f32>) {
         if buffer.capacity() > 0 {

@@ -4,7 +4,7 @@
 //! `z = scale x + shift`, `scale = gamma / sqrt(var + eps)`, `shift = beta - scale mean`, then a ReLU where asked
 //! (Ioffe & Szegedy, 2015).
 
-use super::lanes::{Isa, Lanes, per_isa};
+use super::lanes::{Isa, Lanes, get, per_isa, put};
 
 /// The variance's floor, as PyTorch's default.
 pub(crate) const EPS: f64 = 1e-5;
@@ -114,25 +114,38 @@ unsafe fn combine<L: Lanes>(k: [&[f32]; 3], x: &[f32], dz: &[f32], to: &mut [f32
 unsafe fn forward_sums<L: Lanes>(c: usize, x: &[f32], sums: &mut [f32]) {
     assert!(c > 0 && x.len().is_multiple_of(c) && sums.len() == 2 * c);
     let (first, second) = sums.split_at_mut(c);
-    let mut at = 0;
-    // SAFETY: `at + N <= c`, so that every access is inside a pixel of its slice.
-    unsafe {
-        while at + L::N <= c {
-            let (mut one, mut two) = (L::zero(), L::zero());
+    for at in (0..c).step_by(L::N) {
+        let count = L::N.min(c - at);
+        // SAFETY: `at + count <= c`, so that every access is inside a pixel of its slice.
+        unsafe {
+            let (mut one, mut two) =
+                (get::<L>(first.as_ptr().add(at), count), get::<L>(second.as_ptr().add(at), count));
             for p in (at..x.len()).step_by(c) {
-                let v = L::load(x.as_ptr().add(p));
+                let v = get::<L>(x.as_ptr().add(p), count);
                 one = one.add(v);
                 two = two.fma(v, v);
             }
-            L::load(first.as_ptr().add(at)).add(one).store(first.as_mut_ptr().add(at));
-            L::load(second.as_ptr().add(at)).add(two).store(second.as_mut_ptr().add(at));
-            at += L::N;
+            put(one, first.as_mut_ptr().add(at), count);
+            put(two, second.as_mut_ptr().add(at), count);
         }
     }
-    for i in at..c {
-        for v in x[i..].iter().step_by(c) {
-            first[i] += v;
-            second[i] += v * v;
+}
+
+/// Adds each channel's values of `x`, only those where `mask` is positive if there is one, to `sums`.
+#[inline(always)]
+unsafe fn masked_sums<L: Lanes>(x: &[f32], mask: Option<&[f32]>, sums: &mut [f32]) {
+    let c = sums.len();
+    assert!(c > 0 && x.len().is_multiple_of(c) && mask.is_none_or(|m| m.len() == x.len()));
+    for at in (0..c).step_by(L::N) {
+        let count = L::N.min(c - at);
+        // SAFETY: `at + count <= c`, so that every access is inside a pixel of its slice.
+        unsafe {
+            let mut sum = get::<L>(sums.as_ptr().add(at), count);
+            for p in (at..x.len()).step_by(c) {
+                let v = get::<L>(x.as_ptr().add(p), count);
+                sum = sum.add(mask.map_or(v, |m| v.where_positive(get::<L>(m.as_ptr().add(p), count))));
+            }
+            put(sum, sums.as_mut_ptr().add(at), count);
         }
     }
 }
@@ -144,6 +157,9 @@ per_isa! {
     fn combine_on(k: [&[f32]; 3], x: &[f32], dz: &[f32], to: &mut [f32], accumulate: bool) = combine
 }
 per_isa! {
+    fn masked_sums_on(x: &[f32], mask: Option<&[f32]>, sums: &mut [f32]) = masked_sums
+}
+per_isa! {
     fn forward_sums_on(c: usize, x: &[f32], sums: &mut [f32]) = forward_sums
 }
 
@@ -151,6 +167,12 @@ per_isa! {
 pub(crate) fn add_sums(isa: Isa, c: usize, x: &[f32], sums: &mut [f32]) {
     // SAFETY: an `Isa` exists only where the CPU has it.
     unsafe { forward_sums_on(isa, c, x, sums) }
+}
+
+/// Adds each channel's values of `x` `[pixels][c]`, only those where `mask` is positive if there is one, to `sums` `[c]`.
+pub(crate) fn add_masked_sums(isa: Isa, x: &[f32], mask: Option<&[f32]>, sums: &mut [f32]) {
+    // SAFETY: an `Isa` exists only where the CPU has it.
+    unsafe { masked_sums_on(isa, x, mask, sums) }
 }
 
 /// Zeroes `dz` where the map's ReLU was shut and adds, a channel, `sum dz` and `sum dz (x - mean) inverse` to `sums`.

@@ -4,7 +4,6 @@ pub mod rule;
 pub mod schedule;
 
 use anyhow::Result;
-use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 use rule::{Decay, Gather, Step};
 use serde::{Deserialize, Serialize};
@@ -80,13 +79,13 @@ impl Optimiser {
     /// # Errors
     /// If a gradient has another shape than its variable. A variable without gradient (the sigma head under
     /// `standard`) keeps its value.
-    pub fn update(&mut self, variables: &[Var], gradients: &GradStore, rate: f64) -> Result<f64> {
+    pub fn update(&mut self, variables: &[Var], gradients: &[Option<Tensor>], rate: f64) -> Result<f64> {
         self.step += 1;
-        let norm = norm(variables, gradients)?;
+        let norm = norm(gradients)?;
         let Settings { kind, momentum, weight_decay, clip, ema } = self.settings;
         let scale = if clip > 0.0 && norm > clip { clip / norm } else { 1.0 };
         for (i, variable) in variables.iter().enumerate() {
-            if let Some(gradient) = gradients.get(variable) {
+            if let Some(gradient) = &gradients[i] {
                 let gradient = gradient.contiguous()?;
                 let coupled = if kind == Kind::AdamW { 0.0 } else { weight_decay };
                 let decay = Decay { scale: scale as f32, weight: coupled as f32, mask: &self.decays[i] };
@@ -124,12 +123,10 @@ impl Optimiser {
 }
 
 /// Norm of all gradients together.
-fn norm(variables: &[Var], gradients: &GradStore) -> Result<f64> {
+fn norm(gradients: &[Option<Tensor>]) -> Result<f64> {
     let mut square = 0.0;
-    for variable in variables {
-        if let Some(gradient) = gradients.get(variable) {
-            square += f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?);
-        }
+    for gradient in gradients.iter().flatten() {
+        square += rule::square(gradient)?;
     }
     Ok(square.sqrt())
 }
@@ -148,7 +145,8 @@ mod tests {
         let mut optimiser = Optimiser::new(settings, std::slice::from_ref(&p), &decays).unwrap();
         for _ in 0..steps {
             let loss = (p.as_tensor() * &scale).unwrap().sqr().unwrap().sum_all().unwrap();
-            optimiser.update(std::slice::from_ref(&p), &loss.backward().unwrap(), 0.1).unwrap();
+            let gradients = [loss.backward().unwrap().remove(&p)];
+            optimiser.update(std::slice::from_ref(&p), &gradients, 0.1).unwrap();
         }
         let average = optimiser.average.first().map_or(Vec::new(), |a| a.to_vec1().unwrap());
         (p.to_vec1().unwrap(), average)

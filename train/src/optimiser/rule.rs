@@ -1,6 +1,6 @@
 //! The arithmetic of one update, in place: each rule reads every number once.
 
-use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, bail};
+use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Storage, Tensor, bail};
 use rayon::prelude::*;
 
 /// Numbers below which another thread costs more than it brings.
@@ -15,8 +15,9 @@ pub(super) struct Decay<'a> {
 }
 
 impl Decay<'_> {
-    fn apply(&self, at: usize, gradient: f32, weight: f32) -> f32 {
-        gradient * self.scale + self.weight * self.mask[at] * weight
+    #[inline(always)]
+    fn apply(&self, mask: f32, gradient: f32, weight: f32) -> f32 {
+        gradient * self.scale + self.weight * mask * weight
     }
 }
 
@@ -34,18 +35,32 @@ fn range_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut
     }
 }
 
-/// `to[i] = f(i, to[i], a[i], b[i])`.
-fn each(to: &mut [f32], a: &[f32], b: &[f32], f: impl Fn(usize, f32, f32, f32) -> f32 + Sync) -> Result<()> {
-    if to.len() != a.len() || to.len() != b.len() {
-        bail!("{} numbers beside {} and {}", to.len(), a.len(), b.len())
+/// `to[i] = f(mask[i], to[i], a[i], b[i])`.
+fn each(
+    to: &mut [f32],
+    mask: &[f32],
+    a: &[f32],
+    b: &[f32],
+    f: impl Fn(f32, f32, f32, f32) -> f32 + Sync,
+) -> Result<()> {
+    if [a.len(), b.len(), mask.len()] != [to.len(); 3] {
+        bail!("{} numbers beside {}, {} and {}", to.len(), a.len(), b.len(), mask.len())
     }
-    let chunks = to.par_chunks_mut(GRAIN).zip(a.par_chunks(GRAIN)).zip(b.par_chunks(GRAIN)).enumerate();
-    chunks.for_each(|(k, ((to, a), b))| {
-        for (i, ((to, a), b)) in to.iter_mut().zip(a).zip(b).enumerate() {
-            *to = f(k * GRAIN + i, *to, *a, *b);
+    let slices = a.par_chunks(GRAIN).zip(b.par_chunks(GRAIN)).zip(mask.par_chunks(GRAIN));
+    to.par_chunks_mut(GRAIN).zip(slices).for_each(|(to, ((a, b), mask))| {
+        for (((to, a), b), mask) in to.iter_mut().zip(a).zip(b).zip(mask) {
+            *to = f(*mask, *to, *a, *b);
         }
     });
     Ok(())
+}
+
+/// Sum of squares, in f64, added in order of fixed parts.
+pub(super) fn square(tensor: &Tensor) -> Result<f64> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cpu(storage) = &*storage else { bail!("a gradient on the CPU was expected") };
+    let part = |part: &[f32]| part.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>();
+    Ok(range(storage, layout)?.par_chunks(GRAIN).map(part).collect::<Vec<_>>().iter().sum())
 }
 
 /// A moment: `to = keep * to + take * g`, or of `g^2`; the others are the gradient and the weights.
@@ -71,10 +86,15 @@ impl InplaceOp3 for Gather<'_> {
         weights_layout: &Layout,
     ) -> Result<()> {
         let (g, w) = (range(gradient, gradient_layout)?, range(weights, weights_layout)?);
-        each(range_mut(to, to_layout)?, g, w, |i, to, g, w| {
-            let g = self.decay.apply(i, g, w);
-            self.keep * to + self.take * if self.square { g * g } else { g }
-        })
+        let (to, decay) = (range_mut(to, to_layout)?, self.decay);
+        if self.square {
+            each(to, decay.mask, g, w, |mask, to, g, w| {
+                let g = decay.apply(mask, g, w);
+                self.keep * to + self.take * (g * g)
+            })
+        } else {
+            each(to, decay.mask, g, w, |mask, to, g, w| self.keep * to + self.take * decay.apply(mask, g, w))
+        }
     }
 }
 
@@ -103,11 +123,11 @@ impl InplaceOp3 for Step<'_> {
         let (to, a, b) = (range_mut(to, to_layout)?, range(a, a_layout)?, range(b, b_layout)?);
         match *self {
             Self::Nesterov { rate, momentum, decay } => {
-                each(to, a, b, |i, w, g, v| w - rate * (decay.apply(i, g, w) + momentum * v))
+                each(to, decay.mask, a, b, |mask, w, g, v| w - rate * (decay.apply(mask, g, w) + momentum * v))
             }
-            Self::Adam { rate, correction, shrink, mask } => {
-                each(to, a, b, |i, w, m, v| w - rate * m / ((v * correction).sqrt() + 1e-8) - shrink * mask[i] * w)
-            }
+            Self::Adam { rate, correction, shrink, mask } => each(to, mask, a, b, |mask, w, m, v| {
+                w - rate * m / ((v * correction).sqrt() + 1e-8) - shrink * mask * w
+            }),
         }
     }
 }
@@ -130,6 +150,6 @@ impl InplaceOp2 for Average {
         other_layout: &Layout,
     ) -> Result<()> {
         let other = range(other, other_layout)?;
-        each(range_mut(to, to_layout)?, other, other, |_, a, w, _| self.keep * a + (1.0 - self.keep) * w)
+        each(range_mut(to, to_layout)?, other, other, other, |_, a, w, _| self.keep * a + (1.0 - self.keep) * w)
     }
 }

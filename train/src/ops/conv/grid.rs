@@ -4,7 +4,7 @@
 //! padded column `x` stands at phase `x % phases`, column `x / phases`, so that neighbouring output pixels always read
 //! values `step` apart, whatever the stride.
 
-use crate::ops::lanes::{BLOCK, Lanes, per_isa};
+use crate::ops::lanes::{BLOCK, Lanes, get, per_isa, put};
 
 /// The extents of a padded image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +72,49 @@ pub(super) struct Image {
     pub first: usize,
 }
 
+/// Pixels of one image row and one phase, on their way to neighbouring places of a grid row.
+#[derive(Clone, Copy)]
+struct Run {
+    /// First value in the image, first place in the grid.
+    from: usize,
+    to: usize,
+    count: usize,
+    /// Values from one pixel to the next in the image.
+    stride: usize,
+    step: usize,
+    /// Channels.
+    depth: usize,
+}
+
+impl Run {
+    /// `to = f(value, place in the image)` for every vector of every pixel; `start` gives `f` for a vector's channels.
+    #[inline(always)]
+    unsafe fn each<L: Lanes, F: Fn(L, usize) -> L>(
+        self,
+        from: &[f32],
+        to: &mut [f32],
+        start: impl Fn(usize, usize) -> F,
+    ) {
+        let mut done = 0;
+        while done < self.depth {
+            let count = L::N.min(self.depth - done);
+            let f = start(done, count);
+            // SAFETY: `load` checked that the last pixel's last channel is inside the image and the grid.
+            unsafe {
+                let (mut x, mut at) = (self.from + done, to.as_mut_ptr().add(self.to + done));
+                for _ in 0..self.count {
+                    let v = get::<L>(from.as_ptr().add(x), count);
+                    let v = f(v, x);
+                    put(v, at, count);
+                    x += self.stride;
+                    at = at.add(self.step);
+                }
+            }
+            done += count;
+        }
+    }
+}
+
 #[inline(always)]
 unsafe fn load<L: Lanes>(grid: &Grid, image: Image, from: &[f32], how: Load, to: &mut [f32]) {
     assert!(from.len() >= image.h * image.w * image.pitch && to.len() >= grid.len());
@@ -82,50 +125,36 @@ unsafe fn load<L: Lanes>(grid: &Grid, image: Image, from: &[f32], how: Load, to:
         Load::Plain => (),
     }
     for block in 0..grid.blocks() {
-        let (depth, c) = (grid.depth(block), image.first + block * grid.step);
+        let c = image.first + block * grid.step;
         for y in 0..image.h.min(grid.rows.saturating_sub(grid.top)) {
-            for x in 0..image.w {
-                let column = x + grid.left;
-                if column / grid.phases >= grid.columns {
-                    break;
-                }
-                let at = block * grid.block_len() + grid.at(y + grid.top, column);
-                let pixel = (y * image.w + x) * image.pitch + c;
-                let mut done = 0;
-                // SAFETY: the assertions above; `at + step` is inside the grid because row, phase and column are, and
-                // `pixel + depth` inside the image because the channels are.
+            for phase in 0..grid.phases {
+                // The first pixel of this phase, and those after it that the grid has columns for.
+                let x = (phase + grid.phases - grid.left % grid.phases) % grid.phases;
+                let column = (x + grid.left) / grid.phases;
+                let run = Run {
+                    from: (y * image.w + x) * image.pitch + c,
+                    to: block * grid.block_len() + grid.at(y + grid.top, x + grid.left),
+                    count: image.w.saturating_sub(x).div_ceil(grid.phases).min(grid.columns.saturating_sub(column)),
+                    stride: grid.phases * image.pitch,
+                    step: grid.step,
+                    depth: grid.depth(block),
+                };
+                // SAFETY: the runs stay inside image and grid by their counts, and the assertions above bound those.
                 unsafe {
-                    while done + L::N <= depth {
-                        let v = L::load(from.as_ptr().add(pixel + done));
-                        let v = match how {
-                            Load::Plain => v,
-                            Load::Affine { scale, shift, relu } => {
-                                let (a, b) = (scale.as_ptr().add(c + done), shift.as_ptr().add(c + done));
-                                let v = L::load(b).fma(v, L::load(a));
+                    match how {
+                        Load::Plain => run.each::<L, _>(from, to, |_, _| |v, _| v),
+                        Load::Affine { scale, shift, relu } => run.each::<L, _>(from, to, |done, count| {
+                            let at = |v: &[f32]| get::<L>(v.as_ptr().add(c + done), count);
+                            let (a, b) = (at(scale), at(shift));
+                            move |v: L, _| {
+                                let v = b.fma(v, a);
                                 if relu { v.relu() } else { v }
                             }
-                            Load::Masked { mask } => v.where_positive(L::load(mask.as_ptr().add(pixel + done))),
-                        };
-                        v.store(to.as_mut_ptr().add(at + done));
-                        done += L::N;
+                        }),
+                        Load::Masked { mask } => run.each::<L, _>(from, to, |_, count| {
+                            move |v: L, x| v.where_positive(get::<L>(mask.as_ptr().add(x), count))
+                        }),
                     }
-                }
-                for i in done..depth {
-                    let v = from[pixel + i];
-                    to[at + i] = match how {
-                        Load::Plain => v,
-                        Load::Affine { scale, shift, relu } => {
-                            let v = v * scale[c + i] + shift[c + i];
-                            if relu && v < 0.0 { 0.0 } else { v }
-                        }
-                        Load::Masked { mask } => {
-                            if mask[pixel + i] > 0.0 {
-                                v
-                            } else {
-                                0.0
-                            }
-                        }
-                    };
                 }
             }
         }

@@ -16,6 +16,7 @@ use anyhow::{Context, Result, ensure};
 use grid::{Grid, Image};
 use paradise_engine::Shape;
 use paradise_engine::layer::Window;
+use rayon::prelude::*;
 use sweep::{Axis, Epilogue, Sweep};
 
 pub(crate) use grid::Load;
@@ -147,23 +148,27 @@ impl Conv {
 
     /// Packs weights `[out][kh][kw][in / groups]` for [`Conv::forward`].
     pub fn pack(&self, weights: &[f32]) -> Packed {
-        let mut packed = Vec::with_capacity(self.groups * self.forward.packed_len(&self.x));
-        let (taps, depth) = (self.taps(), self.x.channels);
-        for weights in weights.chunks_exact(self.out() * taps * depth) {
+        let (taps, depth, each) = (self.taps(), self.x.channels, self.forward.packed_len(&self.x));
+        let mut packed = vec![0.0; self.groups * each];
+        for (weights, packed) in weights.chunks_exact(self.out() * taps * depth).zip(packed.chunks_exact_mut(each)) {
             let weight = |o: usize, t: usize, i: usize| weights[(o * taps + t) * depth + i];
-            self.forward.pack(self.isa, &self.x, self.out(), weight, &mut packed);
+            self.forward.pack(self.isa, &self.x, self.out(), weight, packed);
         }
         Packed(packed)
     }
 
     /// Packs the same weights for [`Conv::input_gradient`].
     pub fn pack_transposed(&self, weights: &[f32]) -> Packed {
-        let mut packed = Vec::new();
+        let each: usize = self.backward.iter().map(|s| s.packed_len(&self.dy)).sum();
+        let mut packed = vec![0.0; self.groups * each];
+        let mut left = &mut packed[..];
         let (taps, depth) = (self.taps(), self.x.channels);
         for weights in weights.chunks_exact(self.out() * taps * depth) {
             let weight = |i: usize, t: usize, o: usize| weights[(o * taps + t) * depth + i];
             for sweep in &self.backward {
-                sweep.pack(self.isa, &self.dy, depth, weight, &mut packed);
+                let (now, later) = left.split_at_mut(sweep.packed_len(&self.dy));
+                sweep.pack(self.isa, &self.dy, depth, weight, now);
+                left = later;
             }
         }
         Packed(packed)
@@ -271,11 +276,18 @@ impl Conv {
         let channels = self.x.blocks() * self.x.step;
         let each = self.weight_gradient_len() / self.groups;
         for (sums, dw) in sums.chunks_exact(each).zip(dw.chunks_exact_mut(self.out() * taps * depth)) {
-            for (o, dw) in dw.chunks_exact_mut(taps * depth).enumerate() {
-                for (at, dw) in dw.iter_mut().enumerate() {
-                    *dw += sums[(at / depth * channels + at % depth) * out + o];
+            // Sixteen outputs of sixteen channels at a time: whole cache lines on both sides.
+            dw.par_chunks_mut(BLOCK * taps * depth).enumerate().for_each(|(block, dw)| {
+                for t in 0..taps {
+                    for first in (0..depth).step_by(BLOCK) {
+                        for (o, dw) in dw.chunks_exact_mut(taps * depth).enumerate() {
+                            for i in first..depth.min(first + BLOCK) {
+                                dw[t * depth + i] += sums[(t * channels + i) * out + block * BLOCK + o];
+                            }
+                        }
+                    }
                 }
-            }
+            });
         }
     }
 }

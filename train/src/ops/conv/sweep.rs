@@ -7,6 +7,7 @@ use super::tile;
 use crate::ops::lanes::{Avx2, Avx512};
 use crate::ops::lanes::{BLOCK, Isa, Kind, Portable};
 use paradise_engine::layer::Window;
+use rayon::prelude::*;
 
 /// Output pixels `(origin + step * k)` of one image, computed from the same taps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +75,7 @@ impl Sweep {
         grid.channels * self.taps.len() * self.out_blocks * BLOCK
     }
 
-    /// Packs weights in the order `[group][block][tap][channel][out]`, zeros where an output channel does not exist.
+    /// Packs weights into zeros in the order `[group][block][tap][channel][out]`.
     ///
     /// `weight(out, tap, channel)` is a weight by its own indices.
     pub fn pack(
@@ -82,23 +83,30 @@ impl Sweep {
         isa: Isa,
         grid: &Grid,
         out_channels: usize,
-        weight: impl Fn(usize, usize, usize) -> f32,
-        to: &mut Vec<f32>,
+        weight: impl Fn(usize, usize, usize) -> f32 + Sync,
+        to: &mut [f32],
     ) {
-        let mut first = 0;
+        let each = grid.channels * self.taps.len() * BLOCK;
+        let (mut parts, mut left, mut first) = (Vec::new(), to, 0);
         while first < self.out_blocks {
             let group = group(isa, self.out_blocks, first);
+            let (now, later) = left.split_at_mut(group * each);
+            parts.push((first, group, now));
+            (left, first) = (later, first + group);
+        }
+        parts.into_par_iter().for_each(|(first, group, to)| {
+            let mut rows = to.chunks_exact_mut(group * BLOCK);
             for block in 0..grid.blocks() {
                 for &tap in &self.tap_index {
-                    for i in 0..grid.depth(block) {
-                        let channel = block * grid.step + i;
-                        let outs = first * BLOCK..(first + group) * BLOCK;
-                        to.extend(outs.map(|o| if o < out_channels { weight(o, tap, channel) } else { 0.0 }));
+                    for (i, row) in (0..grid.depth(block)).zip(&mut rows) {
+                        let outs = first * BLOCK..out_channels.min((first + group) * BLOCK);
+                        for (to, o) in row.iter_mut().zip(outs) {
+                            *to = weight(o, tap, block * grid.step + i);
+                        }
                     }
                 }
             }
-            first += group;
-        }
+        });
     }
 }
 

@@ -58,6 +58,14 @@ unsafe fn tile<L: Lanes, const P: usize, const V: usize, const STEP: usize>(
     // SAFETY: `run` checked that taps, pixels and blocks stay inside the grid, and the packed weights' length.
     unsafe {
         let mut acc = [[L::zero(); V]; P];
+        if STEP != BLOCK {
+            // Few channels: a loop over them would be all overhead, so `taps` lists each channel of each tap.
+            for &tap in taps {
+                accumulate::<L, P, V, STEP>(&mut acc, x.add(tap), w);
+                w = w.add(V * L::N);
+            }
+            return finish::<L, P, V>(acc, place);
+        }
         for block in 0..grid.blocks() {
             let depth = grid.depth(block);
             for &tap in taps {
@@ -200,6 +208,11 @@ unsafe fn run_sweep<L: Lanes>(
         }
         None => (std::ptr::null_mut(), std::ptr::null_mut()),
     };
+    let shallow: Vec<usize> = if grid.step == BLOCK {
+        Vec::new()
+    } else {
+        sweep.taps.iter().flat_map(|tap| (0..grid.channels).map(move |i| tap + i)).collect()
+    };
     let per_block = BLOCK / L::N;
     let residual = end.residual.map_or(std::ptr::null(), <[f32]>::as_ptr);
     let mut weights = w.as_ptr();
@@ -232,7 +245,7 @@ unsafe fn run_sweep<L: Lanes>(
                     if grid.step == BLOCK {
                         pick::<L, BLOCK>(size, grid, &sweep.taps, from, weights, place);
                     } else {
-                        pick::<L, 4>(size, grid, &sweep.taps, from, weights, place);
+                        pick::<L, 4>(size, grid, &shallow, from, weights, place);
                     }
                 }
                 column += pixels;

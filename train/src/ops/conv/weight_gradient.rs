@@ -23,14 +23,19 @@ struct Band {
     out: usize,
 }
 
+/// Channels of a pixel in a grid of few channels.
+const SHALLOW: usize = 4;
+
+/// A tap and an input channel: where it is from a window's start, and its row of the result.
+#[derive(Clone, Copy)]
+struct Pair {
+    offset: usize,
+    row: usize,
+}
+
 /// `V` is in vectors of `L`, `I` in input channels.
 #[inline(always)]
-unsafe fn tile<L: Lanes, const I: usize, const V: usize, const STEP: usize>(
-    x: *const f32,
-    dy: *const f32,
-    dw: *mut f32,
-    band: Band,
-) {
+unsafe fn tile<L: Lanes, const I: usize, const V: usize>(x: *const f32, dy: *const f32, dw: *mut f32, band: Band) {
     let per_block = BLOCK / L::N;
     // SAFETY: `accumulate` checked the last row and column of every pointer.
     unsafe {
@@ -54,7 +59,7 @@ unsafe fn tile<L: Lanes, const I: usize, const V: usize, const STEP: usize>(
                         *a = a.fma(value, d);
                     }
                 }
-                (x, dy) = (x.add(STEP), dy.add(BLOCK));
+                (x, dy) = (x.add(BLOCK), dy.add(BLOCK));
             }
         }
         for (i, row) in acc.iter().enumerate() {
@@ -67,22 +72,15 @@ unsafe fn tile<L: Lanes, const I: usize, const V: usize, const STEP: usize>(
 
 /// All input channels of one block against `blocks` blocks of output channels.
 #[inline(always)]
-unsafe fn all_channels<L: Lanes, const STEP: usize>(
-    blocks: usize,
-    x: *const f32,
-    dy: *const f32,
-    dw: *mut f32,
-    band: Band,
-) {
+unsafe fn all_channels<L: Lanes>(blocks: usize, x: *const f32, dy: *const f32, dw: *mut f32, band: Band) {
     macro_rules! channels {
         ($v:literal, $i:literal) => {
             // Constant after monomorphisation: the other tiles are not compiled.
-            if $v * L::N % BLOCK == 0 && $v * L::N / BLOCK <= L::GROUP && ($i <= STEP) && ($i + 1) * $v < L::REGISTERS
-            {
+            if $v * L::N % BLOCK == 0 && $v * L::N / BLOCK <= L::GROUP && ($i + 1) * $v < L::REGISTERS {
                 if blocks * BLOCK == $v * L::N {
-                    for i in (0..STEP).step_by($i) {
+                    for i in (0..BLOCK).step_by($i) {
                         // SAFETY: the caller's contract.
-                        unsafe { tile::<L, $i, $v, STEP>(x.add(i), dy, dw.add(i * band.out), band) };
+                        unsafe { tile::<L, $i, $v>(x.add(i), dy, dw.add(i * band.out), band) };
                     }
                     return;
                 }
@@ -91,13 +89,86 @@ unsafe fn all_channels<L: Lanes, const STEP: usize>(
     }
     // The widest that fits comes first.
     channels!(1, 16);
-    channels!(1, 4);
     channels!(2, 8);
     channels!(2, 4);
     channels!(3, 8);
-    channels!(3, 4);
     channels!(4, 2);
     unreachable!("{blocks} blocks of output channels");
+}
+
+/// `J` pairs of tap and input channel at once, for images of few channels: their offsets stand in a list.
+#[inline(always)]
+unsafe fn listed<L: Lanes, const J: usize, const V: usize>(
+    x: *const f32,
+    pairs: &[Pair; J],
+    dy: *const f32,
+    dw: *mut f32,
+    band: Band,
+) {
+    let per_block = BLOCK / L::N;
+    // SAFETY: `add_image` checked the last row and column of every pointer.
+    unsafe {
+        let place = |j: usize, v: usize| dw.add(pairs[j].row * band.out + v * L::N);
+        let mut acc = [[L::zero(); V]; J];
+        for (j, row) in acc.iter_mut().enumerate() {
+            for (v, a) in row.iter_mut().enumerate() {
+                *a = L::load(place(j, v));
+            }
+        }
+        for y in 0..band.rows {
+            let (mut x, mut dy) = (x.add(y * band.x_row), dy.add(y * band.dy_row));
+            for _ in 0..band.columns {
+                let mut d = [L::zero(); V];
+                for (v, d) in d.iter_mut().enumerate() {
+                    *d = L::load(dy.add(v / per_block * band.dy_block + v % per_block * L::N));
+                }
+                for (row, pair) in acc.iter_mut().zip(pairs) {
+                    let value = L::splat(x.add(pair.offset));
+                    for (a, d) in row.iter_mut().zip(d) {
+                        *a = a.fma(value, d);
+                    }
+                }
+                (x, dy) = (x.add(SHALLOW), dy.add(BLOCK));
+            }
+        }
+        for (j, row) in acc.iter().enumerate() {
+            for (v, a) in row.iter().enumerate() {
+                a.store(place(j, v));
+            }
+        }
+    }
+}
+
+/// All pairs of tap and channel of an image of few channels.
+#[inline(always)]
+unsafe fn all_pairs<L: Lanes>(
+    blocks: usize,
+    x: *const f32,
+    pairs: &[Pair],
+    dy: *const f32,
+    dw: *mut f32,
+    band: Band,
+) {
+    let mut left = pairs;
+    macro_rules! pairs {
+        ($v:literal: $($j:literal)*) => {
+            // Constant after monomorphisation: the other tiles are not compiled.
+            if $v * L::N % BLOCK == 0 && $v * L::N / BLOCK <= L::GROUP {
+                $(while blocks * BLOCK == $v * L::N
+                    && let Some((now, later)) = left.split_first_chunk::<$j>()
+                {
+                    // SAFETY: the caller's contract.
+                    unsafe { listed::<L, $j, $v>(x, now, dy, dw, band) };
+                    left = later;
+                })*
+            }
+        };
+    }
+    pairs!(1: 9 4 1);
+    pairs!(2: 5 2 1);
+    pairs!(3: 6 1);
+    pairs!(4: 2 1);
+    assert!(left.is_empty(), "{blocks} blocks of output channels");
 }
 
 #[inline(always)]
@@ -116,6 +187,12 @@ unsafe fn add_image<L: Lanes>(
     let far = (rows - 1) * forward.row_step * grid.row_len() + columns * grid.step;
     assert!(far + forward.taps.iter().copied().max().unwrap_or(0) <= grid.block_len(), "taps leave the grid");
     assert!(dy_grid.top + rows <= dy_grid.rows && dy_grid.left + columns <= dy_grid.columns);
+    let shallow = grid.step == SHALLOW;
+    assert!(shallow || grid.step == BLOCK);
+    let pair = |t: usize, i: usize| Pair { offset: forward.taps[t] + i, row: t * channels + i };
+    let all = |t: usize| (0..grid.channels).map(move |i| (t, i));
+    let taps = if shallow { forward.taps.len() } else { 0 };
+    let pairs: Vec<Pair> = (0..taps).flat_map(all).map(|(t, i)| pair(t, i)).collect();
     let x_row = forward.row_step * grid.row_len();
     let band_rows = (BAND / (x_row + dy_grid.row_len()).max(1)).clamp(1, rows);
     for first in (0..rows).step_by(band_rows) {
@@ -127,27 +204,33 @@ unsafe fn add_image<L: Lanes>(
             dy_block: dy_grid.block_len(),
             out,
         };
-        for in_block in 0..grid.blocks() {
-            let mut out_block = 0;
-            while out_block < forward.out_blocks {
-                let group = super::tile::group::<L>(forward.out_blocks, out_block);
-                for (t, &tap) in forward.taps.iter().enumerate() {
-                    // SAFETY: the assertions above bound every offset below.
-                    unsafe {
-                        let from = x.as_ptr().add(in_block * grid.block_len() + first * x_row + tap);
-                        let gradient = dy
-                            .as_ptr()
-                            .add(out_block * dy_grid.block_len() + dy_grid.at(dy_grid.top + first, dy_grid.left));
-                        let to = dw.as_mut_ptr().add((t * channels + in_block * grid.step) * out + out_block * BLOCK);
-                        if grid.step == BLOCK {
-                            all_channels::<L, BLOCK>(group, from, gradient, to, band);
-                        } else {
-                            all_channels::<L, 4>(group, from, gradient, to, band);
+        let corner = dy_grid.at(dy_grid.top + first, dy_grid.left);
+        let mut out_block = 0;
+        while out_block < forward.out_blocks {
+            let group = super::tile::group::<L>(forward.out_blocks, out_block);
+            // SAFETY: the assertions above bound every offset; a pair is a tap and a channel of the only block.
+            unsafe {
+                let x = x.as_ptr().add(first * x_row);
+                let dy = dy.as_ptr().add(out_block * dy_grid.block_len() + corner);
+                let dw = dw.as_mut_ptr().add(out_block * BLOCK);
+                if shallow {
+                    all_pairs::<L>(group, x, &pairs, dy, dw, band);
+                } else {
+                    for block in 0..grid.blocks() {
+                        for (t, &tap) in forward.taps.iter().enumerate() {
+                            let row = t * channels + block * BLOCK;
+                            all_channels::<L>(
+                                group,
+                                x.add(block * grid.block_len() + tap),
+                                dy,
+                                dw.add(row * out),
+                                band,
+                            );
                         }
                     }
                 }
-                out_block += group;
             }
+            out_block += group;
         }
     }
 }

@@ -51,6 +51,26 @@ pub(crate) trait Lanes: Copy {
     }
 }
 
+/// The first `count` values, `0 < count <= N`, then zeros.
+///
+/// # Safety
+/// As [`Lanes`]; `count` values are readable.
+#[inline(always)]
+pub(crate) unsafe fn get<L: Lanes>(from: *const f32, count: usize) -> L {
+    // SAFETY: the caller's contract.
+    unsafe { if count == L::N { L::load(from) } else { L::load_first(from, count) } }
+}
+
+/// Writes the first `count` values, `0 < count <= N`.
+///
+/// # Safety
+/// As [`Lanes`]; `count` values are writable.
+#[inline(always)]
+pub(crate) unsafe fn put<L: Lanes>(value: L, to: *mut f32, count: usize) {
+    // SAFETY: the caller's contract.
+    unsafe { if count == L::N { value.store(to) } else { value.store_first(to, count) } }
+}
+
 /// An instruction set that this CPU has: only [`detect`] and [`available`] make one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Isa(Kind);
