@@ -4,7 +4,7 @@
 use paradise_engine::layer::Window;
 use paradise_engine::{Model, Shape, Workspace, classify};
 use paradise_train::config::Config;
-use paradise_train::dataset::{Splits, embedded};
+use paradise_train::dataset::{Splits, Training, embedded};
 use paradise_train::export::int8_onnx;
 use paradise_train::fit::{self, Fitted, RunFolder};
 use paradise_train::objective::Kind;
@@ -86,7 +86,7 @@ pub fn tiny(kind: Kind, epochs: u32) -> Config {
 /// If the embedded data is damaged.
 pub fn splits(train: usize) -> Splits {
     let mut splits = embedded::subset().expect("embedded data");
-    splits.train = splits.train.head(train);
+    splits.train = Training::Memory(splits.train.head(train).expect("embedded data"));
     splits
 }
 

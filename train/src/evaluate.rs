@@ -16,13 +16,13 @@ const BATCH: usize = 500;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Predictions {
     /// Predicted classes.
-    pub classes: Vec<u8>,
-    labels: Vec<u8>,
+    pub classes: Vec<u16>,
+    labels: Vec<u16>,
 }
 
 impl Predictions {
     /// Predictions and true classes of the same images.
-    pub fn new(classes: Vec<u8>, labels: Vec<u8>) -> Self {
+    pub fn new(classes: Vec<u16>, labels: Vec<u16>) -> Self {
         Self { classes, labels }
     }
 
@@ -47,7 +47,7 @@ pub fn clean(encoder: &Encoder, set: &Dataset) -> Result<Predictions> {
     for ids in all.chunks(BATCH) {
         for row in encoder.logits(&set.batch(ids)?)?.to_vec2::<f32>()? {
             ensure!(row.iter().all(|l| l.is_finite()), "the model's logits are not finite");
-            classes.push(paradise_engine::classifier::argmax(&row) as u8);
+            classes.push(paradise_engine::classifier::argmax(&row) as u16);
         }
     }
     Ok(Predictions::new(classes, set.labels.clone()))

@@ -24,6 +24,8 @@ pub enum Purpose {
     Noise = 7,
     /// Which images are held out for validation.
     Validation = 8,
+    /// Which part of a picture is learned from.
+    Part = 9,
 }
 
 /// The stream of (seed, purpose, epoch, image, draw).

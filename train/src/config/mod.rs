@@ -1,65 +1,16 @@
 //! What a run is: the TOML file, `--set key=value`, and the checks that refuse what cannot be meant.
 
+mod data;
 pub mod encoder;
 
-use crate::dataset::{Splits, embedded};
+pub use data::{Data, Source};
+
 use crate::objective::{Kind, Objective};
 use crate::optimiser::schedule::{Rates, Schedule};
 use crate::optimiser::{self, Settings};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
-
-/// Which images are learned from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Source {
-    /// The subset inside the program.
-    FashionMnistSubset,
-    /// The full set from a folder of IDX files.
-    FashionMnist,
-}
-
-/// The `[data]` table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Data {
-    /// Which images are learned from.
-    pub source: Source,
-    /// Folder of the full set; Debian's by default.
-    pub folder: PathBuf,
-    /// Training images held out to choose the best checkpoint.
-    pub validation: usize,
-    /// Largest random shift of a training image, pixels.
-    pub shift: usize,
-    /// Whether training images are mirrored at random.
-    pub flip: bool,
-}
-
-impl Default for Data {
-    fn default() -> Self {
-        Self {
-            source: Source::FashionMnistSubset,
-            folder: embedded::DEBIAN_FOLDER.into(),
-            validation: 1000,
-            shift: 1,
-            flip: true,
-        }
-    }
-}
-
-impl Data {
-    /// Reads the images.
-    ///
-    /// # Errors
-    /// With the path of a missing or broken file.
-    pub fn load(&self) -> Result<Splits> {
-        match self.source {
-            Source::FashionMnistSubset => embedded::subset(),
-            Source::FashionMnist => embedded::full(&self.folder),
-        }
-    }
-}
+use std::path::Path;
 
 /// How the best checkpoint is chosen on the validation slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -224,8 +175,7 @@ impl Config {
         self.objective.validate()?;
         self.encoder.validate()?;
         self.fit.validate()?;
-        in_range("data.validation", self.data.validation, 1, 1_000_000)?;
-        in_range("data.shift", self.data.shift, 0, 16)
+        self.data.validate()
     }
 
     /// The resolved configuration as TOML.

@@ -1,6 +1,6 @@
-//! Fashion-MNIST: the subset inside the program, and the full set from a folder.
+//! MNIST and Fashion-MNIST: the subset inside the program, and the full sets from a folder of IDX files.
 
-use super::{Splits, idx};
+use super::{Splits, Training, idx};
 use anyhow::{Context, Result};
 use std::path::Path;
 
@@ -22,16 +22,17 @@ macro_rules! part {
     };
 }
 
-fn splits(train: super::Dataset, calibration: super::Dataset, test: super::Dataset, source: String) -> Splits {
-    Splits { train, calibration, test, labels: LABELS.map(String::from).to_vec(), source }
-}
-
 /// The embedded subset: 12,000 training, 1,000 calibration and 2,000 test images.
 ///
 /// # Errors
 /// If the program's own bytes were damaged.
 pub fn subset() -> Result<Splits> {
-    Ok(splits(part!("train")?, part!("calibration")?, part!("test")?, "Fashion-MNIST subset (embedded)".into()))
+    let (train, calibration) = (Training::Memory(part!("train")?), Some(part!("calibration")?));
+    Splits::new(train, calibration, part!("test")?, names(), |_| "Fashion-MNIST subset (embedded)".into())
+}
+
+fn names() -> Vec<String> {
+    LABELS.map(String::from).to_vec()
 }
 
 /// The full set from a folder of IDX files; 5,000 of the training images, chosen by a fixed seed, are set aside for
@@ -40,11 +41,21 @@ pub fn subset() -> Result<Splits> {
 /// # Errors
 /// With the path of a missing or broken file.
 pub fn full(folder: &Path) -> Result<Splits> {
-    let train = idx::read(folder, "train", LABELS.len())?;
-    let test = idx::read(folder, "t10k", LABELS.len())?;
-    let (train, calibration) = train.hold_out(5000.min(train.len() / 10), 0)?;
-    let source = format!("Fashion-MNIST full ({} training images)", train.len());
-    Ok(splits(train, calibration, test, source))
+    from_folder(folder, names(), "Fashion-MNIST full")
+}
+
+/// MNIST from a folder of IDX files, its classes the digits.
+///
+/// # Errors
+/// With the path of a missing or broken file.
+pub fn mnist(folder: &Path) -> Result<Splits> {
+    from_folder(folder, (0..10).map(|d| d.to_string()).collect(), "MNIST")
+}
+
+fn from_folder(folder: &Path, labels: Vec<String>, source: &str) -> Result<Splits> {
+    let train = Training::Memory(idx::read(folder, "train", labels.len())?);
+    let test = idx::read(folder, "t10k", labels.len())?;
+    Splits::new(train, None, test, labels, |n| format!("{source} ({n} training images)"))
 }
 
 #[cfg(test)]
@@ -54,10 +65,11 @@ mod tests {
     #[test]
     fn the_subset_is_stratified() {
         let splits = subset().unwrap();
-        for (set, each) in [(&splits.train, 1200), (&splits.calibration, 100), (&splits.test, 200)] {
-            assert_eq!(set.len(), 10 * each);
+        let labels = [splits.train.labels(), &splits.calibration.labels, &splits.test.labels];
+        for (labels, each) in labels.into_iter().zip([1200, 100, 200]) {
+            assert_eq!(labels.len(), 10 * each);
             for class in 0..10 {
-                assert_eq!(set.labels.iter().filter(|&&l| l == class).count(), each);
+                assert_eq!(labels.iter().filter(|&&l| l == class).count(), each);
             }
         }
     }

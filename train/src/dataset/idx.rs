@@ -59,7 +59,7 @@ pub fn dataset(images: &[u8], labels: &[u8], classes: usize) -> Result<Dataset> 
     if let Some(bad) = labels.data.iter().find(|l| **l as usize >= classes) {
         bail!("labels: {bad} where the classes are 0..={}", classes - 1);
     }
-    Dataset::new(shape, images.data, labels.data)
+    Dataset::new(shape, images.data, labels.data.iter().map(|l| u16::from(*l)).collect())
 }
 
 fn find(folder: &Path, stem: &str) -> Result<PathBuf> {
@@ -96,7 +96,10 @@ mod tests {
     #[test]
     fn literal_bytes_become_images() {
         let set = dataset(&idx(&[2, 1, 3], &[1, 2, 3, 4, 5, 6]), &idx(&[2], &[0, 1]), 2).unwrap();
-        assert_eq!((set.shape, set.image(1), &set.labels[..]), (Shape::new(1, 3, 1), &[4u8, 5, 6][..], &[0, 1][..]));
+        assert_eq!(
+            (set.shape, set.image(1), &set.labels[..]),
+            (Shape::new(1, 3, 1), &[4u8, 5, 6][..], &[0u16, 1][..])
+        );
     }
 
     #[test]

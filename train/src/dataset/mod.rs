@@ -1,7 +1,15 @@
-//! Labelled 8-bit images in memory, and how they reach the encoder.
+//! Labelled 8-bit images: formats, the three parts of a data set, and how images reach the encoder.
 
+pub mod celeba;
+pub mod cifar;
 pub mod embedded;
+pub mod files;
+pub mod folder;
 pub mod idx;
+pub mod picture;
+mod training;
+
+pub use training::Training;
 
 use crate::random::{self, Purpose};
 use anyhow::{Result, ensure};
@@ -17,14 +25,14 @@ pub struct Dataset {
     /// u8 `[n][h][w][c]`.
     pub images: Vec<u8>,
     /// Class of each image.
-    pub labels: Vec<u8>,
+    pub labels: Vec<u16>,
 }
 
 /// The three parts of a data set, without overlap.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Splits {
     /// What is learned from.
-    pub train: Dataset,
+    pub train: Training,
     /// What thresholds are fitted on, and nothing else.
     pub calibration: Dataset,
     /// What figures are reported on, and nothing else.
@@ -35,12 +43,70 @@ pub struct Splits {
     pub source: String,
 }
 
+impl Splits {
+    /// The parts of a data set; without calibration images a tenth of the training images, at most 5,000 and chosen by a
+    /// fixed seed, is set aside for them. `source` describes the set, given the number of training images.
+    ///
+    /// # Errors
+    /// If sizes differ, or a picture is broken.
+    pub fn new(
+        train: Training,
+        calibration: Option<Dataset>,
+        test: Dataset,
+        labels: Vec<String>,
+        source: impl Fn(usize) -> String,
+    ) -> Result<Self> {
+        let (train, calibration) = match calibration {
+            Some(calibration) => (train, calibration),
+            None => train.hold_out((train.len() / 10).min(5000), 0)?,
+        };
+        ensure!(
+            train.shape() == test.shape && calibration.shape == test.shape,
+            "training images are {:?}, test images {:?}",
+            train.shape(),
+            test.shape
+        );
+        let source = source(train.len());
+        Ok(Self { train, calibration, test, labels, source })
+    }
+}
+
+/// The first `n` indices of a stratified order: classes take turns, so every prefix is balanced.
+pub fn stratified(labels: &[u16], n: usize) -> Vec<usize> {
+    let classes = labels.iter().max().map_or(0, |m| *m as usize + 1);
+    let mut queues: Vec<Vec<usize>> = vec![Vec::new(); classes];
+    for (i, label) in labels.iter().enumerate() {
+        queues[*label as usize].push(i);
+    }
+    let mut order = Vec::with_capacity(n.min(labels.len()));
+    let mut turn = 0;
+    while order.len() < n.min(labels.len()) {
+        order.extend(queues.iter().filter_map(|q| q.get(turn)).take(n - order.len()));
+        turn += 1;
+    }
+    order
+}
+
+/// Splits `0..n` into what is kept and `held` that are not, chosen by `seed`; both in ascending order.
+///
+/// # Errors
+/// If nothing would be left.
+pub fn held_out(n: usize, held: usize, seed: u64) -> Result<(Vec<usize>, Vec<usize>)> {
+    ensure!(held < n, "cannot hold out {held} of {n} images");
+    let order = random::permutation(&mut random::stream(seed, Purpose::Validation, 0, 0, 0), n);
+    let (out, kept) = order.split_at(held);
+    let (mut out, mut kept) = (out.to_vec(), kept.to_vec());
+    out.sort_unstable();
+    kept.sort_unstable();
+    Ok((kept, out))
+}
+
 impl Dataset {
     /// Checks that lengths agree.
     ///
     /// # Errors
     /// If they do not, or the set is empty.
-    pub fn new(shape: Shape, images: Vec<u8>, labels: Vec<u8>) -> Result<Self> {
+    pub fn new(shape: Shape, images: Vec<u8>, labels: Vec<u16>) -> Result<Self> {
         let each = shape.len() as usize;
         ensure!(each > 0 && !labels.is_empty(), "an empty data set");
         ensure!(
@@ -80,34 +146,9 @@ impl Dataset {
         }
     }
 
-    /// The first `n` images of a seeded stratified order: classes take turns, so every prefix is balanced.
+    /// The first `n` images of a stratified order: classes take turns, so every prefix is balanced.
     pub fn head(&self, n: usize) -> Self {
-        let classes = self.labels.iter().max().map_or(0, |m| *m as usize + 1);
-        let mut queues: Vec<Vec<usize>> = vec![Vec::new(); classes];
-        for (i, label) in self.labels.iter().enumerate() {
-            queues[*label as usize].push(i);
-        }
-        let mut order = Vec::with_capacity(n);
-        let mut turn = 0;
-        while order.len() < n.min(self.len()) {
-            order.extend(queues.iter().filter_map(|q| q.get(turn)).take(n - order.len()));
-            turn += 1;
-        }
-        self.select(&order)
-    }
-
-    /// Splits off `held` images chosen by `seed`: (the rest, the held-out ones).
-    ///
-    /// # Errors
-    /// If nothing would be left.
-    pub fn hold_out(&self, held: usize, seed: u64) -> Result<(Self, Self)> {
-        ensure!(held < self.len(), "cannot hold out {held} of {} images", self.len());
-        let order = random::permutation(&mut random::stream(seed, Purpose::Validation, 0, 0, 0), self.len());
-        let (out, kept) = order.split_at(held);
-        let (mut out, mut kept) = (out.to_vec(), kept.to_vec());
-        out.sort_unstable();
-        kept.sort_unstable();
-        Ok((self.select(&kept), self.select(&out)))
+        self.select(&stratified(&self.labels, n))
     }
 
     /// SHA-256 of shape, images and labels, in hexadecimal.
@@ -117,7 +158,13 @@ impl Dataset {
             hash.update(side.to_le_bytes());
         }
         hash.update(&self.images);
-        hash.update(&self.labels);
+        // Labels below 256 hash as single bytes.
+        for label in &self.labels {
+            match u8::try_from(*label) {
+                Ok(label) => hash.update([label]),
+                Err(_) => hash.update(label.to_le_bytes()),
+            }
+        }
         hex(&hash.finalize())
     }
 
@@ -151,7 +198,7 @@ mod tests {
 
     fn ramp(n: usize) -> Dataset {
         let shape = Shape::new(1, 2, 1);
-        Dataset::new(shape, (0..2 * n).map(|v| v as u8).collect(), (0..n).map(|i| (i % 3) as u8).collect()).unwrap()
+        Dataset::new(shape, (0..2 * n).map(|v| v as u8).collect(), (0..n).map(|i| (i % 3) as u16).collect()).unwrap()
     }
 
     #[test]
@@ -165,12 +212,12 @@ mod tests {
 
     #[test]
     fn held_out_images_are_not_kept() {
-        let (kept, held) = ramp(20).hold_out(5, 3).unwrap();
+        let (kept, held) = Training::Memory(ramp(20)).hold_out(5, 3).unwrap();
         assert_eq!((kept.len(), held.len()), (15, 5));
         for i in 0..5 {
-            assert!((0..15).all(|k| kept.image(k) != held.image(i)));
+            assert!((0..15).all(|k| &*kept.image(k, 0, 0).unwrap().0 != held.image(i)));
         }
-        assert!(ramp(5).hold_out(5, 0).is_err());
+        assert!(Training::Memory(ramp(5)).hold_out(5, 0).is_err());
     }
 
     #[test]

@@ -175,6 +175,9 @@ fn separation(home: &[Record], foreign: &[Record]) -> Auroc {
 }
 
 /// The card of a bundle with these files.
+///
+/// # Errors
+/// If a training picture is missing.
 pub fn write(
     name: &str,
     config: &Config,
@@ -183,13 +186,13 @@ pub fn write(
     measured: &Measured,
     model: &Model,
     files: &[(&str, Vec<u8>)],
-) -> Card {
-    Card {
+) -> Result<Card> {
+    Ok(Card {
         name: name.into(),
         paradise: env!("CARGO_PKG_VERSION").into(),
         seed: config.seed,
         data: splits.source.clone(),
-        train_sha256: splits.train.digest(),
+        train_sha256: splits.train.digest()?,
         test_sha256: splits.test.digest(),
         calibration_images: splits.calibration.len(),
         false_abstain_promised_percent: 100.0 * settings.false_abstain,
@@ -200,5 +203,5 @@ pub fn write(
         objective: config.objective.clone(),
         accuracy: measured.accuracy.clone(),
         foreign: measured.foreign.clone(),
-    }
+    })
 }

@@ -7,6 +7,9 @@ use crate::quantise::assemble::{Assembly, Confidence, Identity};
 use anyhow::{Result, ensure};
 use paradise_engine::{Model, Thresholds};
 
+/// Training images behind the mixture, where they are not in memory.
+const MIXTURE_IMAGES: usize = 50_000;
+
 /// Smallest variance of a mixture component, so that a constant dimension cannot dominate the rate.
 const VARIANCE_FLOOR: f64 = 1e-4;
 
@@ -22,8 +25,9 @@ pub fn fit(assembly: &Assembly, identity: &Identity, splits: &Splits, false_abst
     ensure!((0.0..1.0).contains(&false_abstain), "false-abstain rate {false_abstain} is not in 0..1");
     let mut confidence = placeholder(assembly, identity)?;
     let bytes = assembly.finish(identity, &confidence)?;
-    let training = int8::records(&Model::parse(&bytes)?, &splits.train)?;
-    mixture(&mut confidence, &training, &splits.train.labels, splits.labels.len())?;
+    let train = splits.train.sample(MIXTURE_IMAGES)?;
+    let training = int8::records(&Model::parse(&bytes)?, &train)?;
+    mixture(&mut confidence, &training, &train.labels, splits.labels.len())?;
 
     let bytes = assembly.finish(identity, &confidence)?;
     let calibration = int8::records(&Model::parse(&bytes)?, &splits.calibration)?;
@@ -52,7 +56,7 @@ fn placeholder(assembly: &Assembly, identity: &Identity) -> Result<Confidence> {
 }
 
 /// One Gaussian a class: `m_c` the mean of mu, `s_c^2` the variance of mu plus the mean of sigma^2, floored.
-fn mixture(confidence: &mut Confidence, records: &[Record], labels: &[u8], classes: usize) -> Result<()> {
+fn mixture(confidence: &mut Confidence, records: &[Record], labels: &[u16], classes: usize) -> Result<()> {
     let d = records.first().map_or(0, |r| r.mu.len());
     let cells = classes * d;
     let (mut mean, mut square, mut inner) = (vec![0.0f64; cells], vec![0.0f64; cells], vec![0.0f64; cells]);

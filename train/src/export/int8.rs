@@ -10,7 +10,7 @@ use rayon::prelude::*;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
     /// Class with the largest logit.
-    pub class: u8,
+    pub class: u16,
     /// Posterior means, `[d]`.
     pub mu: Vec<f32>,
     /// Posterior variances, `[d]`.
@@ -41,7 +41,7 @@ pub fn records(model: &Model, set: &Dataset) -> Result<Vec<Record>> {
             let mut workspace = Workspace { arena, floats };
             let a = classify(model, set.image(i), &mut workspace, &mut |_, _| {})?;
             Ok(Record {
-                class: a.class as u8,
+                class: a.class as u16,
                 mu: a.mu.to_vec(),
                 variance: a.sigma.iter().map(|s| s * s).collect(),
                 rate_nats: a.rate_nats,

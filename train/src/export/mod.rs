@@ -64,7 +64,7 @@ pub fn export(
         labels: splits.labels.clone(),
         policy: ImagePolicy { fit: Fit::Stretch, light_on_dark: true },
     };
-    let ranges = quantise::ranges(&encoder, &splits.train.head(RANGE_IMAGES))?;
+    let ranges = quantise::ranges(&encoder, &splits.train.head(RANGE_IMAGES)?)?;
     let assembly = quantise::quantise(&encoder, &ranges)?;
     let bytes = confidence::fit(&assembly, &identity, splits, settings.false_abstain)?;
     let model = Model::parse(&bytes)?;
@@ -76,7 +76,7 @@ pub fn export(
         ("encoder.int8.onnx", int8_onnx::encode(&model)?),
         ("selftest.bin", golden),
     ];
-    let card = card::write(&name, config, splits, settings, &measured, &model, &contents);
+    let card = card::write(&name, config, splits, settings, &measured, &model, &contents)?;
     contents.push(("card.toml", toml::to_string(&card)?.into_bytes()));
     write(out, &name, &contents)?;
     Ok(card)

@@ -35,9 +35,9 @@ pub struct Sample {
     /// Extents.
     pub shape: Shape,
     /// True class.
-    pub label: u8,
+    pub label: u16,
     /// Adversarial image on the 8-bit grid and predicted class, one a model.
-    pub shown: Vec<(Vec<u8>, u8)>,
+    pub shown: Vec<(Vec<u8>, u16)>,
 }
 
 type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;

@@ -1,37 +1,27 @@
-//! Training images as the network sees them: shifted and mirrored at random, keyed by epoch and image.
+//! A training image as the network sees it: shifted and mirrored at random, keyed by epoch and image.
 
-use crate::config::Config;
-use crate::dataset::{self, Dataset};
+use crate::config::Data;
 use crate::random::{self, Purpose};
-use anyhow::Result;
-use candle_core::Tensor;
-use rayon::prelude::*;
+use paradise_engine::Shape;
 
-/// The images at `ids` in [0, 1], shifted (black comes in) and mirrored at random: f32 `[n, h, w, c]`.
-///
-/// # Errors
-/// If candle cannot allocate.
-pub(super) fn augmented(config: &Config, train: &Dataset, ids: &[usize], epoch: u32) -> Result<Tensor> {
-    let (h, w, c) = (train.shape.h as usize, train.shape.w as usize, train.shape.c as usize);
-    let reach = config.data.shift;
-    let mut values = vec![0.0f32; ids.len() * h * w * c];
-    values.par_chunks_exact_mut(h * w * c).zip(ids).for_each(|(out, &id)| {
-        let mut rng = random::stream(config.seed, Purpose::Augment, epoch, id as u64, 0);
-        let mut shift = || random::below(&mut rng, 2 * reach + 1) as isize - reach as isize;
-        let (dy, dx) = (shift(), shift());
-        let flip = config.data.flip && random::below(&mut rng, 2) == 1;
-        let image = train.image(id);
-        for y in 0..h {
-            for x in 0..w {
-                let (sy, sx) = (y as isize + dy, (if flip { w - 1 - x } else { x }) as isize + dx);
-                if (0..h as isize).contains(&sy) && (0..w as isize).contains(&sx) {
-                    for k in 0..c {
-                        let pixel = image[(sy as usize * w + sx as usize) * c + k];
-                        out[(y * w + x) * c + k] = f32::from(pixel) / 255.0;
-                    }
-                }
+/// Writes an image u8 `[h][w][c]` in [0, 1] to `out`, shifted (black comes in) and mirrored as `id` and `epoch` say.
+pub(super) fn write(data: &Data, shape: Shape, image: &[u8], key: (u64, u32, usize), out: &mut [f32]) {
+    let (h, w, c) = (shape.h as usize, shape.w as usize, shape.c as usize);
+    let (seed, epoch, id) = key;
+    let mut rng = random::stream(seed, Purpose::Augment, epoch, id as u64, 0);
+    let mut shift = || random::below(&mut rng, 2 * data.shift + 1) as isize - data.shift as isize;
+    let (dy, dx) = (shift(), shift());
+    let flip = data.flip && random::below(&mut rng, 2) == 1;
+    for y in 0..h {
+        for x in 0..w {
+            let (sy, sx) = (y as isize + dy, (if flip { w - 1 - x } else { x }) as isize + dx);
+            let to = &mut out[(y * w + x) * c..][..c];
+            if (0..h as isize).contains(&sy) && (0..w as isize).contains(&sx) {
+                let from = &image[(sy as usize * w + sx as usize) * c..][..c];
+                to.iter_mut().zip(from).for_each(|(to, pixel)| *to = f32::from(*pixel) / 255.0);
+            } else {
+                to.fill(0.0);
             }
         }
-    });
-    dataset::tensor(values, ids.len(), train.shape)
+    }
 }

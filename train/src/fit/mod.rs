@@ -2,21 +2,22 @@
 
 mod augment;
 mod folder;
+mod loader;
 
 pub use folder::RunFolder;
 
 use crate::attack::gradient::Pgd;
 use crate::checkpoint::{self, Progress, State};
 use crate::config::{Config, Select};
-use crate::dataset::{Dataset, Splits};
+use crate::dataset::{Dataset, Splits, Training};
 use crate::encoder::Network;
 use crate::evaluate;
 use crate::objective::Batch;
 use crate::progress;
 use crate::random::{self, Purpose};
 use anyhow::{Result, bail, ensure};
-use candle_core::{Device, Tensor};
 use indicatif::ProgressBar;
+use loader::Loader;
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -68,7 +69,7 @@ pub fn fit(config: &Config, splits: &Splits, folder: &RunFolder, resume: bool, s
 /// A run that goes on.
 struct Run<'a> {
     config: &'a Config,
-    train: &'a Dataset,
+    train: &'a Training,
     folder: &'a RunFolder,
     /// Steps of an epoch.
     steps: u64,
@@ -123,14 +124,13 @@ impl Run<'_> {
         let epoch = self.state.progress.epoch;
         let order = random::permutation(&mut random::stream(*seed, Purpose::Shuffle, epoch, 0, 0), self.train.len());
         let done = self.state.optimiser.step - u64::from(epoch) * self.steps;
-        for ids in order.chunks_exact(fit.batch).skip(usize::try_from(done)?) {
+        let batches: Vec<&[usize]> = order.chunks_exact(fit.batch).skip(usize::try_from(done)?).collect();
+        let loader = Loader { data: &self.config.data, train: self.train, seed: *seed, epoch };
+        loader.each(&batches, |ids, images, labels| {
             if self.stop.load(Ordering::Relaxed) {
                 self.save()?;
                 bail!("interrupted; {} holds a checkpoint: add --resume to go on", self.folder.path().display());
             }
-            let images = augment::augmented(self.config, self.train, ids, epoch)?;
-            let labels: Vec<u32> = ids.iter().map(|&i| u32::from(self.train.labels[i])).collect();
-            let labels = Tensor::from_vec(labels, ids.len(), &Device::Cpu)?;
             let batch = Batch { images: &images, labels: &labels, ids, seed: *seed, epoch };
             let State { network, optimiser, terms, .. } = &mut self.state;
             let learning = network.learning()?;
@@ -143,8 +143,8 @@ impl Run<'_> {
             if self.saved.elapsed() > SAVE_EVERY {
                 self.save()?;
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 
