@@ -16,7 +16,7 @@ use std::path::Path;
 pub struct Progress {
     /// Epochs finished.
     pub epoch: u32,
-    /// Best selection score so far, in per cent.
+    /// Best selection score so far: per cent, or the validation loss with its sign turned.
     pub best: f64,
     /// Epoch that had it, counted from 1.
     pub best_epoch: u32,
@@ -62,7 +62,7 @@ pub fn save(path: &Path, state: &State) -> Result<()> {
             buffers.push((format!("{prefix}{}", p.name), p.dims.clone(), bytes(&numbers)));
         }
     }
-    let running = network.trunk.running();
+    let running = network.running();
     if !running.is_empty() {
         buffers.push((RUNNING.to_string(), vec![running.len()], bytes(&running)));
     }
@@ -115,9 +115,9 @@ fn parse(bytes: &[u8], architecture: Architecture, settings: Settings) -> Result
         Ok(group(prefix)?.variables.iter().map(|v| v.as_detached_tensor()).collect())
     };
     let network = group("")?;
-    let running = network.trunk.running().len();
+    let running = network.running().len();
     if running > 0 {
-        network.trunk.set_running(&read(RUNNING, &[running])?)?;
+        network.set_running(&read(RUNNING, &[running])?)?;
     }
     let mut optimiser = Optimiser::new(settings, &network.variables, &network.decays()?)?;
     optimiser.step = step;
@@ -141,7 +141,7 @@ impl State {
     pub fn new(architecture: Architecture, settings: Settings, seed: u64) -> Result<Self> {
         let network = Network::new(architecture, seed)?;
         let optimiser = Optimiser::new(settings, &network.variables, &network.decays()?)?;
-        let progress = Progress { epoch: 0, best: -1.0, best_epoch: 0 };
+        let progress = Progress { epoch: 0, best: f64::NEG_INFINITY, best_epoch: 0 };
         Ok(Self { network, optimiser, progress, terms: Terms::default() })
     }
 
@@ -155,7 +155,7 @@ impl State {
         }
         let averaged =
             Network::from_numbers(self.network.architecture.clone(), self.network.split(&self.optimiser.average)?)?;
-        averaged.trunk.set_running(&self.network.trunk.running())?;
+        averaged.set_running(&self.network.running())?;
         Ok(averaged)
     }
 }
@@ -182,16 +182,16 @@ mod tests {
             let mut state = State::new(architecture(2), settings, 5).unwrap();
             state.optimiser.step = 17;
             state.progress = Progress { epoch: 3, best: 88.25, best_epoch: 2 };
-            let running: Vec<f32> = (0..state.network.trunk.running().len()).map(|i| i as f32).collect();
-            state.network.trunk.set_running(&running).unwrap();
+            let running: Vec<f32> = (0..state.network.running().len()).map(|i| i as f32).collect();
+            state.network.set_running(&running).unwrap();
             save(&path, &state).unwrap();
             let again = load(&path, architecture(2), settings).unwrap();
             assert_eq!((again.optimiser.step, again.progress), (17, state.progress));
-            assert_eq!(again.network.trunk.running(), running);
+            assert_eq!(again.network.running(), running);
             assert_eq!(again.network.numbers().unwrap(), state.network.numbers().unwrap());
             let flat = |t: &[Tensor]| t.iter().map(|t| values(t).unwrap()).collect::<Vec<_>>();
             assert_eq!(flat(&again.optimiser.average), flat(&state.optimiser.average));
-            assert_eq!(again.measured().unwrap().trunk.running(), running);
+            assert_eq!(again.measured().unwrap().running(), running);
             let other = format!("{:#}", load(&path, architecture(5), settings).unwrap_err());
             assert!(other.contains("last.safetensors") && other.contains("mu.weight"), "{other}");
             let bytes = std::fs::read(&path).unwrap();

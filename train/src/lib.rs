@@ -27,3 +27,4 @@ pub mod progress;
 pub mod quantise;
 pub mod random;
 pub mod statistics;
+pub mod sweep;

@@ -3,12 +3,13 @@
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
-use paradise_train::config::{Config, parse_eps};
+use paradise_train::config::{Config, Source, parse_eps};
 use paradise_train::dataset::Splits;
 use paradise_train::encoder::Network;
 use paradise_train::export::{self, CardSettings};
+use paradise_train::figure::latent;
 use paradise_train::fit::{self, RunFolder};
-use paradise_train::{demo, evaluate, files, interrupt};
+use paradise_train::{demo, evaluate, files, interrupt, sweep};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -28,6 +29,10 @@ enum Command {
     Demo(Demo),
     /// Train one model as a configuration file says.
     Fit(Fit),
+    /// Search alpha by the supplement's rule, then gamma over a grid; resumable, with a table and a plot.
+    Sweep(Sweep),
+    /// Draw where a run's test images lie in the latent space.
+    Latent(Latent),
     /// Measure clean and robust accuracy of a run on test images.
     Evaluate(Evaluate),
     /// Quantise a run and write its bundle.
@@ -41,23 +46,86 @@ struct Demo {
     out: PathBuf,
 }
 
+/// What is trained, on what, and where it goes.
 #[derive(Args)]
-struct Fit {
+struct Chosen {
     /// TOML file; missing keys have the demo's values (see train/configs).
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// Override one key, dotted: --set objective.gamma=4 --set fit.epochs=10.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Run folder [default: runs/ and the configuration's file name].
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Read the full Fashion-MNIST from this folder of IDX files.
+    /// Seed of every random stream.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Folder of the data set; with a configuration of the embedded subset, the full Fashion-MNIST is read from it.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Go on from the last finished epoch.
+    /// Folder for what is made [default: runs/ and the configuration's file name].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+impl Chosen {
+    fn read(&self) -> Result<(Config, PathBuf)> {
+        let mut overrides = self.set.clone();
+        if let Some(folder) = &self.data {
+            overrides.push(format!("data.folder={}", toml::Value::String(folder.display().to_string())));
+        }
+        overrides.extend(self.seed.map(|seed| format!("seed={seed}")));
+        let mut config = Config::read(&self.config, &overrides)?;
+        if self.data.is_some() && config.data.source == Source::FashionMnistSubset {
+            config.data.source = Source::FashionMnist;
+        }
+        let out = match &self.out {
+            Some(out) => out.clone(),
+            None => PathBuf::from("runs").join(self.config.file_stem().context("--config: not a file")?),
+        };
+        Ok((config, out))
+    }
+}
+
+#[derive(Args)]
+struct Fit {
+    #[command(flatten)]
+    chosen: Chosen,
+    /// Go on from the last checkpoint.
     #[arg(long)]
     resume: bool,
+    /// Read the data, print the network's parameters and multiply-accumulates, and stop.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Args)]
+struct Sweep {
+    #[command(flatten)]
+    chosen: Chosen,
+    /// First alpha; divided by 10 until the rate shows no gap.
+    #[arg(long, default_value_t = 1e-3)]
+    alpha: f64,
+    /// Epochs of a run of the alpha search.
+    #[arg(long, default_value_t = 5)]
+    epochs: u32,
+    /// Largest share by which the validation images' rate may exceed the training images'.
+    #[arg(long, default_value_t = 0.05)]
+    tolerance: f64,
+    /// Values of gamma, comma-separated; each is a whole run.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "10,25,50")]
+    gammas: Vec<f64>,
+}
+
+#[derive(Args)]
+struct Latent {
+    /// Run folder.
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// Picture [default: latent.png in the run folder].
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Test images, stratified; at most the set.
+    #[arg(long, default_value_t = 5000)]
+    n: usize,
 }
 
 #[derive(Args)]
@@ -102,6 +170,8 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo(arguments) => demo::run(&arguments.out),
         Command::Fit(arguments) => fit(&arguments),
+        Command::Sweep(arguments) => sweep(&arguments),
+        Command::Latent(arguments) => latent(&arguments),
         Command::Evaluate(arguments) => evaluate(&arguments),
         Command::Export(arguments) => export(&arguments),
     };
@@ -115,28 +185,76 @@ fn main() -> ExitCode {
 }
 
 fn fit(arguments: &Fit) -> Result<u8> {
-    let mut overrides = arguments.set.clone();
-    if let Some(folder) = &arguments.data {
-        overrides.push("data.source=fashion-mnist".into());
-        overrides.push(format!("data.folder={}", toml::Value::String(folder.display().to_string())));
-    }
-    let config = Config::read(&arguments.config, &overrides)?;
-    let out = match &arguments.out {
-        Some(out) => out.clone(),
-        None => PathBuf::from("runs").join(arguments.config.file_stem().context("--config: not a file")?),
-    };
+    let (config, out) = arguments.chosen.read()?;
     let splits = config.data.load()?;
     println!("{} on {}, seed {}", config.objective.kind.name(), splits.source, config.seed);
+    if arguments.dry_run {
+        let architecture = config.architecture(splits.train.shape(), splits.labels.len())?;
+        print!("{}", architecture.table()?);
+        let images = splits.train.len().saturating_sub(config.data.validation);
+        let steps = images / config.fit.batch;
+        anyhow::ensure!(steps > 0, "fit.batch = {} exceeds the {images} training images", config.fit.batch);
+        println!(
+            "{} epochs of {steps} steps of {} images, into {}",
+            config.fit.epochs,
+            config.fit.batch,
+            out.display()
+        );
+        return Ok(0);
+    }
     let stop = interrupt::flag()?;
     let fitted = fit::fit(&config, &splits, &RunFolder::new(&out), arguments.resume, &stop)?;
     println!(
-        "{}: best epoch {} (validation score {:.1}), {:.0} s",
+        "{}: best epoch {} (validation score {:.2}), {:.0} s",
         out.display(),
         fitted.progress.best_epoch,
         fitted.progress.best,
         fitted.seconds
     );
-    println!("next: train evaluate --run {0}   or   train export --run {0} --out models/NAME", out.display());
+    if config.objective.kind.is_unsupervised() {
+        println!("next: train latent --run {}", out.display());
+    } else {
+        println!("next: train evaluate --run {0}   or   train export --run {0} --out models/NAME", out.display());
+    }
+    Ok(0)
+}
+
+fn sweep(arguments: &Sweep) -> Result<u8> {
+    let (config, out) = arguments.chosen.read()?;
+    let Sweep { alpha, epochs, tolerance, gammas, .. } = arguments;
+    anyhow::ensure!(*alpha > 0.0 && alpha.is_finite(), "--alpha {alpha} is not > 0");
+    anyhow::ensure!(*epochs > 0 && *tolerance >= 0.0, "--epochs and --tolerance cannot be below 1 and 0");
+    anyhow::ensure!(gammas.iter().all(|g| *g >= 0.0 && g.is_finite()), "--gammas: every value must be >= 0");
+    let splits = config.data.load()?;
+    println!("{} on {}, seed {}", config.objective.kind.name(), splits.source, config.seed);
+    let plan = sweep::Plan { alpha: *alpha, epochs: *epochs, tolerance: *tolerance, gammas: gammas.clone() };
+    let stop = interrupt::flag()?;
+    let (rows, best) = sweep::sweep(&config, &splits, &out, &plan, &stop, |row| {
+        println!(
+            "  {:<14} rate {:8.2} (training) {:8.2} (validation), gap {:+.1} %, score {:.2}",
+            row.run,
+            row.train_rate_nats,
+            row.validation_rate_nats,
+            100.0 * row.gap(),
+            row.score
+        );
+    })?;
+    println!("\n{}", sweep::table(&rows));
+    let row = &rows[best];
+    println!("best: alpha {:e}, gamma {} ({}); {}", row.alpha, row.gamma, row.run, out.join("search.png").display());
+    Ok(0)
+}
+
+fn latent(arguments: &Latent) -> Result<u8> {
+    let Trained { config, splits, network } = Trained::open(&arguments.run, arguments.n)?;
+    let set = splits.test.head(arguments.n);
+    let (points, axes) = evaluate::latent(&network.frozen(), &set)?;
+    let names = axes.map(|a| format!("mu {a}"));
+    let title = format!("{}: posterior means, {} test images", config.objective.kind.name(), set.len());
+    let png = latent::draw(&points, &splits.labels, [&names[0], &names[1]], &title)?;
+    let out = arguments.out.clone().unwrap_or_else(|| arguments.run.join("latent.png"));
+    files::write(&out, &png)?;
+    println!("{}", out.display());
     Ok(0)
 }
 

@@ -26,6 +26,8 @@ pub enum Purpose {
     Validation = 8,
     /// Which part of a picture is learned from.
     Part = 9,
+    /// Start of an adversary while training.
+    AdversaryStart = 10,
 }
 
 /// The stream of (seed, purpose, epoch, image, draw).

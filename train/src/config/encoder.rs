@@ -3,6 +3,7 @@
 use crate::encoder::resnet::ResNet;
 use crate::encoder::small_conv::SmallConv;
 use crate::encoder::{Architecture, conv_celeba, mlp};
+use crate::graph::Graph;
 use anyhow::{Result, bail, ensure};
 use paradise_engine::Shape;
 use serde::{Deserialize, Serialize};
@@ -121,6 +122,19 @@ impl Encoder {
             ensure!(*std > 0.0 && std.is_finite(), "encoder.std = {std} is not > 0");
         }
         Ok(())
+    }
+
+    /// The decoder that mirrors this network, for images of `image`.
+    ///
+    /// # Errors
+    /// If the network has none.
+    pub fn decoder(&self, image: Shape) -> Result<Graph> {
+        let latent = u16::try_from(self.latent())?;
+        match self.kind {
+            Kind::Mlp1000 => Ok(mlp::decoder(&[1000, 1000], latent, image)),
+            Kind::ConvCeleba => Ok(conv_celeba::decoder(latent, image)),
+            _ => bail!("this encoder.kind has no decoder: paradise-unsupervised takes mlp-1000 or conv-celeba"),
+        }
     }
 
     /// The architecture over images of `input` and `classes` classes.

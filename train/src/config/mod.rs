@@ -5,10 +5,12 @@ pub mod encoder;
 
 pub use data::{Data, Source};
 
+use crate::encoder::Architecture;
 use crate::objective::{Kind, Objective};
 use crate::optimiser::schedule::{Rates, Schedule};
 use crate::optimiser::{self, Settings};
 use anyhow::{Context, Result, bail, ensure};
+use paradise_engine::Shape;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -176,6 +178,18 @@ impl Config {
         self.encoder.validate()?;
         self.fit.validate()?;
         self.data.validate()
+    }
+
+    /// The network over images of `input` and `classes` classes, with a decoder where the objective reconstructs.
+    ///
+    /// # Errors
+    /// If the images do not suit the network.
+    pub fn architecture(&self, input: Shape, classes: usize) -> Result<Architecture> {
+        if !self.objective.kind.is_unsupervised() {
+            return self.encoder.architecture(input, classes);
+        }
+        let decoder = Some(self.encoder.decoder(input)?);
+        Ok(Architecture { decoder, ..self.encoder.architecture(input, 0)? })
     }
 
     /// The resolved configuration as TOML.

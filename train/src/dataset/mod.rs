@@ -58,7 +58,7 @@ impl Splits {
     ) -> Result<Self> {
         let (train, calibration) = match calibration {
             Some(calibration) => (train, calibration),
-            None => train.hold_out((train.len() / 10).min(5000), 0)?,
+            None => train.hold_out((train.len() / 10).clamp(1, 5000), 0)?,
         };
         ensure!(
             train.shape() == test.shape && calibration.shape == test.shape,

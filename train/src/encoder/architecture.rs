@@ -25,6 +25,8 @@ pub struct Architecture {
     pub bound: Bound,
     /// How the trunk's weights start; heads and classifier always start uniform.
     pub init: Init,
+    /// From a latent to an image, where images are reconstructed.
+    pub decoder: Option<Graph>,
 }
 
 impl Architecture {
@@ -69,6 +71,10 @@ impl Architecture {
     pub fn parameters(&self) -> Result<Vec<Parameter>> {
         let mut all: Vec<Parameter> = self.graph.parameters(self.init)?.into_iter().flatten().collect();
         all.extend(self.head_parameters()?);
+        if let Some(decoder) = &self.decoder {
+            let named = |p: Parameter| Parameter { name: format!("decoder.{}", p.name), ..p };
+            all.extend(decoder.parameters(self.init)?.into_iter().flatten().map(named));
+        }
         Ok(all)
     }
 
@@ -78,6 +84,7 @@ impl Architecture {
     /// If the graph is not consistent.
     pub fn macs(&self) -> Result<u64> {
         let heads: usize = self.head_parameters()?.iter().filter(|p| p.decays).map(Parameter::len).sum();
-        Ok(self.graph.macs()?.iter().sum::<u64>() + heads as u64)
+        let decoder = self.decoder.as_ref().map_or(Ok(Vec::new()), Graph::macs)?;
+        Ok(self.graph.macs()?.iter().chain(&decoder).sum::<u64>() + heads as u64)
     }
 }

@@ -25,7 +25,7 @@ pub fn encoder(latent: usize, input: Shape, classes: usize) -> Architecture {
     }
     // The heads read a stored activation: a 1x1 average leaves the last map's values as they are.
     ops.push(Op::AvgPool { window: POINT });
-    Architecture { graph: chain(input, ops), latent, classes, bound: Bound::Tanh, init: Init::He }
+    Architecture { graph: chain(input, ops), latent, classes, bound: Bound::Tanh, init: Init::He, decoder: None }
 }
 
 /// The decoder from a latent `[1, 1, d]` to 64 x 64 images.

@@ -13,7 +13,7 @@ fn dense(widths: &[usize], last_relu: bool) -> Vec<Stage> {
 /// Dense layers of these widths over flattened images (supplement, section 2: 1,000 and 1,000).
 pub fn encoder(hidden: &[usize], latent: usize, input: Shape, classes: usize) -> Architecture {
     let graph = Graph { input, stages: dense(hidden, true) };
-    Architecture { graph, latent, classes, bound: Bound::Sigmoid, init: Init::Uniform }
+    Architecture { graph, latent, classes, bound: Bound::Sigmoid, init: Init::Uniform, decoder: None }
 }
 
 /// The mirrored decoder: from a latent `[1, 1, d]` to an image's values, without a bound on them.

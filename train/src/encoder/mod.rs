@@ -7,6 +7,7 @@ pub mod mlp;
 pub mod network;
 pub mod resnet;
 pub mod small_conv;
+mod summary;
 
 pub use architecture::{Architecture, Bound};
 pub use network::{Encoder, Encoding, Network};

@@ -13,10 +13,13 @@ use candle_nn::ops::sigmoid;
 pub struct Network {
     /// Shape of the network.
     pub architecture: Architecture,
-    /// The trunk's parameters in one vector, then weight and bias of mu, s and the classifier.
+    /// The trunk's parameters in one vector, then weight and bias of mu, s and the classifier, then the decoder's
+    /// parameters in one vector.
     pub variables: Vec<Var>,
     /// The trunk and its running statistics.
     pub trunk: Trunk,
+    /// The decoder and its running statistics, where images are reconstructed.
+    pub decoder: Option<Trunk>,
 }
 
 /// One parameter's numbers; keyed by the parameter's index.
@@ -55,13 +58,41 @@ impl Network {
             ensure!(v.len() == p.len(), "{}: {} values instead of {}", p.name, v.len(), p.len());
         }
         let trunk = Trunk::new(architecture.graph.clone())?;
+        let decoder = architecture.decoder.clone().map(Trunk::new).transpose()?;
         let heads = architecture.head_parameters()?.len();
-        let (body, tail) = numbers.split_at(numbers.len() - heads);
-        let mut variables = vec![Var::from_vec(body.concat(), trunk.parameters(), &Device::Cpu)?];
-        for (p, v) in parameters[body.len()..].iter().zip(tail) {
+        let body = stored(&trunk);
+        let mut variables = vec![Var::from_vec(numbers[..body].concat(), trunk.parameters(), &Device::Cpu)?];
+        for (p, v) in parameters.iter().zip(&numbers).skip(body).take(heads) {
             variables.push(Var::from_vec(v.clone(), p.dims.as_slice(), &Device::Cpu)?);
         }
-        Ok(Self { architecture, variables, trunk })
+        if let Some(decoder) = &decoder {
+            variables.push(Var::from_vec(numbers[body + heads..].concat(), decoder.parameters(), &Device::Cpu)?);
+        }
+        Ok(Self { architecture, variables, trunk, decoder })
+    }
+
+    /// The running statistics of trunk and decoder.
+    pub fn running(&self) -> Vec<f32> {
+        let mut all = self.trunk.running();
+        all.extend(self.decoder.iter().flat_map(Trunk::running));
+        all
+    }
+
+    /// Sets the running statistics of trunk and decoder.
+    ///
+    /// # Errors
+    /// If their number differs.
+    pub fn set_running(&self, values: &[f32]) -> Result<()> {
+        let own = self.trunk.running().len();
+        ensure!(values.len() >= own, "{} running statistics instead of {own}", values.len());
+        self.trunk.set_running(&values[..own])?;
+        match &self.decoder {
+            Some(decoder) => decoder.set_running(&values[own..]),
+            None => {
+                ensure!(values.len() == own, "{} running statistics instead of {own}", values.len());
+                Ok(())
+            }
+        }
     }
 
     /// Splits vectors that stand beside the variables into each parameter's own, in checkpoint order.
@@ -69,13 +100,19 @@ impl Network {
     /// # Errors
     /// If a tensor cannot be read.
     pub fn split(&self, tensors: &[Tensor]) -> Result<Vec<Vec<f32>>> {
+        let parts = |trunk: &Trunk, flat: &Tensor| -> Result<Vec<Vec<f32>>> {
+            let flat = super::values(flat)?;
+            let stage = |i| trunk.places(i).iter().map(|r| flat[r.clone()].to_vec()).collect::<Vec<_>>();
+            Ok((0..trunk.graph().stages.len()).flat_map(stage).collect())
+        };
         let (body, tail) = tensors.split_first().context("no tensors")?;
-        let body = super::values(body)?;
-        let mut all: Vec<Vec<f32>> = (0..self.architecture.graph.stages.len())
-            .flat_map(|i| self.trunk.places(i).iter().map(|r| body[r.clone()].to_vec()).collect::<Vec<_>>())
-            .collect();
-        for tensor in tail {
+        let mut all = parts(&self.trunk, body)?;
+        let heads = tail.len() - usize::from(self.decoder.is_some());
+        for tensor in &tail[..heads] {
             all.push(super::values(tensor)?);
+        }
+        if let Some(decoder) = &self.decoder {
+            all.extend(parts(decoder, &tail[heads])?);
         }
         Ok(all)
     }
@@ -108,21 +145,26 @@ impl Network {
     /// If candle cannot allocate.
     pub fn learning(&self) -> Result<Encoder<'_>> {
         let weights = self.variables.iter().map(|v| v.as_tensor().clone()).collect();
-        let ledger = Some(Ledger::new(self.variables[0].device())?);
-        Ok(Encoder {
-            architecture: &self.architecture,
-            trunk: self.trunk.clone(),
-            mode: Mode::Learn,
-            weights,
-            ledger,
-        })
+        let device = self.variables[0].device();
+        let ledgers = Some([Ledger::new(device)?, Ledger::new(device)?]);
+        Ok(Encoder { mode: Mode::Learn, ledgers, ..self.view(weights) })
     }
 
     /// The network as it is attacked or measured: no gradient reaches the variables, batch norms stand still.
     pub fn frozen(&self) -> Encoder<'_> {
         let weights = self.variables.iter().map(|v| v.as_detached_tensor()).collect();
-        let trunk = self.trunk.clone();
-        Encoder { architecture: &self.architecture, trunk, mode: Mode::Fixed, weights, ledger: None }
+        self.view(weights)
+    }
+
+    fn view(&self, weights: Vec<Tensor>) -> Encoder<'_> {
+        Encoder {
+            architecture: &self.architecture,
+            trunk: self.trunk.clone(),
+            decoder: self.decoder.clone(),
+            mode: Mode::Fixed,
+            weights,
+            ledgers: None,
+        }
     }
 
     /// The network as it is served: without batch norms (see [`crate::graph::fold`]).
@@ -130,6 +172,7 @@ impl Network {
     /// # Errors
     /// If the graph holds what cannot be served.
     pub fn folded(&self) -> Result<Self> {
+        ensure!(self.decoder.is_none(), "a network that reconstructs images is not served");
         let theta = super::values(self.variables[0].as_tensor())?;
         let (graph, theta) = fold(&self.trunk, &theta)?;
         let architecture = Architecture { graph, ..self.architecture.clone() };
@@ -138,7 +181,7 @@ impl Network {
         for v in &self.variables[1..] {
             variables.push(Var::from_tensor(&v.as_detached_tensor())?);
         }
-        Ok(Self { architecture, variables, trunk })
+        Ok(Self { architecture, variables, trunk, decoder: None })
     }
 }
 
@@ -181,9 +224,16 @@ pub struct Encoder<'a> {
     /// Shape of the network.
     pub architecture: &'a Architecture,
     trunk: Trunk,
+    decoder: Option<Trunk>,
     mode: Mode,
     weights: Vec<Tensor>,
-    ledger: Option<Ledger>,
+    /// Of the trunk and of the decoder.
+    ledgers: Option<[Ledger; 2]>,
+}
+
+/// Parameters that a trunk's flat vector holds.
+fn stored(trunk: &Trunk) -> usize {
+    (0..trunk.graph().stages.len()).map(|i| trunk.places(i).len()).sum()
 }
 
 impl Encoder<'_> {
@@ -195,11 +245,33 @@ impl Encoder<'_> {
     pub fn gradients(&self, variables: &[Var], loss: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let mut store = loss.backward()?;
         let mut all: Vec<Option<Tensor>> = variables.iter().map(|v| store.remove(v)).collect();
-        if let (Some(theta), Some(ledger)) = (variables.first(), &self.ledger) {
-            let gradient = ledger.take();
-            all[0] = gradient.map(|g| Tensor::from_vec(g, theta.shape(), theta.device())).transpose()?;
+        let last = variables.len() - 1;
+        let places = [Some(0), self.decoder.is_some().then_some(last)];
+        for (place, ledger) in places.into_iter().zip(self.ledgers.iter().flatten()) {
+            if let Some(at) = place {
+                let wrap = |g| Tensor::from_vec(g, variables[at].shape(), variables[at].device());
+                all[at] = ledger.take().map(wrap).transpose()?;
+            }
         }
         Ok(all)
+    }
+
+    /// The same network as it is attacked: no gradient reaches the variables, batch norms stand still.
+    pub fn frozen(&self) -> Self {
+        let weights = self.weights.iter().map(Tensor::detach).collect();
+        Self { mode: Mode::Fixed, ledgers: None, weights, ..self.clone() }
+    }
+
+    /// Images f32 `[n, h, w, c]` from latents `[n, d]`.
+    ///
+    /// # Errors
+    /// If there is no decoder, or the latents have another dimension.
+    pub fn decode(&self, z: &Tensor) -> Result<Tensor> {
+        let decoder = self.decoder.as_ref().context("this encoder has no decoder")?;
+        let (n, d) = z.dims2()?;
+        let ledger = self.ledgers.as_ref().map(|l| &l[1]);
+        let theta = &self.weights[self.weights.len() - 1];
+        decoder.apply(&z.reshape((n, 1, 1, d))?, theta, self.mode, ledger)
     }
 
     /// Weight, then bias of the trunk's stage `i`, as they are stored.
@@ -243,7 +315,10 @@ impl Encoder<'_> {
     }
 
     fn features(&self, images: &Tensor) -> Result<Tensor> {
-        Ok(self.trunk.apply(images, &self.weights[0], self.mode, self.ledger.as_ref())?.flatten_from(1)?)
+        Ok(self
+            .trunk
+            .apply(images, &self.weights[0], self.mode, self.ledgers.as_ref().map(|l| &l[0]))?
+            .flatten_from(1)?)
     }
 
     /// Logits f32 `[n, classes]` of latents `[n, d]`.

@@ -81,7 +81,7 @@ impl ResNet {
         net.push(last, Op::AvgPool { window });
         let graph = Graph { input, stages: net.stages };
         graph.shapes()?;
-        Ok(Architecture { graph, latent: self.latent, classes, bound: Bound::Sigmoid, init: Init::He })
+        Ok(Architecture { graph, latent: self.latent, classes, bound: Bound::Sigmoid, init: Init::He, decoder: None })
     }
 }
 

@@ -30,6 +30,13 @@ impl SmallConv {
         let ops = [conv(5, self.channels[0]), conv(3, self.channels[1]), Op::Dense { out: self.hidden, relu: true }];
         let stages = ops.into_iter().enumerate().map(|(x, op)| Stage { x, op }).collect();
         let graph = Graph { input, stages };
-        Architecture { graph, latent: self.latent, classes, bound: Bound::Sigmoid, init: Init::Uniform }
+        Architecture {
+            graph,
+            latent: self.latent,
+            classes,
+            bound: Bound::Sigmoid,
+            init: Init::Uniform,
+            decoder: None,
+        }
     }
 }

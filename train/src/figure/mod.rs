@@ -1,15 +1,53 @@
 //! Pictures, drawn with plotters and a font that is inside the program.
 
+pub mod latent;
 pub mod report;
+pub mod search;
 
+use anyhow::{Result, anyhow};
+use image::ImageEncoder;
+use plotters::coord::Shift;
+use plotters::prelude::*;
 use std::sync::Once;
 
+/// Colours that stay apart for most eyes: blue, orange, green, purple, grey.
+const COLOURS: [RGBColor; 5] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(148, 82, 160),
+    RGBColor(110, 110, 110),
+];
+
+type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
+
+fn failed<E: std::fmt::Display>(error: E) -> anyhow::Error {
+    anyhow!("cannot draw: {error}")
+}
+
 /// Registers the embedded font as `sans-serif`.
-pub(crate) fn font() {
+fn font() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let bytes = epaint_default_fonts::UBUNTU_LIGHT;
         // Refused only if the bytes are no font, and then text is missing from the picture, which a test would see.
         let _ = plotters::style::register_font("sans-serif", plotters::style::FontStyle::Normal, bytes);
     });
+}
+
+/// A white page of `width` x `height` pixels under a title, drawn by `draw`, as a PNG.
+fn page(width: u32, height: u32, title: &str, draw: impl FnOnce(&Area) -> Result<()>) -> Result<Vec<u8>> {
+    font();
+    let mut pixels = vec![0; (width * height * 3) as usize];
+    {
+        let page = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
+        page.fill(&WHITE).map_err(failed)?;
+        let page = page.margin(10, 0, 0, 0).titled(title, ("sans-serif", 34)).map_err(failed)?;
+        draw(&page)?;
+        page.present().map_err(failed)?;
+    }
+    let mut png = Vec::new();
+    let encoder = image::codecs::png::PngEncoder::new(&mut png);
+    encoder.write_image(&pixels, width, height, image::ExtendedColorType::Rgb8)?;
+    Ok(png)
 }

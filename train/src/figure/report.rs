@@ -1,23 +1,13 @@
 //! The demo's one-page report: accuracy against eps, rates in and out of distribution, samples with perturbations.
 
+use super::{Area, COLOURS, failed};
 use crate::statistics::Proportion;
-use anyhow::{Result, anyhow};
-use image::ImageEncoder;
+use anyhow::Result;
 use paradise_engine::Shape;
-use plotters::coord::Shift;
 use plotters::prelude::*;
 
 const WIDTH: u32 = 1500;
 const HEIGHT: u32 = 1330;
-/// Colours that stay apart for most eyes: blue, orange, green, purple, grey.
-const COLOURS: [RGBColor; 5] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(148, 82, 160),
-    RGBColor(110, 110, 110),
-];
-
 /// Robust accuracy of one model.
 #[derive(Debug, Clone)]
 pub struct Curve {
@@ -40,12 +30,6 @@ pub struct Sample {
     pub shown: Vec<(Vec<u8>, u16)>,
 }
 
-type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
-
-fn failed<E: std::fmt::Display>(error: E) -> anyhow::Error {
-    anyhow!("cannot draw: {error}")
-}
-
 /// The report as a PNG.
 ///
 /// # Errors
@@ -57,26 +41,13 @@ pub fn draw(
     labels: &[String],
     note: &str,
 ) -> Result<Vec<u8>> {
-    super::font();
-    let mut pixels = vec![0; (WIDTH * HEIGHT * 3) as usize];
-    {
-        let page = BitMapBackend::with_buffer(&mut pixels, (WIDTH, HEIGHT)).into_drawing_area();
-        page.fill(&WHITE).map_err(failed)?;
-        let page = page
-            .margin(10, 0, 0, 0)
-            .titled("paradise demo: Fashion-MNIST subset", ("sans-serif", 34))
-            .map_err(failed)?;
+    super::page(WIDTH, HEIGHT, "paradise demo: Fashion-MNIST subset", |page| {
         let (charts, pictures) = page.split_vertically(560);
         let (left, right) = charts.split_horizontally(WIDTH / 2);
         accuracy(&left, curves)?;
         histogram(&right, rates)?;
-        grid(&pictures, samples, curves, labels, note)?;
-        page.present().map_err(failed)?;
-    }
-    let mut png = Vec::new();
-    let encoder = image::codecs::png::PngEncoder::new(&mut png);
-    encoder.write_image(&pixels, WIDTH, HEIGHT, image::ExtendedColorType::Rgb8)?;
-    Ok(png)
+        grid(&pictures, samples, curves, labels, note)
+    })
 }
 
 fn accuracy(area: &Area, curves: &[Curve]) -> Result<()> {

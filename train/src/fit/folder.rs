@@ -55,7 +55,7 @@ impl RunFolder {
     /// # Errors
     /// With the path, if there is no checkpoint.
     pub fn best_network(&self, config: &Config, splits: &Splits) -> Result<(Network, Progress)> {
-        let architecture = config.encoder.architecture(splits.train.shape(), splits.labels.len())?;
+        let architecture = config.architecture(splits.train.shape(), splits.labels.len())?;
         let state = checkpoint::load(&self.best(), architecture, config.fit.settings())?;
         Ok((state.measured()?, state.progress))
     }
@@ -65,7 +65,7 @@ impl RunFolder {
     /// # Errors
     /// If the folder holds another run, or one and no `resume`.
     pub(super) fn open(&self, config: &Config, splits: &Splits, resume: bool) -> Result<State> {
-        let architecture = config.encoder.architecture(splits.train.shape(), splits.labels.len())?;
+        let architecture = config.architecture(splits.train.shape(), splits.labels.len())?;
         let settings = config.fit.settings();
         if self.config().exists() {
             let there = self.read_config()?;

@@ -1,6 +1,7 @@
 //! The training loop.
 
 mod augment;
+mod events;
 mod folder;
 mod loader;
 
@@ -10,12 +11,14 @@ use crate::attack::gradient::Pgd;
 use crate::checkpoint::{self, Progress, State};
 use crate::config::{Config, Select};
 use crate::dataset::{Dataset, Splits, Training};
-use crate::encoder::Network;
+use crate::encoder::{Encoder, Network};
 use crate::evaluate;
 use crate::objective::Batch;
 use crate::progress;
 use crate::random::{self, Purpose};
 use anyhow::{Result, bail, ensure};
+use candle_core::{DType, Device, Tensor};
+use events::Events;
 use indicatif::ProgressBar;
 use loader::Loader;
 use serde_json::json;
@@ -57,7 +60,8 @@ pub fn fit(config: &Config, splits: &Splits, folder: &RunFolder, resume: bool, s
     let steps = (train.len() / config.fit.batch) as u64;
     let bar = progress::bar(u64::from(config.fit.epochs) * steps, config.objective.kind.name());
     bar.set_position(state.optimiser.step);
-    let mut run = Run { config, train: &train, folder, steps, state, bar, stop, saved: Instant::now() };
+    let events = Events::create(folder.path())?;
+    let mut run = Run { config, train: &train, folder, steps, state, bar, stop, events, saved: Instant::now() };
     while run.state.progress.epoch < config.fit.epochs && !run.exhausted() {
         run.epoch(&validation)?;
     }
@@ -76,6 +80,7 @@ struct Run<'a> {
     state: State,
     bar: ProgressBar,
     stop: &'a AtomicBool,
+    events: Events,
     saved: Instant,
 }
 
@@ -97,23 +102,28 @@ impl Run<'_> {
         let terms = std::mem::take(&mut self.state.terms);
         self.state.progress.epoch += 1;
         let measured = self.state.measured()?;
-        let (clean, robust) = validate(self.config, &measured, validation)?;
-        let score = robust.map_or(clean, |r| (clean + r) / 2.0);
+        let found = validate(self.config, &measured, validation)?;
+        let score = found.score();
+        ensure!(score.is_finite(), "the validation score of epoch {} is {score}", self.state.progress.epoch);
         let progress = &mut self.state.progress;
         if score > progress.best {
             (progress.best, progress.best_epoch) = (score, progress.epoch);
             checkpoint::save(&self.folder.best(), &self.state)?;
         }
-        self.bar.set_message(format!("validation {clean:.1} %"));
-        self.folder.append(&json!({
+        self.bar.set_message(match found {
+            Validation::Classes { clean, .. } => format!("validation {clean:.1} %"),
+            Validation::Images { loss } => format!("validation loss {loss:.3}"),
+        });
+        let line = json!({
             "epoch": self.state.progress.epoch,
             "train": terms.json(),
-            "validation_clean_percent": clean,
-            "validation_pgd10_percent": robust,
+            "validation": found.json(),
             "best_epoch": self.state.progress.best_epoch,
             "rate": self.config.fit.rate(self.state.optimiser.step.saturating_sub(1), self.steps),
             "seconds": began.elapsed().as_secs_f64(),
-        }))?;
+        });
+        self.folder.append(&line)?;
+        self.events.scalars(self.state.optimiser.step, &line)?;
         // Last, so that a checkpoint never lacks its metrics; a repeated line is dropped on resume.
         self.save()
     }
@@ -131,8 +141,9 @@ impl Run<'_> {
                 self.save()?;
                 bail!("interrupted; {} holds a checkpoint: add --resume to go on", self.folder.path().display());
             }
-            let batch = Batch { images: &images, labels: &labels, ids, seed: *seed, epoch };
             let State { network, optimiser, terms, .. } = &mut self.state;
+            let share = optimiser.step as f64 / (u64::from(fit.epochs) * self.steps) as f64;
+            let batch = Batch { images: &images, labels: &labels, ids, seed: *seed, epoch, share };
             let learning = network.learning()?;
             let loss = self.config.objective.loss(&learning, &batch)?;
             terms.add(&loss)?;
@@ -148,9 +159,36 @@ impl Run<'_> {
     }
 }
 
-/// Clean accuracy on the validation slice and, where checkpoints are chosen by it, accuracy under PGD-10 at 8/255.
-fn validate(config: &Config, network: &Network, validation: &Dataset) -> Result<(f64, Option<f64>)> {
+/// What the validation slice says.
+#[derive(Debug, Clone, Copy)]
+enum Validation {
+    /// Accuracy, clean and, where checkpoints are chosen by it, under PGD-10 at 8/255; per cent.
+    Classes { clean: f64, robust: Option<f64> },
+    /// The loss of reconstructed images.
+    Images { loss: f64 },
+}
+
+impl Validation {
+    fn score(self) -> f64 {
+        match self {
+            Self::Classes { clean, robust } => robust.map_or(clean, |r| (clean + r) / 2.0),
+            Self::Images { loss } => -loss,
+        }
+    }
+
+    fn json(self) -> serde_json::Value {
+        match self {
+            Self::Classes { clean, robust } => json!({ "clean_percent": clean, "pgd10_percent": robust }),
+            Self::Images { loss } => json!({ "loss": loss }),
+        }
+    }
+}
+
+fn validate(config: &Config, network: &Network, validation: &Dataset) -> Result<Validation> {
     let encoder = network.frozen();
+    if config.objective.kind.is_unsupervised() {
+        return Ok(Validation::Images { loss: reconstruction_loss(config, &encoder, validation)? });
+    }
     let clean = evaluate::clean(&encoder, validation)?.correct_share().percent();
     let robust = match config.fit.select {
         Select::Clean => None,
@@ -159,5 +197,18 @@ fn validate(config: &Config, network: &Network, validation: &Dataset) -> Result<
             Some(outcome.robust_share().percent())
         }
     };
-    Ok((clean, robust))
+    Ok(Validation::Classes { clean, robust })
+}
+
+/// Mean loss over a set in batches of the run's size; the last, shorter one is left out.
+fn reconstruction_loss(config: &Config, encoder: &Encoder, set: &Dataset) -> Result<f64> {
+    let all: Vec<usize> = (0..set.len()).collect();
+    let size = config.fit.batch.min(set.len());
+    let mut sum = 0.0;
+    for ids in all.chunks_exact(size) {
+        let (images, labels) = (set.batch(ids)?, Tensor::zeros(ids.len(), DType::U32, &Device::Cpu)?);
+        let batch = Batch { images: &images, labels: &labels, ids, seed: config.seed, epoch: 0, share: 1.0 };
+        sum += f64::from(config.objective.loss(encoder, &batch)?.total.to_scalar::<f32>()?);
+    }
+    Ok(sum / (set.len() / size) as f64)
 }

@@ -6,15 +6,18 @@ use candle_core::Tensor;
 use serde_json::{Map, Value, json};
 
 /// Names of the terms, in the order of a checkpoint.
-const NAMES: [&str; 5] = ["total", "distortion_nats", "rate_nats", "matching", "gradient_norm"];
+const NAMES: [&str; N] = ["total", "distortion", "rate_nats", "matching", "divergence_nats", "gradient_norm"];
+
+/// How many.
+const N: usize = 6;
 
 /// Sums over the steps of an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Terms {
     /// One a name.
-    sums: [f64; 5],
+    sums: [f64; N],
     /// Steps behind each sum.
-    counts: [u32; 5],
+    counts: [u32; N],
 }
 
 fn scalar(t: &Tensor) -> Result<f64> {
@@ -27,9 +30,11 @@ impl Terms {
     /// # Errors
     /// With its name, if a term is not finite.
     pub fn add(&mut self, loss: &Loss) -> Result<()> {
-        let named = [Some(&loss.distortion), loss.rate.as_ref(), loss.matching.as_ref(), Some(&loss.total)];
+        let Loss { distortion, rate, matching, divergence, total } = loss;
+        let optional = [rate.as_ref(), matching.as_ref(), divergence.as_ref()];
         // The total is looked at last: what made it infinite is the better name.
-        for (term, at) in named.into_iter().zip([1, 2, 3, 0]) {
+        let named = [(1, Some(distortion)), (2, optional[0]), (3, optional[1]), (4, optional[2]), (0, Some(total))];
+        for (at, term) in named {
             if let Some(term) = term {
                 self.push(at, scalar(term)?)?;
             }
@@ -42,7 +47,7 @@ impl Terms {
     /// # Errors
     /// If it is not finite.
     pub fn add_norm(&mut self, norm: f64) -> Result<()> {
-        self.push(4, norm)
+        self.push(N - 1, norm)
     }
 
     fn push(&mut self, at: usize, value: f64) -> Result<()> {
@@ -73,12 +78,12 @@ impl Terms {
     /// From numbers of a checkpoint.
     pub fn from_words(words: &[u64]) -> Option<Self> {
         let mut terms = Self::default();
-        if words.len() != 10 {
+        if words.len() != 2 * N {
             return None;
         }
-        for i in 0..5 {
+        for i in 0..N {
             terms.sums[i] = f64::from_bits(words[i]);
-            terms.counts[i] = u32::try_from(words[5 + i]).ok()?;
+            terms.counts[i] = u32::try_from(words[N + i]).ok()?;
         }
         Some(terms)
     }
