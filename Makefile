@@ -5,7 +5,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 APT ?= $(shell [ "$$(id -u)" = 0 ] && echo apt-get || echo sudo apt-get)
 
-.PHONY: help demo build test lint venv tools firmware firmware-test check-gpio models bench bench-train clean
+.PHONY: help demo build test lint venv tools firmware firmware-test check-gpio models method-table bench bench-train clean
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -61,6 +61,23 @@ test: lint build ## Install what is needed and run every test (PARADISE_SKIP=pyt
 models: ## Rebuild models/ from the embedded images
 	$(CARGO) run --release --bin train -- fit --config train/configs/fashion-mnist-paradise-pm.toml --out runs/models/fashion-mnist-small --resume
 	$(CARGO) run --release --bin train -- export --run runs/models/fashion-mnist-small --out models/fashion-mnist-small
+
+# Objective, and what a row changes; adversarial rows see 10,000 images for 8 epochs.
+METHOD_ROWS = standard dvib:alpha=1e-3 paradise paradise-pm:gamma=1 paradise-pm:gamma=10 paradise-pm:gamma=25 \
+	paradise-am:gamma=1 paradise-am:gamma=3 paradise-am:gamma=10 pgd-at trades:gamma=6
+
+method-table: ## Train and attack every row of the first experiments' table (needs the full Fashion-MNIST)
+	@for row in $(METHOD_ROWS); do \
+		kind=$${row%%:*}; set="--set objective.kind=$$kind"; \
+		[ "$$row" = "$$kind" ] || set="$$set --set objective.$${row#*:}"; \
+		case $$kind in paradise-am|pgd-at|trades) set="$$set --set data.train_images=11000 --set fit.epochs=8";; esac; \
+		run=runs/method-table/$${row//[:=]/-}; \
+		$(CARGO) run --quiet --release --bin train -- fit --config train/configs/method-table.toml $$set --out $$run --resume >/dev/null; \
+		for eps in 4/255 8/255 0.1; do \
+			$(CARGO) run --quiet --release --bin train -- evaluate --run $$run --attacks pgd:40x2,adam-pgd:40x1 --eps $$eps --n 1000 | \
+				awk -v row=$$row -v eps=$$eps '/clean|worst/ { printf "%-24s eps %-6s %s\n", row, eps, $$0 }'; \
+		done; \
+	done
 
 bench: build ## Latency of the shipped bundle on both back ends
 	target/release/paradised bench --model models/fashion-mnist-small --versus tract

@@ -35,6 +35,8 @@ pub struct Data {
     pub source: Source,
     /// Folder of the set; Debian's for Fashion-MNIST.
     pub folder: PathBuf,
+    /// Training images that are used, validation included, the first of a stratified order; 0 for all.
+    pub train_images: usize,
     /// Training images held out to choose the best checkpoint.
     pub validation: usize,
     /// Largest random shift of a training image, pixels.
@@ -62,6 +64,7 @@ impl Default for Data {
         Self {
             source: Source::FashionMnistSubset,
             folder: embedded::DEBIAN_FOLDER.into(),
+            train_images: 0,
             validation: 1000,
             shift: 1,
             flip: true,
@@ -82,6 +85,7 @@ impl Data {
     /// # Errors
     /// With the key, its value and its range.
     pub(super) fn validate(&self) -> Result<()> {
+        in_range("data.train_images", self.train_images, 0, 100_000_000)?;
         in_range("data.validation", self.validation, 1, 1_000_000)?;
         in_range("data.shift", self.shift, 0, 64)?;
         in_range("data.side", self.side.into(), 0, 1024)?;
@@ -99,6 +103,17 @@ impl Data {
     /// # Errors
     /// With the path of a missing or broken file.
     pub fn load(&self) -> Result<Splits> {
+        let mut splits = self.load_all()?;
+        let all = splits.train.len();
+        ensure!(self.train_images <= all, "data.train_images = {} exceeds the {all} there are", self.train_images);
+        if self.train_images > 0 && self.train_images < all {
+            splits.train = splits.train.limit(self.train_images);
+            splits.source = format!("{}, {} of them", splits.source, self.train_images);
+        }
+        Ok(splits)
+    }
+
+    fn load_all(&self) -> Result<Splits> {
         let memory = self.memory_mib.saturating_mul(1 << 20);
         let path: &Path = &self.folder;
         match self.source {

@@ -67,6 +67,14 @@ impl Training {
         }
     }
 
+    /// The first `n` images of a stratified order, where they are.
+    pub fn limit(&self, n: usize) -> Self {
+        match self {
+            Self::Memory(set) => Self::Memory(set.head(n)),
+            Self::Files(files) => Self::Files(files.select(&stratified(&files.labels, n))),
+        }
+    }
+
     /// All images where they are in memory, else at most `most` of a stratified order.
     ///
     /// # Errors
