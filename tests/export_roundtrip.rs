@@ -6,6 +6,7 @@ use paradise_runtime::{BackendKind, Bundle};
 use paradise_tests::{fitted, program, splits, text, tiny};
 use paradise_train::attack::gradient::Pgd;
 use paradise_train::config::Config;
+use paradise_train::config::encoder::{Encoder, Kind as Network};
 use paradise_train::export::{CardSettings, card::Card, export};
 use paradise_train::objective::Kind;
 use std::fs;
@@ -41,6 +42,25 @@ fn every_objective_trains_exports_and_self_tests() {
         fs::write(stranger.join("thesis.txt"), "years of work").unwrap();
         assert!(export(&run.network, &config, &splits, &stranger, &settings).is_err());
         assert_eq!(fs::read(stranger.join("thesis.txt")).unwrap(), b"years of work");
+    }
+}
+
+#[test]
+fn a_residual_network_exports_and_self_tests() {
+    let splits = splits(3000);
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = tiny(Kind::ParadisePm, 2);
+    config.encoder = Encoder { kind: Network::ResNet8, latent: Some(16), ..Encoder::default() };
+    config.fit.peak_rate = 5e-3;
+    let run = fitted(&config, &splits, &folder.path().join("run"));
+    let out = folder.path().join("residual");
+    let settings = CardSettings { n: 100, attack: Pgd::sign(5, 1), ..CardSettings::default() };
+    let card = export(&run.network, &config, &splits, &out, &settings).unwrap();
+    assert!(card.accuracy.float_clean.percent > 60.0, "{card:?}");
+    assert!(card.accuracy.agreement.percent > 96.0, "{card:?}");
+    for back_end in [BackendKind::Int8, BackendKind::Tract] {
+        let report = selftest::run(&out, back_end, &Options::default());
+        assert_eq!(report.exit_code(), 0, "{report}");
     }
 }
 
