@@ -1,6 +1,6 @@
 //! Every objective and network learns; runs stop where they should, lose nothing and go on to the same bits.
 
-use paradise_tests::{fitted, program, splits, text, tiny};
+use paradise_tests::{fitted, program, referee, skipped, splits, text, tiny};
 use paradise_train::checkpoint;
 use paradise_train::config::encoder::{Encoder, Kind as Network};
 use paradise_train::config::{Config, Source};
@@ -82,6 +82,17 @@ fn an_interrupted_epoch_goes_on_to_the_same_bits_whatever_the_threads() {
         text.lines().map(line).collect()
     };
     assert_eq!(lines(straight.path()), lines(stopped.path()));
+}
+
+#[test]
+fn tensorboard_reads_the_events() {
+    if skipped("python", "tensorboard_reads_the_events") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let config = tiny(Kind::ParadisePm, 2);
+    fitted(&config, &splits(1400), folder.path());
+    println!("{}", referee(&["events", &folder.path().to_string_lossy()]));
 }
 
 #[test]

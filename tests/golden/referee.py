@@ -100,6 +100,24 @@ def classes(file, folder):
         raise SystemExit("classes differ")
 
 
+def events(run):
+    """TensorBoard's own reader sees every epoch's numbers."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    reader = EventAccumulator(str(run))
+    reader.Reload()
+    for tag, pick in [
+        ("train/total", lambda line: line["train"]["total"]),
+        ("validation/clean_percent", lambda line: line["validation"]["clean_percent"]),
+    ]:
+        got = [event.value for event in reader.Scalars(tag)]
+        expected = [np.float32(pick(line)) for line in lines]
+        print(f"{tag}: {got}")
+        if got != expected or not got:
+            raise SystemExit(f"{tag}: {expected} expected")
+
+
 def main():
     mode, paths = sys.argv[1], [Path(p) for p in sys.argv[2:]]
     if mode == "check":
@@ -112,6 +130,8 @@ def main():
         floats(paths[0])
     elif mode == "classes":
         classes(*paths)
+    elif mode == "events":
+        events(paths[0])
     else:
         raise SystemExit(f"unknown mode {mode}")
 
