@@ -107,14 +107,11 @@ fn parse(bytes: &[u8], architecture: Architecture, settings: Settings) -> Result
         Ok(v)
     };
     let names = architecture.parameters()?;
-    let group = |prefix: &str| -> Result<Network> {
-        let numbers = names.iter().map(|p| read(&format!("{prefix}{}", p.name), &p.dims)).collect::<Result<_>>()?;
-        Network::from_numbers(architecture.clone(), numbers)
+    let group = |prefix: &str| -> Result<Vec<Vec<f32>>> {
+        names.iter().map(|p| read(&format!("{prefix}{}", p.name), &p.dims)).collect()
     };
-    let moments = |prefix: &str| -> Result<Vec<Tensor>> {
-        Ok(group(prefix)?.variables.iter().map(|v| v.as_detached_tensor()).collect())
-    };
-    let network = group("")?;
+    let network = Network::from_numbers(architecture, group("")?)?;
+    let moments = |prefix: &str| network.gather(&group(prefix)?);
     let running = network.running().len();
     if running > 0 {
         network.set_running(&read(RUNNING, &[running])?)?;

@@ -192,8 +192,7 @@ fn fit(arguments: &Fit) -> Result<u8> {
         let architecture = config.architecture(splits.train.shape(), splits.labels.len())?;
         print!("{}", architecture.table()?);
         let images = splits.train.len().saturating_sub(config.data.validation);
-        let steps = images / config.fit.batch;
-        anyhow::ensure!(steps > 0, "fit.batch = {} exceeds the {images} training images", config.fit.batch);
+        let steps = config.fit.steps(images)?;
         println!(
             "{} epochs of {steps} steps of {} images, into {}",
             config.fit.epochs,

@@ -3,13 +3,11 @@
 
 use crate::config::Config;
 use crate::dataset::{Dataset, Splits};
-use crate::encoder::Encoder;
 use crate::figure::search::{self, Bar};
 use crate::files;
 use crate::fit::{self, RunFolder};
 use crate::objective::Batch;
 use anyhow::{Result, ensure};
-use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -112,29 +110,18 @@ fn run(config: &Config, splits: &Splits, out: &Path, name: String, stop: &Atomic
     let fitted = fit::fit(config, splits, &RunFolder::new(&out.join(&name)), true, stop)?;
     let (train, validation) = splits.train.hold_out(config.data.validation, config.seed)?;
     let encoder = fitted.network.frozen();
+    let rate = |set: &Dataset| {
+        Batch::mean_over(set, config.fit.batch, config.seed, |batch| config.objective.mean_rate(&encoder, batch))
+    };
     Ok(Row {
         run: name,
         alpha: config.objective.alpha,
         gamma: if config.objective.kind.has_matching() { config.objective.gamma } else { 0.0 },
         epochs: config.fit.epochs,
-        train_rate_nats: mean_rate(config, &encoder, &train.head(RATE_IMAGES.min(validation.len()))?)?,
-        validation_rate_nats: mean_rate(config, &encoder, &validation.head(RATE_IMAGES))?,
+        train_rate_nats: rate(&train.head(RATE_IMAGES.min(validation.len()))?)?,
+        validation_rate_nats: rate(&validation.head(RATE_IMAGES))?,
         score: fitted.progress.best,
     })
-}
-
-/// Mean mini-batch rate over whole batches of a set, nats.
-fn mean_rate(config: &Config, encoder: &Encoder, set: &Dataset) -> Result<f64> {
-    let size = config.fit.batch.min(set.len());
-    let all: Vec<usize> = (0..set.len()).collect();
-    let mut sum = 0.0;
-    for ids in all.chunks_exact(size) {
-        let images = set.batch(ids)?;
-        let labels = Tensor::zeros(ids.len(), DType::U32, &Device::Cpu)?;
-        let batch = Batch { images: &images, labels: &labels, ids, seed: config.seed, epoch: 0, share: 1.0 };
-        sum += config.objective.mean_rate(encoder, &batch)?;
-    }
-    Ok(sum / (set.len() / size) as f64)
 }
 
 /// The table of a search.

@@ -84,6 +84,15 @@ impl Fit {
         Settings { kind: optimiser, momentum, weight_decay, clip, ema }
     }
 
+    /// Whole batches of an epoch over `images`.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn steps(&self, images: usize) -> Result<u64> {
+        ensure!(images >= self.batch, "fit.batch = {} exceeds the {images} training images", self.batch);
+        Ok((images / self.batch) as u64)
+    }
+
     /// The learning rate of step `step`, with `each` steps an epoch.
     pub fn rate(&self, step: u64, each: u64) -> f64 {
         let warmup = (self.warmup_epochs * each as f64).round() as u64;

@@ -36,6 +36,27 @@ fn fresh(p: &Parameter, index: usize, seed: u64) -> Vec<f32> {
     (0..p.len()).map(one).collect()
 }
 
+/// Each parameter's numbers in the extents of a network's variables: the trunk's in one vector, the heads' on their own,
+/// the decoder's in one vector.
+fn gather(architecture: &Architecture, numbers: &[Vec<f32>]) -> Result<Vec<Tensor>> {
+    let parameters = architecture.parameters()?;
+    ensure!(numbers.len() == parameters.len(), "{} parameters instead of {}", numbers.len(), parameters.len());
+    for (p, v) in parameters.iter().zip(numbers) {
+        ensure!(v.len() == p.len(), "{}: {} values instead of {}", p.name, v.len(), p.len());
+    }
+    let body = architecture.graph.parameters(architecture.init)?.iter().map(Vec::len).sum();
+    let tail = body + architecture.head_parameters()?.len();
+    let flat = |numbers: &[Vec<f32>]| Tensor::new(numbers.concat(), &Device::Cpu);
+    let mut all = vec![flat(&numbers[..body])?];
+    for (p, v) in parameters[body..tail].iter().zip(&numbers[body..]) {
+        all.push(Tensor::from_slice(v, p.dims.as_slice(), &Device::Cpu)?);
+    }
+    if architecture.decoder.is_some() {
+        all.push(flat(&numbers[tail..])?);
+    }
+    Ok(all)
+}
+
 impl Network {
     /// Fresh numbers, keyed by seed and parameter.
     ///
@@ -52,22 +73,10 @@ impl Network {
     /// # Errors
     /// If a length differs.
     pub fn from_numbers(architecture: Architecture, numbers: Vec<Vec<f32>>) -> Result<Self> {
-        let parameters = architecture.parameters()?;
-        ensure!(numbers.len() == parameters.len(), "{} parameters instead of {}", numbers.len(), parameters.len());
-        for (p, v) in parameters.iter().zip(&numbers) {
-            ensure!(v.len() == p.len(), "{}: {} values instead of {}", p.name, v.len(), p.len());
-        }
+        let variables = gather(&architecture, &numbers)?;
+        let variables = variables.iter().map(Var::from_tensor).collect::<candle_core::Result<_>>()?;
         let trunk = Trunk::new(architecture.graph.clone())?;
         let decoder = architecture.decoder.clone().map(Trunk::new).transpose()?;
-        let heads = architecture.head_parameters()?.len();
-        let body = stored(&trunk);
-        let mut variables = vec![Var::from_vec(numbers[..body].concat(), trunk.parameters(), &Device::Cpu)?];
-        for (p, v) in parameters.iter().zip(&numbers).skip(body).take(heads) {
-            variables.push(Var::from_vec(v.clone(), p.dims.as_slice(), &Device::Cpu)?);
-        }
-        if let Some(decoder) = &decoder {
-            variables.push(Var::from_vec(numbers[body + heads..].concat(), decoder.parameters(), &Device::Cpu)?);
-        }
         Ok(Self { architecture, variables, trunk, decoder })
     }
 
@@ -125,18 +134,22 @@ impl Network {
         self.split(&self.variables.iter().map(|v| v.as_detached_tensor()).collect::<Vec<_>>())
     }
 
+    /// The inverse of [`Network::split`]: vectors to stand beside the variables.
+    ///
+    /// # Errors
+    /// If a length differs.
+    pub fn gather(&self, numbers: &[Vec<f32>]) -> Result<Vec<Tensor>> {
+        gather(&self.architecture, numbers)
+    }
+
     /// For each variable, 1 where weight decay applies and 0 elsewhere.
     ///
     /// # Errors
     /// If the graph is not consistent.
     pub fn decays(&self) -> Result<Vec<Tensor>> {
-        let each: Vec<Vec<f32>> =
-            self.architecture.parameters()?.iter().map(|p| vec![if p.decays { 1.0 } else { 0.0 }; p.len()]).collect();
-        Ok(Self::from_numbers(self.architecture.clone(), each)?
-            .variables
-            .iter()
-            .map(|v| v.as_detached_tensor())
-            .collect())
+        let parameters = self.architecture.parameters()?;
+        let each = parameters.iter().map(|p| vec![if p.decays { 1.0 } else { 0.0 }; p.len()]);
+        self.gather(&each.collect::<Vec<_>>())
     }
 
     /// The network as it learns: gradients reach the variables, batch norms follow the mini-batch.
@@ -229,11 +242,6 @@ pub struct Encoder<'a> {
     weights: Vec<Tensor>,
     /// Of the trunk and of the decoder.
     ledgers: Option<[Ledger; 2]>,
-}
-
-/// Parameters that a trunk's flat vector holds.
-fn stored(trunk: &Trunk) -> usize {
-    (0..trunk.graph().stages.len()).map(|i| trunk.places(i).len()).sum()
 }
 
 impl Encoder<'_> {

@@ -1,6 +1,6 @@
 //! Where a data set lies in two dimensions of the latent space, coloured by class.
 
-use super::failed;
+use super::{failed, legend};
 use crate::evaluate::Point;
 use anyhow::Result;
 use plotters::prelude::*;
@@ -40,15 +40,7 @@ pub fn draw(points: &[Point], labels: &[String], axes: [&str; 2], title: &str) -
                 .label(label)
                 .legend(move |(x, y)| Circle::new((x + 8, y), 5, colour.filled()));
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
-            .label_font(("sans-serif", 17))
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK.mix(0.3))
-            .draw()
-            .map_err(failed)?;
-        Ok(())
+        legend(&mut chart)
     })
 }
 

@@ -7,6 +7,7 @@ pub mod search;
 use anyhow::{Result, anyhow};
 use image::ImageEncoder;
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::Ranged;
 use plotters::prelude::*;
 use std::sync::Once;
 
@@ -33,6 +34,22 @@ fn font() {
         // Refused only if the bytes are no font, and then text is missing from the picture, which a test would see.
         let _ = plotters::style::register_font("sans-serif", plotters::style::FontStyle::Normal, bytes);
     });
+}
+
+/// Draws a chart's legend in its upper right corner.
+fn legend<'a, X, Y>(chart: &mut ChartContext<'a, BitMapBackend<'a>, Cartesian2d<X, Y>>) -> Result<()>
+where
+    X: Ranged,
+    Y: Ranged,
+{
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .label_font(("sans-serif", 18))
+        .background_style(WHITE.mix(0.85))
+        .border_style(BLACK.mix(0.3))
+        .draw()
+        .map_err(failed)
 }
 
 /// A white page of `width` x `height` pixels under a title, drawn by `draw`, as a PNG.

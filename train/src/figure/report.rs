@@ -1,6 +1,6 @@
 //! The demo's one-page report: accuracy against eps, rates in and out of distribution, samples with perturbations.
 
-use super::{Area, COLOURS, failed};
+use super::{Area, COLOURS, failed, legend};
 use crate::statistics::Proportion;
 use anyhow::Result;
 use paradise_engine::Shape;
@@ -82,20 +82,6 @@ fn accuracy(area: &Area, curves: &[Curve]) -> Result<()> {
         chart.draw_series(bars).map_err(failed)?;
     }
     legend(&mut chart)
-}
-
-fn legend<'a, X: Ranged<ValueType = f32>, Y: Ranged<ValueType = f32>>(
-    chart: &mut ChartContext<'a, BitMapBackend<'a>, Cartesian2d<X, Y>>,
-) -> Result<()> {
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .background_style(WHITE.mix(0.85))
-        .border_style(BLACK.mix(0.3))
-        .label_font(("sans-serif", 20))
-        .draw()
-        .map_err(failed)?;
-    Ok(())
 }
 
 fn histogram(area: &Area, rates: &[(String, Vec<f32>)]) -> Result<()> {

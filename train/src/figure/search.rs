@@ -1,6 +1,6 @@
 //! A hyper-parameter search at a glance: rates of training and validation images, and the score, a run.
 
-use super::{Area, COLOURS, failed};
+use super::{Area, COLOURS, failed, legend};
 use anyhow::Result;
 use plotters::prelude::*;
 
@@ -62,14 +62,7 @@ fn chart(area: &Area, caption: &str, bars: &[Bar], series: &[(&str, Vec<f64>)]) 
             .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 22, y)], colour.stroke_width(3)));
         chart.draw_series(points().map(|p| Circle::new(p, 5, colour.filled()))).map_err(failed)?;
     }
-    chart
-        .configure_series_labels()
-        .label_font(("sans-serif", 18))
-        .background_style(WHITE.mix(0.8))
-        .border_style(BLACK.mix(0.3))
-        .draw()
-        .map_err(failed)?;
-    Ok(())
+    legend(&mut chart)
 }
 
 #[cfg(test)]

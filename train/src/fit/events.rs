@@ -34,10 +34,10 @@ struct Value {
     simple_value: Option<f32>,
 }
 
-/// An event file that grows.
+/// An event file that grows, made when there is something to write.
 pub(super) struct Events {
     path: PathBuf,
-    file: File,
+    file: Option<File>,
 }
 
 fn now() -> f64 {
@@ -55,22 +55,24 @@ fn record(bytes: &[u8]) -> Vec<u8> {
 
 impl Events {
     /// A new file in `folder`; TensorBoard joins those of one run.
-    ///
-    /// # Errors
-    /// With the path, if it cannot be written.
-    pub fn create(folder: &Path) -> Result<Self> {
-        let path = folder.join(format!("events.out.tfevents.{:.0}.{}.paradise", now(), std::process::id()));
-        let file = OpenOptions::new().create(true).append(true).open(&path);
-        let mut events = Self { file: file.with_context(|| format!("{}: cannot write", path.display()))?, path };
-        events.put(Event { wall_time: now(), step: 0, file_version: Some("brain.Event:2".into()), summary: None })?;
-        Ok(events)
+    pub fn new(folder: &Path) -> Self {
+        let name = format!("events.out.tfevents.{:.0}.{}.paradise", now(), std::process::id());
+        Self { path: folder.join(name), file: None }
     }
 
-    fn put(&mut self, event: Event) -> Result<()> {
-        self.file
-            .write_all(&record(&event.encode_to_vec()))
-            .and_then(|()| self.file.flush())
-            .with_context(|| format!("{}: cannot write", self.path.display()))
+    fn put(&mut self, event: Event) -> std::io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            empty => {
+                let file = empty.insert(OpenOptions::new().create(true).append(true).open(&self.path)?);
+                let version = Some("brain.Event:2".into());
+                let first = Event { wall_time: now(), step: 0, file_version: version, summary: None };
+                file.write_all(&record(&first.encode_to_vec()))?;
+                file
+            }
+        };
+        file.write_all(&record(&event.encode_to_vec()))?;
+        file.flush()
     }
 
     /// Every number in `values`, nested names joined by slashes, at `step`.
@@ -80,7 +82,9 @@ impl Events {
     pub fn scalars(&mut self, step: u64, values: &serde_json::Value) -> Result<()> {
         let mut value = Vec::new();
         flatten("", values, &mut value);
-        self.put(Event { wall_time: now(), step: step as i64, file_version: None, summary: Some(Summary { value }) })
+        let event =
+            Event { wall_time: now(), step: step as i64, file_version: None, summary: Some(Summary { value }) };
+        self.put(event).with_context(|| format!("{}: cannot write", self.path.display()))
     }
 }
 
@@ -110,7 +114,7 @@ mod tests {
         // RFC 3720, B.4: CRC-32C of 32 zero bytes.
         assert_eq!(crc32c::crc32c(&[0; 32]), 0x8a91_36aa);
         let folder = tempfile::tempdir().unwrap();
-        let mut events = Events::create(folder.path()).unwrap();
+        let mut events = Events::new(folder.path());
         events.scalars(7, &json!({ "train": { "total": 1.5, "matching": null }, "seconds": 3 })).unwrap();
         let bytes = std::fs::read(&events.path).unwrap();
         let (mut at, mut found) = (0, Vec::new());

@@ -6,7 +6,6 @@ use crate::dataset::{self, Training};
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 
@@ -35,7 +34,6 @@ impl Loader<'_> {
         let next = AtomicUsize::new(0);
         // A worker waits while this many batches are ready: memory stays bounded.
         let (send, receive) = sync_channel::<(usize, Result<Batch>)>(workers);
-        let receive = Mutex::new(receive);
         std::thread::scope(|scope| {
             for _ in 0..workers {
                 let (send, next) = (send.clone(), &next);
@@ -52,7 +50,7 @@ impl Loader<'_> {
             }
             drop(send);
             // Dropped on the way out, so that no worker waits for a reader.
-            let receive = receive.into_inner().unwrap_or_else(|e| e.into_inner());
+            let receive = receive;
             let mut early: BTreeMap<usize, Result<Batch>> = BTreeMap::new();
             for (at, ids) in batches.iter().enumerate() {
                 let batch = loop {

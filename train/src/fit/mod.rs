@@ -11,13 +11,12 @@ use crate::attack::gradient::Pgd;
 use crate::checkpoint::{self, Progress, State};
 use crate::config::{Config, Select};
 use crate::dataset::{Dataset, Splits, Training};
-use crate::encoder::{Encoder, Network};
+use crate::encoder::Network;
 use crate::evaluate;
 use crate::objective::Batch;
 use crate::progress;
 use crate::random::{self, Purpose};
 use anyhow::{Result, bail, ensure};
-use candle_core::{DType, Device, Tensor};
 use events::Events;
 use indicatif::ProgressBar;
 use loader::Loader;
@@ -50,17 +49,11 @@ pub struct Fitted {
 pub fn fit(config: &Config, splits: &Splits, folder: &RunFolder, resume: bool, stop: &AtomicBool) -> Result<Fitted> {
     let began = Instant::now();
     let (train, validation) = splits.train.hold_out(config.data.validation, config.seed)?;
-    ensure!(
-        train.len() >= config.fit.batch,
-        "fit.batch = {} exceeds the {} training images",
-        config.fit.batch,
-        train.len()
-    );
+    let steps = config.fit.steps(train.len())?;
     let state = folder.open(config, splits, resume)?;
-    let steps = (train.len() / config.fit.batch) as u64;
     let bar = progress::bar(u64::from(config.fit.epochs) * steps, config.objective.kind.name());
     bar.set_position(state.optimiser.step);
-    let events = Events::create(folder.path())?;
+    let events = Events::new(folder.path());
     let mut run = Run { config, train: &train, folder, steps, state, bar, stop, events, saved: Instant::now() };
     while run.state.progress.epoch < config.fit.epochs && !run.exhausted() {
         run.epoch(&validation)?;
@@ -187,7 +180,11 @@ impl Validation {
 fn validate(config: &Config, network: &Network, validation: &Dataset) -> Result<Validation> {
     let encoder = network.frozen();
     if config.objective.kind.is_unsupervised() {
-        return Ok(Validation::Images { loss: reconstruction_loss(config, &encoder, validation)? });
+        // The last, shorter batch is left out: the rate depends on the batch's size.
+        let loss = Batch::mean_over(validation, config.fit.batch, config.seed, |batch| {
+            Ok(f64::from(config.objective.loss(&encoder, batch)?.total.to_scalar::<f32>()?))
+        })?;
+        return Ok(Validation::Images { loss });
     }
     let clean = evaluate::clean(&encoder, validation)?.correct_share().percent();
     let robust = match config.fit.select {
@@ -198,17 +195,4 @@ fn validate(config: &Config, network: &Network, validation: &Dataset) -> Result<
         }
     };
     Ok(Validation::Classes { clean, robust })
-}
-
-/// Mean loss over a set in batches of the run's size; the last, shorter one is left out.
-fn reconstruction_loss(config: &Config, encoder: &Encoder, set: &Dataset) -> Result<f64> {
-    let all: Vec<usize> = (0..set.len()).collect();
-    let size = config.fit.batch.min(set.len());
-    let mut sum = 0.0;
-    for ids in all.chunks_exact(size) {
-        let (images, labels) = (set.batch(ids)?, Tensor::zeros(ids.len(), DType::U32, &Device::Cpu)?);
-        let batch = Batch { images: &images, labels: &labels, ids, seed: config.seed, epoch: 0, share: 1.0 };
-        sum += f64::from(config.objective.loss(encoder, &batch)?.total.to_scalar::<f32>()?);
-    }
-    Ok(sum / (set.len() / size) as f64)
 }

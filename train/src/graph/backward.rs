@@ -356,6 +356,7 @@ impl Backward<'_> {
     }
 }
 
-fn add_to(to: &mut [f32], from: &[f32]) {
+/// Adds one vector to another.
+pub(super) fn add_to(to: &mut [f32], from: &[f32]) {
     to.par_iter_mut().zip(from).with_min_len(1 << 14).for_each(|(t, d)| *t += d);
 }

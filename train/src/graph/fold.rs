@@ -12,13 +12,44 @@ struct Numbers {
     bias: Vec<f64>,
 }
 
+/// A per-channel map `x * scale + shift` of one activation.
+struct Map {
+    activation: usize,
+    scale: Vec<f64>,
+    shift: Vec<f64>,
+}
+
+impl Numbers {
+    /// Takes in the map of the input, whose channels each of `out` outputs in `groups` reads again and again.
+    fn absorb(&mut self, map: Option<&Map>, out: usize, groups: usize) {
+        let Some(Map { scale, shift, .. }) = map else { return };
+        let depth = scale.len() / groups;
+        let width = self.weight.len() / out;
+        for (o, (weights, bias)) in self.weight.chunks_exact_mut(width).zip(&mut self.bias).enumerate() {
+            let first = o / (out / groups) * depth;
+            for (at, w) in weights.iter_mut().enumerate() {
+                *bias += *w * shift[first + at % depth];
+                *w *= scale[first + at % depth];
+            }
+        }
+    }
+
+    /// Applies a map to the outputs.
+    fn follow(&mut self, mul: &[f64], add: &[f64]) {
+        let width = self.weight.len() / mul.len();
+        for (o, weights) in self.weight.chunks_exact_mut(width).enumerate() {
+            weights.iter_mut().for_each(|w| *w *= mul[o]);
+            self.bias[o] = self.bias[o] * mul[o] + add[o];
+        }
+    }
+}
+
 /// The folded graph and its flat parameters: stages are Conv with bias, Affine, Add, pools and Dense.
 ///
 /// # Errors
 /// If the graph holds a transposed convolution, which is not served, or its last activation would vanish.
 pub fn fold(trunk: &Trunk, theta: &[f32]) -> Result<(Graph, Vec<f32>)> {
     let graph = trunk.graph();
-    let shapes = graph.shapes()?;
     let readers = |a: usize| {
         graph.stages.iter().flat_map(|s| [Some(s.x), s.op.second()]).filter(|read| *read == Some(a)).count()
     };
@@ -28,16 +59,15 @@ pub fn fold(trunk: &Trunk, theta: &[f32]) -> Result<(Graph, Vec<f32>)> {
     let mut numbers: Vec<Numbers> = Vec::new();
     // Where each old activation is in the new graph, and the fixed map that its readers must absorb.
     let mut moved: Vec<usize> = vec![0];
-    let mut pending: Option<(usize, Vec<f64>, Vec<f64>)> = None;
+    let mut pending: Option<Map> = None;
     for (i, stage) in graph.stages.iter().enumerate() {
-        let c = usize::from(shapes[i + 1].c);
         let own = |k: usize| trunk.places(i).get(k).map_or(Vec::new(), |r| wide(&theta[r.clone()]));
-        let absorbed = pending.as_ref().filter(|p| p.0 == stage.x);
+        let absorbed = pending.as_ref().filter(|map| map.activation == stage.x);
         match &stage.op {
             Op::Normalise { mean, std } => {
                 let scale = std.iter().map(|s| 1.0 / f64::from(*s)).collect();
                 let shift = mean.iter().zip(std).map(|(m, s)| -f64::from(*m) / f64::from(*s)).collect();
-                pending = Some((i + 1, scale, shift));
+                pending = Some(Map { activation: i + 1, scale, shift });
                 moved.push(moved[stage.x]);
                 continue;
             }
@@ -56,12 +86,7 @@ pub fn fold(trunk: &Trunk, theta: &[f32]) -> Result<(Graph, Vec<f32>)> {
                     && readers(stage.x) == 1
                     && matches!(graph.stages[stage.x - 1].op, Op::Conv { relu: false, residual: None, .. });
                 if foldable {
-                    let linear = &mut numbers[before - 1];
-                    let width = linear.weight.len() / c;
-                    for (o, (m, a)) in mul.iter().zip(&add).enumerate() {
-                        linear.weight[o * width..(o + 1) * width].iter_mut().for_each(|w| *w *= m);
-                        linear.bias[o] = linear.bias[o] * m + a;
-                    }
+                    numbers[before - 1].follow(&mul, &add);
                     if let Op::Conv { relu: folded_relu, .. } = &mut folded.stages[before - 1].op {
                         *folded_relu = *relu;
                     }
@@ -74,17 +99,7 @@ pub fn fold(trunk: &Trunk, theta: &[f32]) -> Result<(Graph, Vec<f32>)> {
             Op::Conv { window, groups, out, relu, residual, .. } => {
                 let mut linear = Numbers { weight: own(0), bias: own(1) };
                 linear.bias.resize(*out, 0.0);
-                if let Some((_, scale, shift)) = absorbed {
-                    let depth = scale.len() / groups;
-                    let width = linear.weight.len() / out;
-                    for o in 0..*out {
-                        let first = o / (out / groups) * depth;
-                        for (at, w) in linear.weight[o * width..(o + 1) * width].iter_mut().enumerate() {
-                            linear.bias[o] += *w * shift[first + at % depth];
-                            *w *= scale[first + at % depth];
-                        }
-                    }
-                }
+                linear.absorb(absorbed, *out, *groups);
                 let (window, groups, out) = (*window, *groups, *out);
                 let fused = *relu && residual.is_none();
                 let op = Op::Conv { window, groups, out, bias: true, relu: fused, residual: None };
@@ -102,13 +117,7 @@ pub fn fold(trunk: &Trunk, theta: &[f32]) -> Result<(Graph, Vec<f32>)> {
             }
             Op::Dense { out, .. } => {
                 let mut linear = Numbers { weight: own(0), bias: own(1) };
-                if let Some((_, scale, shift)) = absorbed {
-                    let width = linear.weight.len() / out;
-                    for (at, w) in linear.weight.iter_mut().enumerate() {
-                        linear.bias[at / width] += *w * shift[at % scale.len()];
-                        *w *= scale[at % scale.len()];
-                    }
-                }
+                linear.absorb(absorbed, *out, 1);
                 folded.stages.push(Stage { x: moved[stage.x], op: stage.op.clone() });
                 numbers.push(linear);
             }

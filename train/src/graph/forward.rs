@@ -114,7 +114,7 @@ impl Forward<'_> {
         add_up(2 * c, &values.par_chunks(self.plan.len(i)).map(partial).collect::<Vec<Vec<f64>>>())
     }
 
-    /// Runs stage `i` into `out`; returns the sums of its output, `[2 c]`, where `wants`.
+    /// Runs stage `i` into `out`; a convolution returns the sums of its output, `[2 c]`, where `wants`.
     fn stage(&self, i: usize, tape: &Tape, images: &[f32], out: &mut [f32], wants: bool) -> Result<Vec<f64>> {
         let plan = self.plan;
         let stage = &plan.graph.stages[i];
@@ -159,12 +159,8 @@ impl Forward<'_> {
                     let v = a + b;
                     *y = if *relu && v < 0.0 { 0.0 } else { v };
                 });
-                sums = if wants { self.sums(i + 1, out) } else { sums };
             }
-            Op::Dense { relu, .. } => {
-                self.dense(i, tape, x, out, *relu)?;
-                sums = if wants { self.sums(i + 1, out) } else { sums };
-            }
+            Op::Dense { relu, .. } => self.dense(i, tape, x, out, *relu)?,
             Op::AvgPool { window } | Op::MaxPool { window } => {
                 let (input, output) = (plan.shapes[stage.x], plan.shapes[i + 1]);
                 let average = matches!(stage.op, Op::AvgPool { .. });
@@ -173,7 +169,6 @@ impl Forward<'_> {
                     let go = if average { window_pool::average } else { window_pool::maximum };
                     go(input, output, *window, scratch, y);
                 });
-                sums = if wants { self.sums(i + 1, out) } else { sums };
             }
             Op::Normalise { .. } | Op::BatchNorm { .. } | Op::Affine { .. } => (),
         }

@@ -2,14 +2,13 @@
 //! through any other. The parameters' gradient is left in the [`Ledger`]: candle would copy it twice more.
 
 use super::Graph;
-use super::backward::Backward;
+use super::backward::{Backward, add_to};
 use super::forward::{Forward, Tape};
 use super::plan::Plan;
 use super::pool::Pool;
 use crate::ops::lanes::{Isa, detect};
 use anyhow::{Result, ensure};
 use candle_core::{CpuStorage, CustomOp2, Device, Layout, Shape, Storage, Tensor, Var, bail};
-use rayon::prelude::*;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Where a batch norm's statistics come from.
@@ -46,7 +45,7 @@ impl Ledger {
     fn add(&self, gradient: Vec<f32>) {
         let mut sum = lock(&self.sum);
         match &mut *sum {
-            Some(there) => there.par_iter_mut().zip(&gradient).with_min_len(1 << 14).for_each(|(t, g)| *t += g),
+            Some(there) => add_to(there, &gradient),
             empty => *empty = Some(gradient),
         }
     }

@@ -46,38 +46,27 @@ unsafe fn backward_sums<L: Lanes>(a: &Affine, relu: bool, x: &[f32], dz: &mut [f
     let c = a.scale.len();
     assert!(c > 0 && x.len() == dz.len() && dz.len().is_multiple_of(c) && sums.len() == 2 * c);
     assert!(a.shift.len() == c && a.mean.len() == c && a.inverse.len() == c);
-    let pixels = dz.len() / c;
     let (first, second) = sums.split_at_mut(c);
-    let mut at = 0;
-    // SAFETY: `at + N <= c`, so that every access is inside a pixel of its slice.
-    unsafe {
-        while at + L::N <= c {
-            let get = |v: &[f32]| L::load(v.as_ptr().add(at));
-            let (scale, shift, mean, inverse) = (get(&a.scale), get(&a.shift), get(&a.mean), get(&a.inverse));
+    for at in (0..c).step_by(L::N) {
+        let count = L::N.min(c - at);
+        // SAFETY: `at + count <= c`, so that every access is inside a pixel of its slice.
+        unsafe {
+            let own = |v: &[f32]| get::<L>(v.as_ptr().add(at), count);
+            let (scale, shift, mean, inverse) = (own(&a.scale), own(&a.shift), own(&a.mean), own(&a.inverse));
             let (mut one, mut two) = (L::zero(), L::zero());
-            for p in 0..pixels {
-                let v = L::load(x.as_ptr().add(p * c + at));
-                let to = dz.as_mut_ptr().add(p * c + at);
-                let mut d = L::load(to);
+            for p in (at..dz.len()).step_by(c) {
+                let v = get::<L>(x.as_ptr().add(p), count);
+                let to = dz.as_mut_ptr().add(p);
+                let mut d = get::<L>(to, count);
                 if relu {
                     d = d.where_positive(shift.fma(v, scale));
-                    d.store(to);
+                    put(d, to, count);
                 }
                 one = one.add(d);
                 two = two.fma(d, v.sub(mean).mul(inverse));
             }
-            get(first).add(one).store(first.as_mut_ptr().add(at));
-            get(second).add(two).store(second.as_mut_ptr().add(at));
-            at += L::N;
-        }
-    }
-    for i in at..c {
-        for p in (i..dz.len()).step_by(c) {
-            if relu && x[p] * a.scale[i] + a.shift[i] <= 0.0 {
-                dz[p] = 0.0;
-            }
-            first[i] += dz[p];
-            second[i] += dz[p] * (x[p] - a.mean[i]) * a.inverse[i];
+            put(own(first).add(one), first.as_mut_ptr().add(at), count);
+            put(own(second).add(two), second.as_mut_ptr().add(at), count);
         }
     }
 }
@@ -89,22 +78,17 @@ unsafe fn combine<L: Lanes>(k: [&[f32]; 3], x: &[f32], dz: &[f32], to: &mut [f32
     assert!(c > 0 && k[1].len() == c && k[2].len() == c && to.len().is_multiple_of(c));
     assert!(x.len() == to.len() && dz.len() == to.len());
     for p in (0..to.len()).step_by(c) {
-        let mut at = 0;
-        // SAFETY: `at + N <= c` and p is the start of a pixel in slices of equal length.
-        unsafe {
-            while at + L::N <= c {
-                let get = |v: &[f32], at: usize| L::load(v.as_ptr().add(at));
-                let mut v = get(k[2], at).fma(get(k[1], at), get(x, p + at)).fma(get(k[0], at), get(dz, p + at));
+        for at in (0..c).step_by(L::N) {
+            let count = L::N.min(c - at);
+            // SAFETY: `at + count <= c` and p is the start of a pixel in slices of equal length.
+            unsafe {
+                let own = |v: &[f32], at: usize| get::<L>(v.as_ptr().add(at), count);
+                let mut v = own(k[2], at).fma(own(k[1], at), own(x, p + at)).fma(own(k[0], at), own(dz, p + at));
                 if accumulate {
-                    v = v.add(get(to, p + at));
+                    v = v.add(own(to, p + at));
                 }
-                v.store(to.as_mut_ptr().add(p + at));
-                at += L::N;
+                put(v, to.as_mut_ptr().add(p + at), count);
             }
-        }
-        for i in at..c {
-            let v = k[0][i] * dz[p + i] + k[1][i] * x[p + i] + k[2][i];
-            to[p + i] = if accumulate { to[p + i] + v } else { v };
         }
     }
 }

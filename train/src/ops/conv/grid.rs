@@ -6,6 +6,9 @@
 
 use crate::ops::lanes::{BLOCK, Lanes, get, per_isa, put};
 
+/// Most channels of an image whose blocks are this narrow instead of [`BLOCK`].
+pub(super) const SHALLOW: usize = 4;
+
 /// The extents of a padded image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Grid {
@@ -21,7 +24,7 @@ pub(super) struct Grid {
 
 impl Grid {
     pub fn new(channels: usize, rows: usize, [phases, columns]: [usize; 2], [top, left]: [usize; 2]) -> Self {
-        let step = if channels <= 4 { 4 } else { BLOCK };
+        let step = if channels <= SHALLOW { SHALLOW } else { BLOCK };
         Self { channels, step, rows, phases, columns, top, left }
     }
 

@@ -148,26 +148,33 @@ impl Conv {
 
     /// Packs weights `[out][kh][kw][in / groups]` for [`Conv::forward`].
     pub fn pack(&self, weights: &[f32]) -> Packed {
-        let (taps, depth, each) = (self.taps(), self.x.channels, self.forward.packed_len(&self.x));
-        let mut packed = vec![0.0; self.groups * each];
-        for (weights, packed) in weights.chunks_exact(self.out() * taps * depth).zip(packed.chunks_exact_mut(each)) {
-            let weight = |o: usize, t: usize, i: usize| weights[(o * taps + t) * depth + i];
-            self.forward.pack(self.isa, &self.x, self.out(), weight, packed);
-        }
-        Packed(packed)
+        let (taps, depth) = (self.taps(), self.x.channels);
+        let forward = std::slice::from_ref(&self.forward);
+        self.pack_sweeps(&self.x, forward, self.out(), weights, |o, t, i| (o * taps + t) * depth + i)
     }
 
     /// Packs the same weights for [`Conv::input_gradient`].
     pub fn pack_transposed(&self, weights: &[f32]) -> Packed {
-        let each: usize = self.backward.iter().map(|s| s.packed_len(&self.dy)).sum();
+        let (taps, depth) = (self.taps(), self.x.channels);
+        self.pack_sweeps(&self.dy, &self.backward, depth, weights, |i, t, o| (o * taps + t) * depth + i)
+    }
+
+    /// `at(output channel of the sweep, tap, its input channel)` is a weight's place in its group.
+    fn pack_sweeps(
+        &self,
+        grid: &Grid,
+        sweeps: &[Sweep],
+        out: usize,
+        weights: &[f32],
+        at: impl Fn(usize, usize, usize) -> usize + Sync,
+    ) -> Packed {
+        let each: usize = sweeps.iter().map(|s| s.packed_len(grid)).sum();
         let mut packed = vec![0.0; self.groups * each];
         let mut left = &mut packed[..];
-        let (taps, depth) = (self.taps(), self.x.channels);
-        for weights in weights.chunks_exact(self.out() * taps * depth) {
-            let weight = |i: usize, t: usize, o: usize| weights[(o * taps + t) * depth + i];
-            for sweep in &self.backward {
-                let (now, later) = left.split_at_mut(sweep.packed_len(&self.dy));
-                sweep.pack(self.isa, &self.dy, depth, weight, now);
+        for weights in weights.chunks_exact(self.out() * self.taps() * self.x.channels) {
+            for sweep in sweeps {
+                let (now, later) = left.split_at_mut(sweep.packed_len(grid));
+                sweep.pack(self.isa, grid, out, |o, t, i| weights[at(o, t, i)], now);
                 left = later;
             }
         }

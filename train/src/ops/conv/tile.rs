@@ -3,9 +3,9 @@
 //!
 //! `y[p][o] = sum_{block, tap, i} x[block][tap offset + p][i] w[block][tap][i][o]`
 
-use super::grid::Grid;
+use super::grid::{Grid, SHALLOW};
 use super::sweep::{Epilogue, Sweep};
-use crate::ops::lanes::{BLOCK, Lanes, per_isa};
+use crate::ops::lanes::{BLOCK, Lanes, get, per_isa, put};
 
 /// The accumulators of one tile, and where its results go.
 #[derive(Clone, Copy)]
@@ -97,13 +97,9 @@ unsafe fn finish<L: Lanes, const P: usize, const V: usize>(acc: [[L; V]; P], pla
             if at >= place.valid {
                 break;
             }
-            let count = place.valid - at;
-            let get = |from: *const f32| if count >= L::N { L::load(from) } else { L::load_first(from, count) };
-            let put = |value: L, to: *mut f32| {
-                if count >= L::N { value.store(to) } else { value.store_first(to, count) }
-            };
+            let count = L::N.min(place.valid - at);
             let bias = match place.end.bias {
-                Some(bias) => get(bias.as_ptr().add(place.channel + at)),
+                Some(bias) => get(bias.as_ptr().add(place.channel + at), count),
                 None => L::zero(),
             };
             let (mut sum, mut square) = (L::zero(), L::zero());
@@ -111,22 +107,22 @@ unsafe fn finish<L: Lanes, const P: usize, const V: usize>(acc: [[L; V]; P], pla
                 let y = place.y.add(p * place.pitch + at);
                 let mut value = row[v].add(bias);
                 if place.end.accumulate {
-                    value = value.add(get(y));
+                    value = value.add(get(y, count));
                 }
                 if !place.residual.is_null() {
-                    value = value.add(get(place.residual.add(p * place.pitch + at)));
+                    value = value.add(get(place.residual.add(p * place.pitch + at), count));
                 }
                 if place.end.relu {
                     value = value.relu();
                 }
-                put(value, y);
+                put(value, y, count);
                 sum = sum.add(value);
                 square = square.fma(value, value);
             }
             if !place.sums.is_null() {
                 let (s, q) = (place.sums.add(place.channel + at), place.squares.add(place.channel + at));
-                put(get(s).add(sum), s);
-                put(get(q).add(square), q);
+                put(get::<L>(s, count).add(sum), s, count);
+                put(get::<L>(q, count).add(square), q, count);
             }
         }
     }
@@ -245,7 +241,7 @@ unsafe fn run_sweep<L: Lanes>(
                     if grid.step == BLOCK {
                         pick::<L, BLOCK>(size, grid, &sweep.taps, from, weights, place);
                     } else {
-                        pick::<L, 4>(size, grid, &shallow, from, weights, place);
+                        pick::<L, SHALLOW>(size, grid, &shallow, from, weights, place);
                     }
                 }
                 column += pixels;

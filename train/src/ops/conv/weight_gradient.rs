@@ -3,7 +3,7 @@
 //! `dw[tap][i][o] += sum_p x[tap offset + p][i] dy[p][o]`: a few input channels times a few vectors of output channels
 //! in registers while pixels go by; rows in bands that stay in the first-level cache.
 
-use super::grid::Grid;
+use super::grid::{Grid, SHALLOW};
 use super::sweep::Sweep;
 use crate::ops::lanes::{BLOCK, Lanes, per_isa};
 
@@ -23,9 +23,6 @@ struct Band {
     out: usize,
 }
 
-/// Channels of a pixel in a grid of few channels.
-const SHALLOW: usize = 4;
-
 /// A tap and an input channel: where it is from a window's start, and its row of the result.
 #[derive(Clone, Copy)]
 struct Pair {
@@ -33,17 +30,23 @@ struct Pair {
     row: usize,
 }
 
-/// `V` is in vectors of `L`, `I` in input channels.
+/// `J` rows of the result at once, which `pair` names; `V` is in vectors of `L`, `STEP` the channels of a grid's pixel.
 #[inline(always)]
-unsafe fn tile<L: Lanes, const I: usize, const V: usize>(x: *const f32, dy: *const f32, dw: *mut f32, band: Band) {
+unsafe fn tile<L: Lanes, const J: usize, const V: usize, const STEP: usize>(
+    x: *const f32,
+    dy: *const f32,
+    dw: *mut f32,
+    band: Band,
+    pair: impl Fn(usize) -> Pair,
+) {
     let per_block = BLOCK / L::N;
-    // SAFETY: `accumulate` checked the last row and column of every pointer.
+    // SAFETY: `add_image` checked the last row and column of every pointer.
     unsafe {
-        let place = |i: usize, v: usize| dw.add(i * band.out + v * L::N);
-        let mut acc = [[L::zero(); V]; I];
-        for (i, row) in acc.iter_mut().enumerate() {
+        let place = |j: usize, v: usize| dw.add(pair(j).row * band.out + v * L::N);
+        let mut acc = [[L::zero(); V]; J];
+        for (j, row) in acc.iter_mut().enumerate() {
             for (v, a) in row.iter_mut().enumerate() {
-                *a = L::load(place(i, v));
+                *a = L::load(place(j, v));
             }
         }
         for y in 0..band.rows {
@@ -53,18 +56,18 @@ unsafe fn tile<L: Lanes, const I: usize, const V: usize>(x: *const f32, dy: *con
                 for (v, d) in d.iter_mut().enumerate() {
                     *d = L::load(dy.add(v / per_block * band.dy_block + v % per_block * L::N));
                 }
-                for (i, row) in acc.iter_mut().enumerate() {
-                    let value = L::splat(x.add(i));
+                for (j, row) in acc.iter_mut().enumerate() {
+                    let value = L::splat(x.add(pair(j).offset));
                     for (a, d) in row.iter_mut().zip(d) {
                         *a = a.fma(value, d);
                     }
                 }
-                (x, dy) = (x.add(BLOCK), dy.add(BLOCK));
+                (x, dy) = (x.add(STEP), dy.add(BLOCK));
             }
         }
-        for (i, row) in acc.iter().enumerate() {
+        for (j, row) in acc.iter().enumerate() {
             for (v, a) in row.iter().enumerate() {
-                a.store(place(i, v));
+                a.store(place(j, v));
             }
         }
     }
@@ -80,7 +83,9 @@ unsafe fn all_channels<L: Lanes>(blocks: usize, x: *const f32, dy: *const f32, d
                 if blocks * BLOCK == $v * L::N {
                     for i in (0..BLOCK).step_by($i) {
                         // SAFETY: the caller's contract.
-                        unsafe { tile::<L, $i, $v>(x.add(i), dy, dw.add(i * band.out), band) };
+                        unsafe {
+                            tile::<L, $i, $v, BLOCK>(x, dy, dw, band, |j| Pair { offset: i + j, row: i + j });
+                        }
                     }
                     return;
                 }
@@ -94,49 +99,6 @@ unsafe fn all_channels<L: Lanes>(blocks: usize, x: *const f32, dy: *const f32, d
     channels!(3, 8);
     channels!(4, 2);
     unreachable!("{blocks} blocks of output channels");
-}
-
-/// `J` pairs of tap and input channel at once, for images of few channels: their offsets stand in a list.
-#[inline(always)]
-unsafe fn listed<L: Lanes, const J: usize, const V: usize>(
-    x: *const f32,
-    pairs: &[Pair; J],
-    dy: *const f32,
-    dw: *mut f32,
-    band: Band,
-) {
-    let per_block = BLOCK / L::N;
-    // SAFETY: `add_image` checked the last row and column of every pointer.
-    unsafe {
-        let place = |j: usize, v: usize| dw.add(pairs[j].row * band.out + v * L::N);
-        let mut acc = [[L::zero(); V]; J];
-        for (j, row) in acc.iter_mut().enumerate() {
-            for (v, a) in row.iter_mut().enumerate() {
-                *a = L::load(place(j, v));
-            }
-        }
-        for y in 0..band.rows {
-            let (mut x, mut dy) = (x.add(y * band.x_row), dy.add(y * band.dy_row));
-            for _ in 0..band.columns {
-                let mut d = [L::zero(); V];
-                for (v, d) in d.iter_mut().enumerate() {
-                    *d = L::load(dy.add(v / per_block * band.dy_block + v % per_block * L::N));
-                }
-                for (row, pair) in acc.iter_mut().zip(pairs) {
-                    let value = L::splat(x.add(pair.offset));
-                    for (a, d) in row.iter_mut().zip(d) {
-                        *a = a.fma(value, d);
-                    }
-                }
-                (x, dy) = (x.add(SHALLOW), dy.add(BLOCK));
-            }
-        }
-        for (j, row) in acc.iter().enumerate() {
-            for (v, a) in row.iter().enumerate() {
-                a.store(place(j, v));
-            }
-        }
-    }
 }
 
 /// All pairs of tap and channel of an image of few channels.
@@ -158,7 +120,7 @@ unsafe fn all_pairs<L: Lanes>(
                     && let Some((now, later)) = left.split_first_chunk::<$j>()
                 {
                     // SAFETY: the caller's contract.
-                    unsafe { listed::<L, $j, $v>(x, now, dy, dw, band) };
+                    unsafe { tile::<L, $j, $v, SHALLOW>(x, dy, dw, band, |j| now[j]) };
                     left = later;
                 })*
             }

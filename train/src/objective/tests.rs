@@ -1,0 +1,110 @@
+use super::*;
+use crate::encoder::{Network, small_conv::SmallConv};
+use crate::random::{self, Purpose};
+use paradise_engine::Shape;
+
+const M: usize = 6;
+
+fn network() -> Network {
+    let encoder = SmallConv { channels: [2, 3], hidden: 5, latent: 4 };
+    Network::new(encoder.architecture(Shape::new(8, 8, 1), 3), 1).unwrap()
+}
+
+fn with_batch<T>(go: impl FnOnce(&Batch) -> T) -> T {
+    let mut rng = random::stream(4, Purpose::Noise, 0, 0, 0);
+    let pixels: Vec<f32> = (0..M * 64).map(|_| random::uniform(&mut rng)).collect();
+    let images = Tensor::from_vec(pixels, (M, 8, 8, 1), &Device::Cpu).unwrap();
+    let labels = Tensor::from_vec(vec![0u32, 1, 2, 0, 1, 2], M, &Device::Cpu).unwrap();
+    let ids: Vec<usize> = (0..M).collect();
+    go(&Batch { images: &images, labels: &labels, ids: &ids, seed: 9, epoch: 2, share: 1.0 })
+}
+
+fn scalar(t: &Tensor) -> f64 {
+    f64::from(t.to_scalar::<f32>().unwrap())
+}
+
+#[test]
+fn objectives_keep_their_terms_and_add_them_up() {
+    let network = network();
+    use Kind::*;
+    for kind in [Standard, Dvib, DvibPm, Paradise, ParadisePm, ParadiseAm, PgdAt, Trades] {
+        let objective = Objective { kind, alpha: 0.3, gamma: 0.7, samples: 5, ..Objective::default() };
+        let learning = network.learning().unwrap();
+        let loss = with_batch(|b| objective.loss(&learning, b).unwrap());
+        assert_eq!(loss.rate.is_some(), kind.has_rate(), "{kind:?}");
+        assert_eq!(loss.matching.is_some(), [DvibPm, ParadisePm, ParadiseAm].contains(&kind), "{kind:?}");
+        assert_eq!(loss.divergence.is_some(), kind == Trades, "{kind:?}");
+        let term = |t: &Option<Tensor>| t.as_ref().map_or(0.0, scalar);
+        let sum =
+            scalar(&loss.distortion) + 0.3 * term(&loss.rate) + 0.7 * (term(&loss.matching) + term(&loss.divergence));
+        assert!((scalar(&loss.total) - sum).abs() < 1e-5, "{kind:?}");
+        // Every parameter that the objective uses gets a gradient; s is unused by `standard`.
+        let grads = learning.gradients(&network.variables, &loss.total).unwrap();
+        // The trunk, then weight and bias of mu, s and the classifier.
+        for (i, g) in grads.iter().enumerate() {
+            let expected = ![Standard, PgdAt, Trades].contains(&kind) || ![3, 4].contains(&i);
+            assert_eq!(g.is_some(), expected, "{kind:?} {i}");
+        }
+    }
+}
+
+#[test]
+fn an_adversary_stays_in_its_ball_and_raises_its_loss() {
+    let network = network();
+    let learning = network.learning().unwrap();
+    for kind in [Kind::ParadiseAm, Kind::PgdAt, Kind::Trades] {
+        let adversary = Adversary { eps_pixels: 20.0, steps: 6, ..Adversary::default() };
+        let objective = Objective { kind, adversary, alpha: 0.0, gamma: 1.0, ..Objective::default() };
+        let frozen = learning.frozen();
+        with_batch(|batch| {
+            let reference = frozen.encode(batch.images).unwrap();
+            let discrepancy =
+                |e: &Encoder, x: &Tensor| Ok(matching::discrepancy(&reference, &e.encode(x)?, false)?.sum_all()?);
+            let start = Adversary { steps: 1, step_share: 0.0, ..adversary };
+            let before = start.ascend(&frozen, batch, discrepancy).unwrap();
+            let after = adversary.ascend(&frozen, batch, discrepancy).unwrap();
+            let flat = |t: &Tensor| crate::encoder::values(t).unwrap();
+            for (a, x) in flat(&after).iter().zip(flat(batch.images)) {
+                assert!((a - x).abs() <= 20.0 / 255.0 + 1e-6 && (0.0..=1.0).contains(a), "{a} {x}");
+            }
+            let worth = |x: &Tensor| scalar(&discrepancy(&frozen, x).unwrap());
+            assert!(worth(&after) > worth(&before), "{} {}", worth(&after), worth(&before));
+            // Radius 0 leaves the clean loss.
+            let none = Objective { adversary: Adversary { eps_pixels: 0.0, ..adversary }, ..objective.clone() };
+            let clean = none.loss(&frozen, batch).unwrap();
+            assert!(clean.matching.is_none_or(|m| scalar(&m) == 0.0));
+            assert!(clean.divergence.is_none_or(|d| scalar(&d).abs() < 1e-6));
+        });
+    }
+}
+
+#[test]
+fn noise_is_the_images_own_whatever_the_batch() {
+    let objective = Objective { samples: 3, ..Objective::default() };
+    with_batch(|batch| {
+        let whole = matching::perturb(&objective, batch).unwrap();
+        let picked = [4usize, 1];
+        let index = Tensor::new(&[4u32, 1], &Device::Cpu).unwrap();
+        let images = batch.images.index_select(&index, 0).unwrap();
+        let part = Batch { images: &images, ids: &picked, ..*batch };
+        let alone = matching::perturb(&objective, &part).unwrap();
+        let flat = |t: Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(flat(whole.index_select(&index, 0).unwrap()), flat(alone));
+        // And bounded in magnitude as section 1.5 says: s at most m, u rarely above 5.
+        let change = flat((whole - batch.images).unwrap());
+        assert!(change.iter().all(|c| c.abs() < 16.0 / 255.0 * 6.0) && change.iter().any(|c| *c != 0.0));
+        let clipped = Objective { matching_clip: true, ..objective.clone() };
+        assert!(flat(matching::perturb(&clipped, batch).unwrap()).iter().all(|v| (0.0..=1.0).contains(v)));
+    });
+}
+
+#[test]
+fn one_image_has_no_rate() {
+    let network = network();
+    with_batch(|batch| {
+        let images = batch.images.narrow(0, 0, 1).unwrap();
+        let labels = batch.labels.narrow(0, 0, 1).unwrap();
+        let one = Batch { images: &images, labels: &labels, ids: &[0], ..*batch };
+        assert!(Objective::default().loss(&network.learning().unwrap(), &one).is_err());
+    });
+}
