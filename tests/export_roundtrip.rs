@@ -1,12 +1,12 @@
 //! train -> export -> both back ends, and runs that resume bit for bit.
 
-use paradise_engine::Model;
+use paradise_engine::{Model, Shape};
 use paradise_runtime::selftest::{self, Options};
 use paradise_runtime::{BackendKind, Bundle};
 use paradise_tests::{fitted, program, splits, text, tiny};
 use paradise_train::attack::gradient::Pgd;
-use paradise_train::config::Config;
 use paradise_train::config::encoder::{Encoder, Kind as Network};
+use paradise_train::config::{Config, Source};
 use paradise_train::export::{CardSettings, card::Card, export};
 use paradise_train::objective::Kind;
 use std::fs;
@@ -122,14 +122,26 @@ fn a_run_folder_is_not_overwritten() {
 }
 
 #[test]
-fn every_shipped_configuration_is_valid() {
-    let folder = paradise_tests::root().join("train/configs");
+fn every_shipped_configuration_is_valid_and_its_network_fits_its_images() {
+    let configs = paradise_tests::root().join("train/configs");
     let mut seen = 0;
-    for entry in fs::read_dir(folder).unwrap() {
-        Config::read(&entry.unwrap().path(), &[]).unwrap();
+    for entry in [configs.clone(), configs.join("short")].iter().flat_map(|f| fs::read_dir(f).unwrap()) {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            continue;
+        }
+        let config = Config::read(&path, &[]).unwrap();
+        let side = match config.data.source {
+            Source::Celeba | Source::ImageFolder if config.data.side > 0 => config.data.side,
+            Source::FashionMnistSubset | Source::FashionMnist | Source::Mnist => 28,
+            _ => 32,
+        };
+        let channels = if side == 28 { 1 } else { 3 };
+        let architecture = config.architecture(Shape::new(side, side, channels), 10).unwrap();
+        assert!(architecture.macs().unwrap() > 0, "{}", path.display());
         seen += 1;
     }
-    assert!(seen >= 3);
+    assert!(seen >= 15);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use std::path::Path;
 pub enum Select {
     /// Clean accuracy.
     Clean,
-    /// Mean of clean accuracy and accuracy under PGD-10 at 8/255.
+    /// Mean of clean accuracy and accuracy under PGD-10 of `select_eps_pixels`.
     Robust,
 }
 
@@ -40,8 +40,10 @@ pub struct Fit {
     pub peak_rate: f64,
     /// Epochs over which the rate rises to the peak; not for one-cycle.
     pub warmup_epochs: f64,
-    /// Shares of the run after which the step schedule divides the rate by 10.
+    /// Shares of the run after which the step schedule divides the rate.
     pub milestones: Vec<f64>,
+    /// What the step schedule divides by.
+    pub divisor: f64,
     /// Momentum of SGD.
     pub momentum: f64,
     /// Weight decay, on weights only.
@@ -53,6 +55,8 @@ pub struct Fit {
     pub ema: f64,
     /// How the best checkpoint is chosen.
     pub select: Select,
+    /// Radius of the attack that chooses it, in 1/255.
+    pub select_eps_pixels: f32,
     /// Epochs without a better checkpoint after which the run stops; 0 for never.
     pub patience: u32,
 }
@@ -67,11 +71,13 @@ impl Default for Fit {
             peak_rate: 2e-3,
             warmup_epochs: 0.0,
             milestones: vec![0.5, 0.75],
+            divisor: 10.0,
             momentum: 0.9,
             weight_decay: 0.0,
             clip: 0.0,
             ema: 0.0,
             select: Select::Robust,
+            select_eps_pixels: 8.0,
             patience: 0,
         }
     }
@@ -101,7 +107,7 @@ impl Fit {
             peak: self.peak_rate,
             warmup,
             milestones: &self.milestones,
-            divisor: 10.0,
+            divisor: self.divisor,
         };
         rates.at(step, each * u64::from(self.epochs))
     }
@@ -118,11 +124,13 @@ impl Fit {
             "fit.peak_rate = {} is not in (0, 10]",
             self.peak_rate
         );
+        ensure!((1.0..=1e6).contains(&self.divisor), "fit.divisor = {} is not in 1..=1000000", self.divisor);
         low("warmup_epochs", self.warmup_epochs, f64::from(self.epochs))?;
         low("momentum", self.momentum, 0.9999)?;
         low("weight_decay", self.weight_decay, 1.0)?;
         low("clip", self.clip, 1e6)?;
         low("ema", self.ema, 0.999_999)?;
+        low("select_eps_pixels", f64::from(self.select_eps_pixels), 255.0)?;
         for m in &self.milestones {
             low("milestones", *m, 1.0)?;
         }

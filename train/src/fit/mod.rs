@@ -155,7 +155,7 @@ impl Run<'_> {
 /// What the validation slice says.
 #[derive(Debug, Clone, Copy)]
 enum Validation {
-    /// Accuracy, clean and, where checkpoints are chosen by it, under PGD-10 at 8/255; per cent.
+    /// Accuracy, clean and, where checkpoints are chosen by it, under PGD-10; per cent.
     Classes { clean: f64, robust: Option<f64> },
     /// The loss of reconstructed images.
     Images { loss: f64 },
@@ -190,7 +190,8 @@ fn validate(config: &Config, network: &Network, validation: &Dataset) -> Result<
     let robust = match config.fit.select {
         Select::Clean => None,
         Select::Robust => {
-            let outcome = Pgd::sign(10, 1).run(&encoder, validation, 8.0 / 255.0, config.seed)?;
+            let eps = config.fit.select_eps_pixels / 255.0;
+            let outcome = Pgd::sign(10, 1).run(&encoder, validation, eps, config.seed)?;
             Some(outcome.robust_share().percent())
         }
     };

@@ -1,5 +1,5 @@
 use super::*;
-use crate::encoder::{Network, small_conv::SmallConv};
+use crate::encoder::{Encoding, Network, small_conv::SmallConv};
 use crate::random::{self, Purpose};
 use paradise_engine::Shape;
 
@@ -107,4 +107,63 @@ fn one_image_has_no_rate() {
         let one = Batch { images: &images, labels: &labels, ids: &[0], ..*batch };
         assert!(Objective::default().loss(&network.learning().unwrap(), &one).is_err());
     });
+}
+
+/// Rate and matching of a whole step against f64 from their definitions, on the step's own f32 posteriors and samples,
+/// with sigma from 1 to 1e-4.
+#[test]
+fn a_steps_rate_and_matching_equal_f64() {
+    let network = network();
+    let objective = Objective { kind: Kind::ParadisePm, ..Objective::default() };
+    for bias in [0.5f32, -2.0, -5.0, -9.2] {
+        network.variables[4].set(&Tensor::full(bias, 4, &Device::Cpu).unwrap()).unwrap();
+        with_batch(|batch| {
+            let encoder = network.frozen();
+            let loss = objective.loss(&encoder, batch).unwrap();
+            let wide = |t: &Tensor| -> Vec<Vec<f64>> {
+                let rows = t.to_vec2::<f32>().unwrap();
+                rows.into_iter().map(|r| r.into_iter().map(f64::from).collect()).collect()
+            };
+            let numbers = |e: &Encoding| (wide(&e.mu), wide(&e.log_sigma));
+            let own = encoder.encode(batch.images).unwrap();
+            let (mu, logs) = numbers(&own);
+            let (sigma32, mu32) = (own.sigma.to_vec2::<f32>().unwrap(), own.mu.to_vec2::<f32>().unwrap());
+            assert!((logs[0][0] - f64::from(bias)).abs() < 1.0 || bias > 0.0, "{logs:?}");
+            let d = mu[0].len();
+            let log_density = |z: &[f64], j: usize| -> f64 {
+                let one = |k: usize| {
+                    let u = (z[k] - mu[j][k]) / logs[j][k].exp();
+                    -0.5 * u * u - logs[j][k] - 0.5 * (2.0 * std::f64::consts::PI).ln()
+                };
+                (0..d).map(one).sum()
+            };
+            let mut rate = (M as f64 - 1.0).ln();
+            for (i, id) in batch.ids.iter().enumerate() {
+                let mut rng = random::stream(batch.seed, Purpose::Posterior, batch.epoch, *id as u64, 0);
+                let z: Vec<f64> =
+                    (0..d).map(|k| f64::from(random::normal(&mut rng) * sigma32[i][k] + mu32[i][k])).collect();
+                let log: Vec<f64> = (0..M).filter(|j| *j != i).map(|j| log_density(&z, j)).collect();
+                let top = log.iter().copied().fold(f64::MIN, f64::max);
+                let mixture = top + log.iter().map(|l| (l - top).exp()).sum::<f64>().ln();
+                let entropy: f64 =
+                    logs[i].iter().map(|l| l + 0.5 * (2.0 * std::f64::consts::PI * std::f64::consts::E).ln()).sum();
+                rate -= (entropy + mixture) / M as f64;
+            }
+            let got = scalar(&loss.rate.unwrap());
+            assert!((got - rate).abs() <= 1e-5 * rate.abs(), "bias {bias}: rate {got} {rate}");
+
+            let (mu_moved, logs_moved) =
+                numbers(&encoder.encode(&matching::perturb(&objective, batch).unwrap()).unwrap());
+            let mut matched = 0.0;
+            for i in 0..M {
+                let gaps: Vec<f64> = (0..d).map(|k| (mu[i][k] - mu_moved[i][k]).abs()).collect();
+                let total: f64 = gaps.iter().sum();
+                let spread: f64 = (0..d).map(|k| (logs[i][k] - logs_moved[i][k]).abs()).sum();
+                matched += gaps.iter().map(|g| g * (g / total).max(1.0 / d as f64)).sum::<f64>() + spread / d as f64;
+            }
+            matched /= M as f64;
+            let got = scalar(&loss.matching.unwrap());
+            assert!((got - matched).abs() <= 1e-5 * matched, "bias {bias}: matching {got} {matched}");
+        });
+    }
 }
