@@ -1,12 +1,13 @@
 //! Checkpoints: weights, batch-norm statistics, optimiser state and progress in one safetensors file. Randomness is
 //! keyed, so no generator state is needed.
 
+use crate::device::Precision;
 use crate::encoder::{Architecture, Network};
 use crate::files;
 use crate::objective::Terms;
 use crate::optimiser::{Optimiser, Settings};
 use anyhow::{Context, Result, bail, ensure};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::HashMap;
 use std::path::Path;
@@ -62,7 +63,7 @@ pub fn save(path: &Path, state: &State) -> Result<()> {
             buffers.push((format!("{prefix}{}", p.name), p.dims.clone(), bytes(&numbers)));
         }
     }
-    let running = network.running();
+    let running = network.running()?;
     if !running.is_empty() {
         buffers.push((RUNNING.to_string(), vec![running.len()], bytes(&running)));
     }
@@ -112,11 +113,11 @@ fn parse(bytes: &[u8], architecture: Architecture, settings: Settings) -> Result
     };
     let network = Network::from_numbers(architecture, group("")?)?;
     let moments = |prefix: &str| network.gather(&group(prefix)?);
-    let running = network.running().len();
+    let running = network.running()?.len();
     if running > 0 {
         network.set_running(&read(RUNNING, &[running])?)?;
     }
-    let mut optimiser = Optimiser::new(settings, &network.variables, &network.decays()?)?;
+    let mut optimiser = Optimiser::new(settings, &network.variables, network.decays()?)?;
     optimiser.step = step;
     optimiser.first = moments(FIRST)?;
     if !optimiser.second.is_empty() {
@@ -137,7 +138,7 @@ impl State {
     /// If the architecture is not consistent.
     pub fn new(architecture: Architecture, settings: Settings, seed: u64) -> Result<Self> {
         let network = Network::new(architecture, seed)?;
-        let optimiser = Optimiser::new(settings, &network.variables, &network.decays()?)?;
+        let optimiser = Optimiser::new(settings, &network.variables, network.decays()?)?;
         let progress = Progress { epoch: 0, best: f64::NEG_INFINITY, best_epoch: 0 };
         Ok(Self { network, optimiser, progress, terms: Terms::default() })
     }
@@ -152,8 +153,19 @@ impl State {
         }
         let averaged =
             Network::from_numbers(self.network.architecture.clone(), self.network.split(&self.optimiser.average)?)?;
-        averaged.set_running(&self.network.running())?;
-        Ok(averaged)
+        averaged.set_running(&self.network.running()?)?;
+        averaged.on(self.network.device(), self.network.trunk.precision())
+    }
+
+    /// The same state on `device`, its convolutions at `precision` if that is a GPU.
+    ///
+    /// # Errors
+    /// If the device has no room.
+    pub fn on(self, device: &Device, precision: Precision) -> Result<Self> {
+        if device.is_cpu() {
+            return Ok(self);
+        }
+        Ok(Self { network: self.network.on(device, precision)?, optimiser: self.optimiser.on(device)?, ..self })
     }
 }
 
@@ -179,16 +191,16 @@ mod tests {
             let mut state = State::new(architecture(2), settings, 5).unwrap();
             state.optimiser.step = 17;
             state.progress = Progress { epoch: 3, best: 88.25, best_epoch: 2 };
-            let running: Vec<f32> = (0..state.network.running().len()).map(|i| i as f32).collect();
+            let running: Vec<f32> = (0..state.network.running().unwrap().len()).map(|i| i as f32).collect();
             state.network.set_running(&running).unwrap();
             save(&path, &state).unwrap();
             let again = load(&path, architecture(2), settings).unwrap();
             assert_eq!((again.optimiser.step, again.progress), (17, state.progress));
-            assert_eq!(again.network.running(), running);
+            assert_eq!(again.network.running().unwrap(), running);
             assert_eq!(again.network.numbers().unwrap(), state.network.numbers().unwrap());
             let flat = |t: &[Tensor]| t.iter().map(|t| values(t).unwrap()).collect::<Vec<_>>();
             assert_eq!(flat(&again.optimiser.average), flat(&state.optimiser.average));
-            assert_eq!(again.measured().unwrap().running(), running);
+            assert_eq!(again.measured().unwrap().running().unwrap(), running);
             let other = format!("{:#}", load(&path, architecture(5), settings).unwrap_err());
             assert!(other.contains("last.safetensors") && other.contains("mu.weight"), "{other}");
             let bytes = std::fs::read(&path).unwrap();

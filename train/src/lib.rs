@@ -9,8 +9,11 @@
 pub mod attack;
 pub mod checkpoint;
 pub mod config;
+#[cfg(feature = "cuda")]
+mod cuda;
 pub mod dataset;
 pub mod demo;
+pub mod device;
 pub mod encoder;
 pub mod evaluate;
 pub mod export;

@@ -111,7 +111,9 @@ fn run(config: &Config, splits: &Splits, out: &Path, name: String, stop: &Atomic
     let (train, validation) = splits.train.hold_out(config.data.validation, config.seed)?;
     let encoder = fitted.network.frozen();
     let rate = |set: &Dataset| {
-        Batch::mean_over(set, config.fit.batch, config.seed, |batch| config.objective.mean_rate(&encoder, batch))
+        Batch::mean_over(set, config.fit.batch, config.seed, encoder.device(), |batch| {
+            config.objective.mean_rate(&encoder, batch)
+        })
     };
     Ok(Row {
         run: name,

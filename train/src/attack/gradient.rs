@@ -8,7 +8,7 @@ use crate::dataset::{self, Dataset};
 use crate::encoder::Encoder;
 use crate::random::{self, Purpose};
 use anyhow::{Result, ensure};
-use candle_core::{D, Device, Tensor, Var};
+use candle_core::{D, Tensor, Var};
 use candle_nn::loss::cross_entropy;
 
 /// Images attacked at once; the result does not depend on it.
@@ -188,7 +188,7 @@ impl<'a> Walk<'a> {
         let x = Var::from_tensor(&dataset::tensor(self.points.clone(), n, self.set.shape)?)?;
         let logits = self.encoder.logits(&x)?;
         let labels: Vec<u32> = self.active.iter().map(|&i| u32::from(self.set.labels[i])).collect();
-        let labels = Tensor::from_vec(labels, n, &Device::Cpu)?;
+        let labels = Tensor::from_vec(labels, n, logits.device())?;
         let loss = match self.attack.loss {
             // The sum, so that each image's gradient is its own whatever the batch.
             Loss::CrossEntropy => (cross_entropy(&logits, &labels)? * n as f64)?,

@@ -5,6 +5,7 @@ pub mod encoder;
 
 pub use data::{Data, Source};
 
+use crate::device::{self, Precision};
 use crate::encoder::Architecture;
 use crate::objective::{Kind, Objective};
 use crate::optimiser::schedule::{Rates, Schedule};
@@ -59,6 +60,10 @@ pub struct Fit {
     pub select_eps_pixels: f32,
     /// Epochs without a better checkpoint after which the run stops; 0 for never.
     pub patience: u32,
+    /// Where the network learns.
+    pub device: device::Choice,
+    /// How convolutions compute on a GPU.
+    pub precision: Precision,
 }
 
 impl Default for Fit {
@@ -79,6 +84,8 @@ impl Default for Fit {
             select: Select::Robust,
             select_eps_pixels: 8.0,
             patience: 0,
+            device: device::Choice::Auto,
+            precision: Precision::Tf32,
         }
     }
 }

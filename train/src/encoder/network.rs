@@ -1,6 +1,7 @@
 //! A network that learns, and the view of it that objectives and attacks run.
 
 use super::{Architecture, Bound};
+use crate::device::Precision;
 use crate::gaussian;
 use crate::graph::{Init, Ledger, Mode, Parameter, Trunk, fold};
 use crate::random::{self, Purpose};
@@ -81,10 +82,34 @@ impl Network {
     }
 
     /// The running statistics of trunk and decoder.
-    pub fn running(&self) -> Vec<f32> {
-        let mut all = self.trunk.running();
-        all.extend(self.decoder.iter().flat_map(Trunk::running));
-        all
+    ///
+    /// # Errors
+    /// If they cannot be read from a GPU.
+    pub fn running(&self) -> Result<Vec<f32>> {
+        let mut all = self.trunk.running()?;
+        if let Some(decoder) = &self.decoder {
+            all.extend(decoder.running()?);
+        }
+        Ok(all)
+    }
+
+    /// The same network on `device`, its convolutions at `precision` if that is a GPU.
+    ///
+    /// # Errors
+    /// If the device has no room.
+    pub fn on(&self, device: &Device, precision: Precision) -> Result<Self> {
+        let there = |v: &Var| Ok(Var::from_tensor(&v.as_detached_tensor().to_device(device)?)?);
+        Ok(Self {
+            architecture: self.architecture.clone(),
+            variables: self.variables.iter().map(there).collect::<Result<_>>()?,
+            trunk: self.trunk.at(precision)?,
+            decoder: self.decoder.as_ref().map(|d| d.at(precision)).transpose()?,
+        })
+    }
+
+    /// Where its numbers are.
+    pub fn device(&self) -> &Device {
+        self.variables[0].device()
     }
 
     /// Sets the running statistics of trunk and decoder.
@@ -92,7 +117,7 @@ impl Network {
     /// # Errors
     /// If their number differs.
     pub fn set_running(&self, values: &[f32]) -> Result<()> {
-        let own = self.trunk.running().len();
+        let own = self.trunk.running()?.len();
         ensure!(values.len() >= own, "{} running statistics instead of {own}", values.len());
         self.trunk.set_running(&values[..own])?;
         match &self.decoder {
@@ -158,7 +183,7 @@ impl Network {
     /// If candle cannot allocate.
     pub fn learning(&self) -> Result<Encoder<'_>> {
         let weights = self.variables.iter().map(|v| v.as_tensor().clone()).collect();
-        let device = self.variables[0].device();
+        let device = self.device();
         let ledgers = Some([Ledger::new(device)?, Ledger::new(device)?]);
         Ok(Encoder { mode: Mode::Learn, ledgers, ..self.view(weights) })
     }
@@ -192,7 +217,7 @@ impl Network {
         let trunk = Trunk::new(architecture.graph.clone())?;
         let mut variables = vec![Var::from_vec(theta, trunk.parameters(), &Device::Cpu)?];
         for v in &self.variables[1..] {
-            variables.push(Var::from_tensor(&v.as_detached_tensor())?);
+            variables.push(Var::from_tensor(&v.as_detached_tensor().to_device(&Device::Cpu)?)?);
         }
         Ok(Self { architecture, variables, trunk, decoder: None })
     }
@@ -245,6 +270,11 @@ pub struct Encoder<'a> {
 }
 
 impl Encoder<'_> {
+    /// Where it runs.
+    pub fn device(&self) -> &Device {
+        self.weights[0].device()
+    }
+
     /// The gradient of a loss with respect to the network's variables, in their order; `None` where it does not depend
     /// on one. Every application of this view since the last call counts.
     ///
@@ -257,8 +287,7 @@ impl Encoder<'_> {
         let places = [Some(0), self.decoder.is_some().then_some(last)];
         for (place, ledger) in places.into_iter().zip(self.ledgers.iter().flatten()) {
             if let Some(at) = place {
-                let wrap = |g| Tensor::from_vec(g, variables[at].shape(), variables[at].device());
-                all[at] = ledger.take().map(wrap).transpose()?;
+                all[at] = ledger.take();
             }
         }
         Ok(all)
@@ -323,6 +352,8 @@ impl Encoder<'_> {
     }
 
     fn features(&self, images: &Tensor) -> Result<Tensor> {
+        // Images of a validation or test set come from the host.
+        let images = &images.to_device(self.device())?;
         Ok(self
             .trunk
             .apply(images, &self.weights[0], self.mode, self.ledgers.as_ref().map(|l| &l[0]))?

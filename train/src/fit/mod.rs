@@ -4,6 +4,8 @@ mod augment;
 mod events;
 mod folder;
 mod loader;
+#[cfg(feature = "cuda")]
+mod resident;
 
 pub use folder::RunFolder;
 
@@ -13,13 +15,16 @@ use crate::config::{Config, Select};
 use crate::dataset::{Dataset, Splits, Training};
 use crate::encoder::Network;
 use crate::evaluate;
-use crate::objective::Batch;
+use crate::objective::{Batch, Pending};
 use crate::progress;
 use crate::random::{self, Purpose};
 use anyhow::{Result, bail, ensure};
+use candle_core::{Device, Tensor};
 use events::Events;
 use indicatif::ProgressBar;
 use loader::Loader;
+#[cfg(feature = "cuda")]
+use resident::Resident;
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -50,11 +55,25 @@ pub fn fit(config: &Config, splits: &Splits, folder: &RunFolder, resume: bool, s
     let began = Instant::now();
     let (train, validation) = splits.train.hold_out(config.data.validation, config.seed)?;
     let steps = config.fit.steps(train.len())?;
-    let state = folder.open(config, splits, resume)?;
+    let device = config.fit.device.open()?;
+    let state = folder.open(config, splits, resume)?.on(&device, config.fit.precision)?;
     let bar = progress::bar(u64::from(config.fit.epochs) * steps, config.objective.kind.name());
     bar.set_position(state.optimiser.step);
-    let events = Events::new(folder.path());
-    let mut run = Run { config, train: &train, folder, steps, state, bar, stop, events, saved: Instant::now() };
+    let mut run = Run {
+        config,
+        train: &train,
+        folder,
+        steps,
+        state,
+        bar,
+        stop,
+        events: Events::new(folder.path()),
+        saved: Instant::now(),
+        pending: Pending::default(),
+        #[cfg(feature = "cuda")]
+        resident: Resident::new(&train, &device)?,
+        device,
+    };
     while run.state.progress.epoch < config.fit.epochs && !run.exhausted() {
         run.epoch(&validation)?;
     }
@@ -75,6 +94,12 @@ struct Run<'a> {
     stop: &'a AtomicBool,
     events: Events,
     saved: Instant,
+    /// Values of steps that have not arrived yet.
+    pending: Pending,
+    /// Where the network learns.
+    device: Device,
+    #[cfg(feature = "cuda")]
+    resident: Option<Resident>,
 }
 
 impl Run<'_> {
@@ -85,6 +110,8 @@ impl Run<'_> {
     }
 
     fn save(&mut self) -> Result<()> {
+        // A value that is not finite stops the run here, and the checkpoint stays the last good one.
+        self.pending.settle(&mut self.state.terms)?;
         self.saved = Instant::now();
         checkpoint::save(&self.folder.last(), &self.state)
     }
@@ -92,6 +119,7 @@ impl Run<'_> {
     fn epoch(&mut self, validation: &Dataset) -> Result<()> {
         let began = Instant::now();
         self.learn()?;
+        self.pending.settle(&mut self.state.terms)?;
         let terms = std::mem::take(&mut self.state.terms);
         self.state.progress.epoch += 1;
         let measured = self.state.measured()?;
@@ -123,32 +151,48 @@ impl Run<'_> {
 
     /// The steps of the epoch that are left.
     fn learn(&mut self) -> Result<()> {
-        let Config { seed, fit, .. } = self.config;
+        let Self { config: Config { seed, fit, data, .. }, train, .. } = *self;
         let epoch = self.state.progress.epoch;
-        let order = random::permutation(&mut random::stream(*seed, Purpose::Shuffle, epoch, 0, 0), self.train.len());
+        let order = random::permutation(&mut random::stream(*seed, Purpose::Shuffle, epoch, 0, 0), train.len());
         let done = self.state.optimiser.step - u64::from(epoch) * self.steps;
         let batches: Vec<&[usize]> = order.chunks_exact(fit.batch).skip(usize::try_from(done)?).collect();
-        let loader = Loader { data: &self.config.data, train: self.train, seed: *seed, epoch };
+        #[cfg(feature = "cuda")]
+        if self.resident.is_some() {
+            for ids in batches {
+                let Some(resident) = &self.resident else { break };
+                let images = resident.batch(data, *seed, epoch, ids)?;
+                let labels = ids.iter().map(|id| u32::from(train.labels()[*id])).collect();
+                self.step(ids, images, Tensor::from_vec(labels, ids.len(), &self.device)?)?;
+            }
+            return Ok(());
+        }
+        let loader = Loader { data, train, seed: *seed, epoch };
         loader.each(&batches, |ids, images, labels| {
-            if self.stop.load(Ordering::Relaxed) {
-                self.save()?;
-                bail!("interrupted; {} holds a checkpoint: add --resume to go on", self.folder.path().display());
-            }
-            let State { network, optimiser, terms, .. } = &mut self.state;
-            let share = optimiser.step as f64 / (u64::from(fit.epochs) * self.steps) as f64;
-            let batch = Batch { images: &images, labels: &labels, ids, seed: *seed, epoch, share };
-            let learning = network.learning()?;
-            let loss = self.config.objective.loss(&learning, &batch)?;
-            terms.add(&loss)?;
-            let rate = fit.rate(optimiser.step, self.steps);
-            let gradients = learning.gradients(&network.variables, &loss.total)?;
-            terms.add_norm(optimiser.update(&network.variables, &gradients, rate)?)?;
-            self.bar.inc(1);
-            if self.saved.elapsed() > SAVE_EVERY {
-                self.save()?;
-            }
-            Ok(())
+            let (images, labels) = (images.to_device(&self.device)?, labels.to_device(&self.device)?);
+            self.step(ids, images, labels)
         })
+    }
+
+    fn step(&mut self, ids: &[usize], images: Tensor, labels: Tensor) -> Result<()> {
+        if self.stop.load(Ordering::Relaxed) {
+            self.save()?;
+            bail!("interrupted; {} holds a checkpoint: add --resume to go on", self.folder.path().display());
+        }
+        let Config { seed, fit, objective, .. } = self.config;
+        let State { network, optimiser, terms, progress } = &mut self.state;
+        let share = optimiser.step as f64 / (u64::from(fit.epochs) * self.steps) as f64;
+        let batch = Batch { images: &images, labels: &labels, ids, seed: *seed, epoch: progress.epoch, share };
+        let learning = network.learning()?;
+        let loss = objective.loss(&learning, &batch)?;
+        self.pending.add(&loss, terms)?;
+        let rate = fit.rate(optimiser.step, self.steps);
+        let gradients = learning.gradients(&network.variables, &loss.total)?;
+        self.pending.add_norm(optimiser.update(&network.variables, &gradients, rate)?, terms)?;
+        self.bar.inc(1);
+        if self.saved.elapsed() > SAVE_EVERY {
+            self.save()?;
+        }
+        Ok(())
     }
 }
 
@@ -181,7 +225,7 @@ fn validate(config: &Config, network: &Network, validation: &Dataset) -> Result<
     let encoder = network.frozen();
     if config.objective.kind.is_unsupervised() {
         // The last, shorter batch is left out: the rate depends on the batch's size.
-        let loss = Batch::mean_over(validation, config.fit.batch, config.seed, |batch| {
+        let loss = Batch::mean_over(validation, config.fit.batch, config.seed, encoder.device(), |batch| {
             Ok(f64::from(config.objective.loss(&encoder, batch)?.total.to_scalar::<f32>()?))
         })?;
         return Ok(Validation::Images { loss });

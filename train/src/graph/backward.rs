@@ -61,7 +61,7 @@ impl Backward<'_> {
             theta: vec![0.0; if self.wants_theta { plan.parameters } else { 0 }],
         };
         state.gradients[count - 1] = Some(last);
-        let needs = self.needs();
+        let needs = plan.needs(self.wants_theta, self.wants_images);
         for i in (0..plan.graph.stages.len()).rev() {
             let Some(dy) = state.gradients[i + 1].take() else { continue };
             if !needs[i + 1] {
@@ -76,17 +76,6 @@ impl Backward<'_> {
             (true, None) => Some(vec![0.0; self.images.len()]),
         };
         Ok((images, self.wants_theta.then_some(state.theta)))
-    }
-
-    /// Whether the gradient of each activation leads anywhere.
-    fn needs(&self) -> Vec<bool> {
-        let mut needs = vec![self.wants_images];
-        for (i, stage) in self.plan.graph.stages.iter().enumerate() {
-            let own = self.wants_theta && !self.plan.places[i].parameters.is_empty();
-            let residual = stage.op.second().is_some_and(|r| needs[r]);
-            needs.push(own || needs[stage.x] || residual);
-        }
-        needs
     }
 
     fn stage(&self, i: usize, mut dy: Vec<f32>, needs_x: bool, state: &mut State) -> Result<()> {
@@ -356,7 +345,6 @@ impl Backward<'_> {
     }
 }
 
-/// Adds one vector to another.
-pub(super) fn add_to(to: &mut [f32], from: &[f32]) {
+fn add_to(to: &mut [f32], from: &[f32]) {
     to.par_iter_mut().zip(from).with_min_len(1 << 14).for_each(|(t, d)| *t += d);
 }

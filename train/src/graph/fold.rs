@@ -53,7 +53,7 @@ pub fn fold(trunk: &Trunk, theta: &[f32]) -> Result<(Graph, Vec<f32>)> {
     let readers = |a: usize| {
         graph.stages.iter().flat_map(|s| [Some(s.x), s.op.second()]).filter(|read| *read == Some(a)).count()
     };
-    let running = trunk.running();
+    let running = trunk.running()?;
     let wide = |values: &[f32]| -> Vec<f64> { values.iter().map(|v| f64::from(*v)).collect() };
     let mut folded = Graph { input: graph.input, stages: Vec::new() };
     let mut numbers: Vec<Numbers> = Vec::new();

@@ -12,7 +12,7 @@ use anyhow::Result;
 use rayon::prelude::*;
 
 /// How far running statistics move to those of a mini-batch (PyTorch's default).
-const MOMENTUM: f64 = 0.1;
+pub(super) const MOMENTUM: f64 = 0.1;
 
 /// What the backward pass needs of a forward pass.
 #[derive(Debug)]

@@ -7,6 +7,8 @@
 mod backward;
 mod fold;
 mod forward;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod operation;
 mod plan;
 mod pool;

@@ -83,6 +83,17 @@ impl Plan {
         Ok(Self { isa, graph, shapes, convs, places, parameters, running, first_reader, last_need, feeds_norm })
     }
 
+    /// Whether the gradient of each activation leads anywhere.
+    pub fn needs(&self, wants_theta: bool, wants_images: bool) -> Vec<bool> {
+        let mut needs = vec![wants_images];
+        for (stage, place) in self.graph.stages.iter().zip(&self.places) {
+            let own = wants_theta && !place.parameters.is_empty();
+            let second = stage.op.second().is_some_and(|r| needs[r]);
+            needs.push(own || needs[stage.x] || second);
+        }
+        needs
+    }
+
     /// Values of one image's activation `i`.
     pub fn len(&self, i: usize) -> usize {
         self.shapes[i].len() as usize

@@ -60,6 +60,9 @@ impl Adversary {
         loss: impl Fn(&Encoder, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let eps = self.eps(batch.share);
+        if !batch.images.device().is_cpu() {
+            return self.ascend_on_device(encoder, batch, eps, loss);
+        }
         let clean = values(batch.images)?;
         let each = clean.len() / batch.ids.len();
         let mut points = vec![0.0f32; clean.len()];
@@ -82,6 +85,34 @@ impl Adversary {
             });
         }
         Ok(tensor(points)?)
+    }
+
+    /// The same on a GPU, in candle's operations: no point comes to the host.
+    fn ascend_on_device(
+        &self,
+        encoder: &Encoder,
+        batch: &Batch,
+        eps: f32,
+        loss: impl Fn(&Encoder, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let each = batch.images.elem_count() / batch.ids.len();
+        let mut start = vec![0.0f32; batch.images.elem_count()];
+        start.par_chunks_mut(each).zip(batch.ids).for_each(|(start, id)| {
+            let mut rng = random::stream(batch.seed, Purpose::AdversaryStart, batch.epoch, *id as u64, 0);
+            start.iter_mut().for_each(|offset| *offset = eps * (2.0 * random::uniform(&mut rng) - 1.0));
+        });
+        let start = Tensor::from_vec(start, batch.images.shape(), batch.images.device())?;
+        let low = (batch.images - f64::from(eps))?.maximum(0.0)?;
+        let high = (batch.images + f64::from(eps))?.minimum(1.0)?;
+        let inside = |points: Tensor| Ok::<_, candle_core::Error>(points.maximum(&low)?.minimum(&high)?.detach());
+        let mut points = inside((batch.images + start)?)?;
+        for _ in 0..self.steps {
+            let x = Var::from_tensor(&points)?;
+            let gradients = loss(encoder, &x)?.backward()?;
+            let Some(gradient) = gradients.get(&x) else { break };
+            points = inside((&points + (gradient.sign()? * f64::from(self.step_share * eps))?)?)?;
+        }
+        Ok(points)
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Batch, Objective};
 use crate::encoder::Encoding;
 use crate::random::{self, Purpose};
 use anyhow::Result;
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use rayon::prelude::*;
 
 /// `x' = x + s u`, `s ~ U(0, m)` once an image, `u ~ N(0, I)`: the same shape as the batch's images.
@@ -19,7 +19,7 @@ pub fn perturb(objective: &Objective, batch: &Batch) -> Result<Tensor> {
         let magnitude = random::uniform(&mut rng) * objective.matching_max_pixels / 255.0;
         noise.iter_mut().for_each(|n| *n = magnitude * random::normal(&mut rng));
     });
-    let noise = Tensor::from_vec(noise, batch.images.shape(), &Device::Cpu)?;
+    let noise = Tensor::from_vec(noise, batch.images.shape(), batch.images.device())?;
     let perturbed = (batch.images + noise)?;
     Ok(if objective.matching_clip { perturbed.clamp(0.0, 1.0)? } else { perturbed })
 }
@@ -47,7 +47,7 @@ pub fn discrepancy(a: &Encoding, b: &Encoding, weight_gradient: bool) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Var;
+    use candle_core::{Device, Var};
     use proptest::prelude::*;
 
     fn by_definition(a: (&[f32], &[f32]), b: (&[f32], &[f32])) -> f64 {

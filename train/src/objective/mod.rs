@@ -6,7 +6,7 @@ mod rate_distortion;
 mod reference;
 mod terms;
 
-pub use terms::Terms;
+pub use terms::{Pending, Terms};
 
 use crate::dataset::Dataset;
 use crate::encoder::Encoder;
@@ -155,19 +155,25 @@ pub struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// Mean of `f` over the whole batches of `size` images in a set, drawn with the keys of a run's first epoch.
-    /// Labels are 0.
+    /// Mean of `f` over the whole batches of `size` images in a set, on `device`, drawn with the keys of a run's first
+    /// epoch. Labels are 0.
     ///
     /// # Errors
     /// The first error of `f`, or a set without images.
-    pub fn mean_over(set: &Dataset, size: usize, seed: u64, f: impl Fn(&Batch) -> Result<f64>) -> Result<f64> {
+    pub fn mean_over(
+        set: &Dataset,
+        size: usize,
+        seed: u64,
+        device: &Device,
+        f: impl Fn(&Batch) -> Result<f64>,
+    ) -> Result<f64> {
         ensure!(!set.is_empty(), "no images to take a mean over");
         let size = size.min(set.len());
         let all: Vec<usize> = (0..set.len()).collect();
-        let labels = Tensor::zeros(size, DType::U32, &Device::Cpu)?;
+        let labels = Tensor::zeros(size, DType::U32, device)?;
         let mut sum = 0.0;
         for ids in all.chunks_exact(size) {
-            let images = set.batch(ids)?;
+            let images = set.batch(ids)?.to_device(device)?;
             sum += f(&Batch { images: &images, labels: &labels, ids, seed, epoch: 0, share: 1.0 })?;
         }
         Ok(sum / (set.len() / size) as f64)

@@ -5,8 +5,9 @@ use crate::encoder::{Encoder, Encoding};
 use crate::gaussian;
 use crate::random::{self, Purpose};
 use anyhow::Result;
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use candle_nn::loss::cross_entropy;
+use rayon::prelude::*;
 
 impl Objective {
     /// Supplement, algorithm 1, and posterior matching where it is kept.
@@ -88,16 +89,14 @@ impl Objective {
     fn sample(&self, encoding: &Encoding, batch: &Batch, samples: usize) -> Result<Tensor> {
         let Encoding { mu, sigma, .. } = encoding;
         let (m, d) = mu.dims2()?;
-        let mut noise = vec![0.0f32; samples * m * d];
-        for (i, id) in batch.ids.iter().enumerate() {
+        // Drawn on the host for every device, so that the same seed means the same noise.
+        let draw = |id: &usize| -> Vec<f32> {
             let mut rng = random::stream(batch.seed, Purpose::Posterior, batch.epoch, *id as u64, 0);
-            for k in 0..samples {
-                for eps in &mut noise[(k * m + i) * d..][..d] {
-                    *eps = random::normal(&mut rng);
-                }
-            }
-        }
-        let noise = Tensor::from_vec(noise, (samples, m, d), &Device::Cpu)?;
+            (0..samples * d).map(|_| random::normal(&mut rng)).collect()
+        };
+        let rows: Vec<Vec<f32>> = batch.ids.par_iter().map(draw).collect();
+        let noise = (0..samples).flat_map(|k| rows.iter().flat_map(move |row| &row[k * d..][..d])).copied().collect();
+        let noise = Tensor::from_vec(noise, (samples, m, d), mu.device())?;
         Ok(noise.broadcast_mul(sigma)?.broadcast_add(mu)?)
     }
 

@@ -4,7 +4,7 @@ pub mod rule;
 pub mod schedule;
 
 use anyhow::Result;
-use candle_core::{Tensor, Var};
+use candle_core::{Device, Tensor, Var};
 use rule::{Decay, Gather, Step};
 use serde::{Deserialize, Serialize};
 
@@ -49,7 +49,7 @@ pub struct Optimiser {
     /// The average of each variable over the steps; empty without one.
     pub average: Vec<Tensor>,
     /// For each variable, 1 where weight decay applies.
-    decays: Vec<Vec<f32>>,
+    decays: Vec<Tensor>,
 }
 
 impl Optimiser {
@@ -57,7 +57,7 @@ impl Optimiser {
     ///
     /// # Errors
     /// If candle cannot allocate.
-    pub fn new(settings: Settings, variables: &[Var], decays: &[Tensor]) -> Result<Self> {
+    pub fn new(settings: Settings, variables: &[Var], decays: Vec<Tensor>) -> Result<Self> {
         let zeros = || variables.iter().map(|v| v.zeros_like()).collect::<candle_core::Result<Vec<_>>>();
         let average = if settings.ema > 0.0 {
             variables.iter().map(|v| v.as_detached_tensor().copy()).collect::<candle_core::Result<Vec<_>>>()?
@@ -70,37 +70,57 @@ impl Optimiser {
             first: zeros()?,
             second: if settings.kind == Kind::Sgd { Vec::new() } else { zeros()? },
             average,
-            decays: decays.iter().map(crate::encoder::values).collect::<Result<_>>()?,
+            decays,
         })
     }
 
-    /// One update at learning rate `rate`; returns the norm of all gradients together, before clipping.
+    /// The same state on `device`.
+    ///
+    /// # Errors
+    /// If the device has no room.
+    pub fn on(self, device: &Device) -> Result<Self> {
+        let all = |tensors: Vec<Tensor>| -> Result<Vec<Tensor>> {
+            tensors.iter().map(|t| Ok(t.to_device(device)?)).collect()
+        };
+        Ok(Self {
+            first: all(self.first)?,
+            second: all(self.second)?,
+            average: all(self.average)?,
+            decays: all(self.decays)?,
+            ..self
+        })
+    }
+
+    /// One update at learning rate `rate`; returns the norm of all gradients together before clipping, f64 `[1]`: on a
+    /// GPU its value is still on the way.
     ///
     /// # Errors
     /// If a gradient has another shape than its variable. A variable without gradient (the sigma head under
     /// `standard`) keeps its value.
-    pub fn update(&mut self, variables: &[Var], gradients: &[Option<Tensor>], rate: f64) -> Result<f64> {
+    pub fn update(&mut self, variables: &[Var], gradients: &[Option<Tensor>], rate: f64) -> Result<Tensor> {
         self.step += 1;
-        let norm = norm(gradients)?;
         let Settings { kind, momentum, weight_decay, clip, ema } = self.settings;
-        let scale = if clip > 0.0 && norm > clip { clip / norm } else { 1.0 };
+        let gradients: Vec<Option<Tensor>> = gradients
+            .iter()
+            .map(|g| g.as_ref().map(Tensor::contiguous).transpose())
+            .collect::<candle_core::Result<_>>()?;
+        let (norm, scale) = norm(&gradients, clip)?;
         for (i, variable) in variables.iter().enumerate() {
             if let Some(gradient) = &gradients[i] {
-                let gradient = gradient.contiguous()?;
                 let coupled = if kind == Kind::AdamW { 0.0 } else { weight_decay };
                 let decay = Decay { scale: scale as f32, weight: coupled as f32, mask: &self.decays[i] };
                 match kind {
                     Kind::Sgd => {
                         let gather = Gather { keep: momentum as f32, take: 1.0, square: false, decay };
-                        self.first[i].inplace_op3(&gradient, variable, &gather)?;
+                        self.first[i].inplace_op3(gradient, variable, &gather)?;
                         let step = Step::Nesterov { rate: rate as f32, momentum: momentum as f32, decay };
-                        variable.inplace_op3(&gradient, &self.first[i], &step)?;
+                        variable.inplace_op3(gradient, &self.first[i], &step)?;
                     }
                     Kind::Adam | Kind::AdamW => {
                         let first = Gather { keep: 0.9, take: 0.1, square: false, decay };
                         let second = Gather { keep: 0.999, take: 0.001, square: true, decay };
-                        self.first[i].inplace_op3(&gradient, variable, &first)?;
-                        self.second[i].inplace_op3(&gradient, variable, &second)?;
+                        self.first[i].inplace_op3(gradient, variable, &first)?;
+                        self.second[i].inplace_op3(gradient, variable, &second)?;
                         let power = i32::try_from(self.step)?;
                         let step = Step::Adam {
                             rate: (rate / (1.0 - 0.9f64.powi(power))) as f32,
@@ -122,19 +142,26 @@ impl Optimiser {
     }
 }
 
-/// Norm of all gradients together.
-fn norm(gradients: &[Option<Tensor>]) -> Result<f64> {
+/// Norm of all gradients together, f64 `[1]`, and what the rules still have to scale them with for a norm of `clip` at
+/// most (0 for none); a GPU scales them at once.
+fn norm(gradients: &[Option<Tensor>], clip: f64) -> Result<(Tensor, f64)> {
+    let there: Vec<&Tensor> = gradients.iter().flatten().collect();
+    #[cfg(feature = "cuda")]
+    if there.first().is_some_and(|g| g.device().is_cuda()) {
+        return Ok((rule::device::norm(&there, clip)?, 1.0));
+    }
     let mut square = 0.0;
-    for gradient in gradients.iter().flatten() {
+    for gradient in there {
         square += rule::square(gradient)?;
     }
-    Ok(square.sqrt())
+    let norm = square.sqrt();
+    let scale = if clip > 0.0 && norm > clip { clip / norm } else { 1.0 };
+    Ok((Tensor::new(&[norm], &Device::Cpu)?, scale))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
 
     /// Minimises `sum c_i x_i^2` for five steps; returns the variables and what the averages are.
     fn run(settings: Settings, steps: usize) -> (Vec<f32>, Vec<f32>) {
@@ -142,7 +169,7 @@ mod tests {
         let scale = Tensor::new(&[3.0f32, -0.5], &Device::Cpu).unwrap();
         // Only the second value decays.
         let decays = [Tensor::new(&[0.0f32, 1.0], &Device::Cpu).unwrap()];
-        let mut optimiser = Optimiser::new(settings, std::slice::from_ref(&p), &decays).unwrap();
+        let mut optimiser = Optimiser::new(settings, std::slice::from_ref(&p), decays.to_vec()).unwrap();
         for _ in 0..steps {
             let loss = (p.as_tensor() * &scale).unwrap().sqr().unwrap().sum_all().unwrap();
             let gradients = [loss.backward().unwrap().remove(&p)];

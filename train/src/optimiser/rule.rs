@@ -1,5 +1,9 @@
 //! The arithmetic of one update, in place: each rule reads every number once.
 
+#[cfg(feature = "cuda")]
+use crate::cuda::{Gpu, count, floats, launch, on_device, spread};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Storage, Tensor, bail};
 use rayon::prelude::*;
 
@@ -9,16 +13,10 @@ const GRAIN: usize = 1 << 15;
 /// What makes a gradient of the loss the one that is followed: clipping, and weight decay where `mask` is 1.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Decay<'a> {
+    /// On a GPU the gradient was clipped before, and this is 1.
     pub scale: f32,
     pub weight: f32,
-    pub mask: &'a [f32],
-}
-
-impl Decay<'_> {
-    #[inline(always)]
-    fn apply(&self, mask: f32, gradient: f32, weight: f32) -> f32 {
-        gradient * self.scale + self.weight * mask * weight
-    }
+    pub mask: &'a Tensor,
 }
 
 fn range<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
@@ -35,14 +33,31 @@ fn range_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut
     }
 }
 
+/// `to[i] = f(to[i], a[i], b[i])`.
+fn each(to: &mut [f32], a: &[f32], b: &[f32], f: impl Fn(f32, f32, f32) -> f32 + Sync) -> Result<()> {
+    if [a.len(), b.len()] != [to.len(); 2] {
+        bail!("{} numbers beside {} and {}", to.len(), a.len(), b.len())
+    }
+    let slices = a.par_chunks(GRAIN).zip(b.par_chunks(GRAIN));
+    to.par_chunks_mut(GRAIN).zip(slices).for_each(|(to, (a, b))| {
+        for ((to, a), b) in to.iter_mut().zip(a).zip(b) {
+            *to = f(*to, *a, *b);
+        }
+    });
+    Ok(())
+}
+
 /// `to[i] = f(mask[i], to[i], a[i], b[i])`.
-fn each(
+fn each_masked(
     to: &mut [f32],
-    mask: &[f32],
+    mask: &Tensor,
     a: &[f32],
     b: &[f32],
     f: impl Fn(f32, f32, f32, f32) -> f32 + Sync,
 ) -> Result<()> {
+    let (mask, layout) = mask.storage_and_layout();
+    let Storage::Cpu(mask) = &*mask else { bail!("a mask on the CPU was expected") };
+    let mask = range(mask, layout)?;
     if [a.len(), b.len(), mask.len()] != [to.len(); 3] {
         bail!("{} numbers beside {}, {} and {}", to.len(), a.len(), b.len(), mask.len())
     }
@@ -55,7 +70,7 @@ fn each(
     Ok(())
 }
 
-/// Sum of squares, in f64, added in order of fixed parts.
+/// Sum of squares, in f64, added in order of fixed parts: a scalar on the CPU.
 pub(super) fn square(tensor: &Tensor) -> Result<f64> {
     let (storage, layout) = tensor.storage_and_layout();
     let Storage::Cpu(storage) = &*storage else { bail!("a gradient on the CPU was expected") };
@@ -86,15 +101,36 @@ impl InplaceOp3 for Gather<'_> {
         weights_layout: &Layout,
     ) -> Result<()> {
         let (g, w) = (range(gradient, gradient_layout)?, range(weights, weights_layout)?);
-        let (to, decay) = (range_mut(to, to_layout)?, self.decay);
-        if self.square {
-            each(to, decay.mask, g, w, |mask, to, g, w| {
-                let g = decay.apply(mask, g, w);
-                self.keep * to + self.take * (g * g)
-            })
+        let to = range_mut(to, to_layout)?;
+        let Self { keep, take, square, decay: Decay { scale, weight, mask } } = *self;
+        let next = move |to: f32, g: f32| keep * to + take * if square { g * g } else { g };
+        if weight > 0.0 {
+            each_masked(to, mask, g, w, |mask, to, g, w| next(to, g * scale + weight * mask * w))
         } else {
-            each(to, decay.mask, g, w, |mask, to, g, w| self.keep * to + self.take * decay.apply(mask, g, w))
+            // The weights do not matter; the gradient stands in for them, so that memory is read once.
+            each(to, g, g, |to, g, _| next(to, g * scale))
         }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        to: &mut CudaStorage,
+        to_layout: &Layout,
+        gradient: &CudaStorage,
+        gradient_layout: &Layout,
+        weights: &CudaStorage,
+        weights_layout: &Layout,
+    ) -> Result<()> {
+        let gpu = Gpu::plain(&gradient.device);
+        let (mask, mask_layout) = self.decay.mask.storage_and_layout();
+        let mask = floats(on_device(&mask)?, mask_layout)?;
+        let (g, w) = (floats(gradient, gradient_layout)?, floats(weights, weights_layout)?);
+        let n = same_length(to_layout, &[gradient_layout, weights_layout, mask_layout])?;
+        let to = to.as_cuda_slice_mut::<f32>()?;
+        launch!(gpu, "moment", spread(n); to, &g, &w, &mask;
+            count(n)?, self.keep, self.take, self.decay.weight, i32::from(self.square));
+        Ok(())
     }
 }
 
@@ -103,7 +139,7 @@ pub(super) enum Step<'a> {
     /// The others are the gradient and the momentum, already gathered.
     Nesterov { rate: f32, momentum: f32, decay: Decay<'a> },
     /// The others are the moments; `rate` holds the first one's bias correction, `correction` is the second's.
-    Adam { rate: f32, correction: f32, shrink: f32, mask: &'a [f32] },
+    Adam { rate: f32, correction: f32, shrink: f32, mask: &'a Tensor },
 }
 
 impl InplaceOp3 for Step<'_> {
@@ -122,13 +158,49 @@ impl InplaceOp3 for Step<'_> {
     ) -> Result<()> {
         let (to, a, b) = (range_mut(to, to_layout)?, range(a, a_layout)?, range(b, b_layout)?);
         match *self {
-            Self::Nesterov { rate, momentum, decay } => {
-                each(to, decay.mask, a, b, |mask, w, g, v| w - rate * (decay.apply(mask, g, w) + momentum * v))
+            Self::Nesterov { rate, momentum, decay: Decay { scale, weight, mask } } if weight > 0.0 => {
+                each_masked(to, mask, a, b, |mask, w, g, v| w - rate * (g * scale + weight * mask * w + momentum * v))
             }
-            Self::Adam { rate, correction, shrink, mask } => each(to, mask, a, b, |mask, w, m, v| {
-                w - rate * m / ((v * correction).sqrt() + 1e-8) - shrink * mask * w
-            }),
+            Self::Nesterov { rate, momentum, decay: Decay { scale, .. } } => {
+                each(to, a, b, |w, g, v| w - rate * (g * scale + momentum * v))
+            }
+            Self::Adam { rate, correction, shrink, mask } if shrink > 0.0 => {
+                each_masked(to, mask, a, b, |k, w, m, v| {
+                    w - rate * m / ((v * correction).sqrt() + 1e-8) - shrink * k * w
+                })
+            }
+            Self::Adam { rate, correction, .. } => {
+                each(to, a, b, |w, m, v| w - rate * m / ((v * correction).sqrt() + 1e-8))
+            }
         }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        to: &mut CudaStorage,
+        to_layout: &Layout,
+        a: &CudaStorage,
+        a_layout: &Layout,
+        b: &CudaStorage,
+        b_layout: &Layout,
+    ) -> Result<()> {
+        let gpu = Gpu::plain(&a.device);
+        let (Self::Nesterov { decay: Decay { mask, .. }, .. } | Self::Adam { mask, .. }) = self;
+        let (mask, mask_layout) = mask.storage_and_layout();
+        let mask = floats(on_device(&mask)?, mask_layout)?;
+        let (a, b) = (floats(a, a_layout)?, floats(b, b_layout)?);
+        let n = same_length(to_layout, &[a_layout, b_layout, mask_layout])?;
+        let to = to.as_cuda_slice_mut::<f32>()?;
+        match *self {
+            Self::Nesterov { rate, momentum, decay } => {
+                launch!(gpu, "nesterov", spread(n); to, &a, &b, &mask; count(n)?, rate, momentum, decay.weight);
+            }
+            Self::Adam { rate, correction, shrink, .. } => {
+                launch!(gpu, "adam", spread(n); to, &a, &b, &mask; count(n)?, rate, correction, shrink);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -150,6 +222,107 @@ impl InplaceOp2 for Average {
         other_layout: &Layout,
     ) -> Result<()> {
         let other = range(other, other_layout)?;
-        each(range_mut(to, to_layout)?, other, other, other, |_, a, w, _| self.keep * a + (1.0 - self.keep) * w)
+        each(range_mut(to, to_layout)?, other, other, |a, w, _| self.keep * a + (1.0 - self.keep) * w)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        to: &mut CudaStorage,
+        to_layout: &Layout,
+        other: &CudaStorage,
+        other_layout: &Layout,
+    ) -> Result<()> {
+        let gpu = Gpu::plain(&other.device);
+        let other = floats(other, other_layout)?;
+        let n = same_length(to_layout, &[other_layout])?;
+        let to = to.as_cuda_slice_mut::<f32>()?;
+        launch!(gpu, "average", spread(n); to, &other; count(n)?, self.keep);
+        Ok(())
+    }
+}
+
+/// Length of whole tensors that stand side by side.
+#[cfg(feature = "cuda")]
+fn same_length(to: &Layout, others: &[&Layout]) -> Result<usize> {
+    let n = to.shape().elem_count();
+    if to.start_offset() != 0 || others.iter().any(|o| o.shape().elem_count() != n) {
+        bail!("{n} numbers beside others")
+    }
+    Ok(n)
+}
+
+/// Squares of gradients on a GPU, and what a limit on their norm does to them.
+#[cfg(feature = "cuda")]
+pub(super) mod device {
+    use super::{Gpu, count, floats, launch, same_length, spread};
+    use candle_core::{CpuStorage, CudaStorage, InplaceOp2, Layout, Result, bail};
+    use candle_core::{DType, Tensor};
+
+    /// Values of a part of a sum.
+    const EACH: usize = 1 << 12;
+
+    /// Adds the squares of the second to the first, f64 `[1]`.
+    struct AddSquares;
+
+    impl InplaceOp2 for AddSquares {
+        fn name(&self) -> &'static str {
+            "add-squares"
+        }
+
+        fn cpu_fwd(&self, _: &mut CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout) -> Result<()> {
+            bail!("gradients on the GPU were expected")
+        }
+
+        fn cuda_fwd(&self, to: &mut CudaStorage, _: &Layout, from: &CudaStorage, layout: &Layout) -> Result<()> {
+            let gpu = Gpu::plain(&from.device);
+            let from = floats(from, layout)?;
+            let n = layout.shape().elem_count();
+            let parts = n.div_ceil(EACH).max(1);
+            // SAFETY: `square_parts` writes all of it.
+            let mut partial = unsafe { gpu.device.alloc::<f64>(parts) }?;
+            launch!(gpu, "square_parts", spread(parts); &mut partial, &from;
+                count(n)?, count(EACH)?, count(parts)?);
+            let to = to.as_cuda_slice_mut::<f64>()?;
+            launch!(gpu, "add_squares", spread(1); to, &partial; count(parts)?);
+            Ok(())
+        }
+    }
+
+    /// Scales the first down to the norm's limit, the second being the norm's square.
+    struct Clip(f64);
+
+    impl InplaceOp2 for Clip {
+        fn name(&self) -> &'static str {
+            "clip"
+        }
+
+        fn cpu_fwd(&self, _: &mut CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout) -> Result<()> {
+            bail!("gradients on the GPU were expected")
+        }
+
+        fn cuda_fwd(&self, to: &mut CudaStorage, layout: &Layout, square: &CudaStorage, _: &Layout) -> Result<()> {
+            let gpu = Gpu::plain(&square.device);
+            let n = same_length(layout, &[])?;
+            let square = square.as_cuda_slice::<f64>()?;
+            let to = to.as_cuda_slice_mut::<f32>()?;
+            launch!(gpu, "clip", spread(n); to, square; count(n)?, self.0);
+            Ok(())
+        }
+    }
+
+    /// The norm of all gradients together, f64 `[1]`, before those are clipped to `limit` (0 for none).
+    pub fn norm(gradients: &[&Tensor], limit: f64) -> Result<Tensor> {
+        let Some(first) = gradients.first() else { bail!("no gradients") };
+        let square = Tensor::zeros(1, DType::F64, first.device())?;
+        for gradient in gradients {
+            square.inplace_op2(gradient, &AddSquares)?;
+        }
+        if limit > 0.0 {
+            for gradient in gradients {
+                gradient.inplace_op2(&square, &Clip(limit))?;
+            }
+        }
+        square.sqrt()
     }
 }

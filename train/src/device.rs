@@ -1,0 +1,54 @@
+//! Where a run computes, and how exactly.
+
+use anyhow::Result;
+use candle_core::Device;
+use serde::{Deserialize, Serialize};
+
+/// The `fit.device` key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Choice {
+    /// The first GPU where this program was built for one and it is there, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The first GPU.
+    Cuda,
+}
+
+/// The `fit.precision` key: how convolutions compute on a GPU. The CPU is always f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// f32 products and sums.
+    F32,
+    /// f32 values, products of TF32.
+    Tf32,
+    /// Activations and products in bf16; sums, statistics and weights in f32.
+    Bf16,
+}
+
+impl Choice {
+    /// The device.
+    ///
+    /// # Errors
+    /// If a GPU is asked for, and this program was built without one or none is there.
+    pub fn open(self) -> Result<Device> {
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Auto => Ok(cuda().unwrap_or(Device::Cpu)),
+            Self::Cuda => cuda(),
+        }
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn cuda() -> Result<Device> {
+    use anyhow::Context;
+    Device::new_cuda(0).context("fit.device = \"cuda\": no usable GPU")
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda() -> Result<Device> {
+    anyhow::bail!("fit.device = \"cuda\": this program was built without the feature `cuda` (make cuda)")
+}
