@@ -5,7 +5,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 APT ?= $(shell [ "$$(id -u)" = 0 ] && echo apt-get || echo sudo apt-get)
 
-.PHONY: help demo build test lint venv tools firmware firmware-test check-gpio models method-table bench bench-train clean
+.PHONY: help demo build test lint venv tools firmware firmware-test check-gpio models method-table bench bench-train cuda check-cuda clean
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -90,5 +90,11 @@ bench-train: .venv-bench/.ready ## One training step against PyTorch on the CPU,
 	.venv-bench/bin/pip install --quiet --requirement $<
 	touch $@
 
+cuda: ## The trainer for NVIDIA GPUs, also on a machine without one; then train/benches/gpu.sh where there is one
+	train/build-cuda.sh
+
+check-cuda: ## The CUDA side compiles: Rust and the GPU's kernels
+	train/build-cuda.sh check
+
 clean: ## Remove what was built and installed here
-	rm -rf target firmware/target .venv .venv-bench
+	rm -rf target firmware/target .venv .venv-bench .venv-cuda

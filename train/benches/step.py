@@ -1,6 +1,7 @@
-"""The peer of `step.rs`: the same training step in PyTorch, channels_last, on the CPU.
+"""The peer of `step.rs`: the same training step in PyTorch, channels_last.
 
-python step.py NET THREADS: prints "ready"; then for each line on standard input, a number N, runs N + 1 steps
+python step.py NET THREADS: runs on the CPU; `f32`, `tf32` or `bf16` (autocast) in the place of THREADS runs on the GPU.
+Prints "ready"; then for each line on standard input, a number N, runs N + 1 steps
 and prints the seconds of the last N; at the end of input, the peak resident memory in MiB.
 """
 
@@ -72,34 +73,54 @@ NETS = {
     "resnet-8": (lambda: ResNet([16, 32, 64], 1, 64), (128, 3, 32, 32)),
     "resnet-20": (lambda: ResNet([16, 32, 64], 3, 64), (128, 3, 32, 32)),
     "wrn-16-4": (lambda: ResNet([64, 128, 256], 2, 128), (128, 3, 32, 32)),
+    "wrn-28-10": (lambda: ResNet([160, 320, 640], 4, 128), (128, 3, 32, 32)),
 }
 
 
 def main():
-    name, threads = sys.argv[1], int(sys.argv[2])
-    torch.set_num_threads(threads)
+    name, how = sys.argv[1:]
+    on_gpu = not how.isdigit()
+    device = "cuda" if on_gpu else "cpu"
+    if on_gpu:
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = how != "f32"
+    else:
+        torch.set_num_threads(int(how))
     torch.manual_seed(0)
     make, shape = NETS[name]
-    net = make().to(memory_format=torch.channels_last)
-    images = torch.rand(shape).to(memory_format=torch.channels_last)
-    labels = torch.randint(0, 10, (shape[0],))
+    net = make().to(device, memory_format=torch.channels_last)
+    images = torch.rand(shape).to(device, memory_format=torch.channels_last)
+    labels = torch.randint(0, 10, (shape[0],)).to(device)
     optimiser = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4)
 
     def step():
         optimiser.zero_grad()
-        F.cross_entropy(net(images), labels).backward()
+        with torch.autocast(device, torch.bfloat16, enabled=how == "bf16"):
+            loss = F.cross_entropy(net(images), labels)
+        loss.backward()
         optimiser.step()
+
+    def measure(n):
+        """Seconds of each of n steps; on the GPU, where steps are queued, their mean n times."""
+        if on_gpu:
+            torch.cuda.synchronize()
+            began = time.perf_counter()
+            for _ in range(n):
+                step()
+            torch.cuda.synchronize()
+            return [(time.perf_counter() - began) / n] * n
+        seconds = []
+        for _ in range(n):
+            began = time.perf_counter()
+            step()
+            seconds.append(time.perf_counter() - began)
+        return seconds
 
     step()
     print("ready", flush=True)
     for line in sys.stdin:
         step()
-        seconds = []
-        for _ in range(int(line)):
-            began = time.perf_counter()
-            step()
-            seconds.append(str(time.perf_counter() - began))
-        print(" ".join(seconds), flush=True)
+        print(" ".join(map(str, measure(int(line)))), flush=True)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
 
 

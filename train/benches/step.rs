@@ -9,33 +9,46 @@ use candle_nn::loss::cross_entropy;
 use paradise_engine::Shape;
 use paradise_train::checkpoint::State;
 use paradise_train::config::encoder::{Encoder, Kind};
+use paradise_train::device::{Choice, Precision};
 use paradise_train::optimiser::{self, Settings};
 use paradise_train::random::{self, Purpose};
 use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-const NETS: [(&str, Kind); 4] = [
+const NETS: [(&str, Kind); 5] = [
     ("small-conv", Kind::SmallConv),
     ("resnet-8", Kind::ResNet8),
     ("resnet-20", Kind::ResNet20),
     ("wrn-16-4", Kind::Wrn16x4),
+    ("wrn-28-10", Kind::Wrn28x10),
 ];
 
 /// Images a step.
 const BATCH: usize = 128;
 
+/// Which networks run how, by default: threads, or a precision on the GPU.
+struct Plan {
+    nets: &'static [&'static str],
+    how: &'static [&'static str],
+}
+
+const CPU: Plan = Plan { nets: &["small-conv", "resnet-8", "resnet-20", "wrn-16-4"], how: &["1", "2"] };
+const GPU: Plan = Plan { nets: &["resnet-20", "wrn-16-4", "wrn-28-10"], how: &["bf16", "tf32"] };
+
 fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     match &arguments[..] {
-        [flag, net, threads] if flag == "--serve" => serve(net, threads.parse()?),
-        [python, rest @ ..] => compare(python, rest),
+        [flag, net, how] if flag == "--serve" => serve(net, how),
+        [flag, python, rest @ ..] if flag == "--gpu" => compare(python, rest, &GPU),
+        [python, rest @ ..] => compare(python, rest, &CPU),
         [] => {
             println!(
-                "usage: cargo bench --bench step -- PYTHON [NET...]; PYTHON has benches/requirements.txt installed"
+                "usage: cargo bench --bench step -- [--gpu] PYTHON [NET...]; PYTHON has benches/requirements.txt installed"
             );
             Ok(())
         }
@@ -43,20 +56,29 @@ fn main() -> Outcome<()> {
 }
 
 /// Our side of the protocol of `step.py`.
-fn serve(net: &str, threads: usize) -> Outcome<()> {
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+fn serve(net: &str, how: &str) -> Outcome<()> {
+    let precision = match how {
+        "f32" => Some(Precision::F32),
+        "tf32" => Some(Precision::Tf32),
+        "bf16" => Some(Precision::Bf16),
+        _ => None,
+    };
+    let device = if precision.is_some() { Choice::Cuda.open()? } else { Device::Cpu };
+    if precision.is_none() {
+        rayon::ThreadPoolBuilder::new().num_threads(how.parse()?).build_global()?;
+    }
     let kind = NETS.iter().find(|n| n.0 == net).ok_or("no such network")?.1;
     let shape = if kind == Kind::SmallConv { Shape::new(28, 28, 1) } else { Shape::new(32, 32, 3) };
     let architecture = Encoder { kind, ..Encoder::default() }.architecture(shape, 10)?;
     let kind = optimiser::Kind::Sgd;
     let settings = Settings { kind, momentum: 0.9, weight_decay: 1e-4, clip: 0.0, ema: 0.0 };
-    let mut state = State::new(architecture, settings, 0)?;
+    let mut state = State::new(architecture, settings, 0)?.on(&device, precision.unwrap_or(Precision::F32))?;
     let mut rng = random::stream(0, Purpose::Noise, 0, 0, 0);
     let pixels: Vec<f32> = (0..BATCH * shape.len() as usize).map(|_| random::uniform(&mut rng)).collect();
     let dims = (BATCH, usize::from(shape.h), usize::from(shape.w), usize::from(shape.c));
-    let images = Tensor::from_vec(pixels, dims, &Device::Cpu)?;
+    let images = Tensor::from_vec(pixels, dims, &device)?;
     let labels: Vec<u32> = (0..BATCH).map(|_| random::below(&mut rng, 10) as u32).collect();
-    let labels = Tensor::from_vec(labels, BATCH, &Device::Cpu)?;
+    let labels = Tensor::from_vec(labels, BATCH, &device)?;
     let mut step = || -> Outcome<()> {
         let learning = state.network.learning()?;
         let loss = cross_entropy(&learning.logits(&images)?, &labels)?;
@@ -68,11 +90,23 @@ fn serve(net: &str, threads: usize) -> Outcome<()> {
     println!("ready");
     for line in std::io::stdin().lines() {
         step()?;
+        let n: usize = line?.trim().parse()?;
         let mut seconds = Vec::new();
-        for _ in 0..line?.trim().parse()? {
+        if device.is_cpu() {
+            for _ in 0..n {
+                let began = Instant::now();
+                step()?;
+                seconds.push(began.elapsed().as_secs_f64().to_string());
+            }
+        } else {
+            // Steps are queued: their mean, n times.
+            device.synchronize()?;
             let began = Instant::now();
-            step()?;
-            seconds.push(began.elapsed().as_secs_f64().to_string());
+            for _ in 0..n {
+                step()?;
+            }
+            device.synchronize()?;
+            seconds = vec![(began.elapsed().as_secs_f64() / n as f64).to_string(); n];
         }
         println!("{}", seconds.join(" "));
     }
@@ -137,19 +171,25 @@ impl Side {
     }
 }
 
-fn compare(python: &str, only: &[String]) -> Outcome<()> {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/step.py");
+fn compare(python: &str, only: &[String], plan: &Plan) -> Outcome<()> {
+    // Run from a checkout, also one that the program was not built in.
+    let here = "train/benches/step.py";
+    let script =
+        if Path::new(here).exists() { here } else { concat!(env!("CARGO_MANIFEST_DIR"), "/benches/step.py") };
     let mut ratios = Vec::new();
     println!(
         "{:12} {:>7} {:>12} {:>12} {:>7} {:>11} {:>11}",
-        "net", "threads", "ours ms", "PyTorch ms", "ratio", "ours MiB", "peer MiB"
+        "net", "how", "ours ms", "PyTorch ms", "ratio", "ours MiB", "peer MiB"
     );
-    for (net, _) in NETS.iter().filter(|n| only.is_empty() || only.iter().any(|o| o == n.0)) {
-        for threads in ["1", "2"] {
+    let wanted = |n: &str| if only.is_empty() { plan.nets.contains(&n) } else { only.iter().any(|o| o == n) };
+    for (net, _) in NETS.iter().filter(|n| wanted(n.0)) {
+        for &threads in plan.how {
             let mut ours = Side::start(Command::new(std::env::current_exe()?).args(["--serve", net, threads]))?;
             let mut peer = Side::start(Command::new(python).args([script, net, threads]))?;
+            let on_gpu = threads.parse::<usize>().is_err();
             let (turns, steps) = match *net {
-                "wrn-16-4" => (3, 3),
+                _ if on_gpu => (5, 50),
+                "wrn-16-4" | "wrn-28-10" => (3, 3),
                 "small-conv" => (8, 20),
                 _ => (6, 4),
             };
@@ -160,6 +200,11 @@ fn compare(python: &str, only: &[String]) -> Outcome<()> {
             let (a, b) = (1e3 * ours.median(), 1e3 * peer.median());
             let (ours_mib, peer_mib) = (ours.finish()?, peer.finish()?);
             println!("{net:12} {threads:>7} {a:>12.1} {b:>12.1} {:>7.2} {ours_mib:>11.0} {peer_mib:>11.0}", a / b);
+            if on_gpu {
+                println!("{net} {threads}: {:.0} images a second", BATCH as f64 / a * 1e3);
+                ratios.push((format!("{net}-step-vs-pytorch-gpu-{threads}"), a / b));
+                continue;
+            }
             ratios.push((format!("{net}-step-vs-pytorch-{threads}-threads"), a / b));
             ratios.push((format!("{net}-peak-memory-vs-pytorch-{threads}-threads"), ours_mib / peer_mib));
         }

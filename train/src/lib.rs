@@ -21,6 +21,7 @@ pub mod figure;
 pub mod files;
 pub mod fit;
 pub mod gaussian;
+pub mod gpu_check;
 pub mod graph;
 pub mod interrupt;
 pub mod objective;

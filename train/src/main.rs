@@ -9,13 +9,13 @@ use paradise_train::encoder::Network;
 use paradise_train::export::{self, CardSettings};
 use paradise_train::figure::latent;
 use paradise_train::fit::{self, RunFolder};
-use paradise_train::{demo, evaluate, files, interrupt, sweep};
+use paradise_train::{demo, evaluate, files, gpu_check, interrupt, sweep};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Trains, attacks, evaluates, quantises and exports robust classifiers.
 ///
-/// Exit codes: 0 done, 1 a self-test failed, 2 bad command line or input.
+/// Exit codes: 0 done, 1 a self-test or the GPU's check failed, 2 bad command line or input.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -37,6 +37,8 @@ enum Command {
     Evaluate(Evaluate),
     /// Quantise a run and write its bundle.
     Export(Export),
+    /// Compare a GPU's loss and gradients with the CPU's, for every network (needs the feature `cuda`).
+    GpuCheck,
 }
 
 #[derive(Args)]
@@ -174,6 +176,7 @@ fn main() -> ExitCode {
         Command::Latent(arguments) => latent(&arguments),
         Command::Evaluate(arguments) => evaluate(&arguments),
         Command::Export(arguments) => export(&arguments),
+        Command::GpuCheck => gpu_check::run(|row| println!("{row}")).map(|holds| u8::from(!holds)),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

@@ -31,6 +31,9 @@ __device__ inline void set(Half *to, float v) {
 #define WIDE 32
 #define DEEP 8
 
+// Threads of a block that squares gradients.
+#define SQUARES 128
+
 // Adds the rows of a block for each of its channels; the first row has the sum.
 __device__ inline float column_sum(float (*cells)[WIDE], float value) {
     cells[threadIdx.y][threadIdx.x] = value;
@@ -401,14 +404,19 @@ __global__ void density(float *out, const float *z, const float *mu, const float
     }
 }
 
-// Sum of squares over parts of `each` values.
-__global__ void square_parts(double *partial, const float *x, Index n, Index each, Index parts) {
-    EACH(p, parts) {
-        double sum = 0.0;
-        Index last = (p + 1) * each < n ? (p + 1) * each : n;
-        for (Index i = p * each; i < last; i++) sum += (double)x[i] * (double)x[i];
-        partial[p] = sum;
+// Sum of squares over parts of `each` values, a block of SQUARES threads each.
+__global__ void square_parts(double *partial, const float *x, Index n, Index each) {
+    __shared__ double cells[SQUARES];
+    Index first = blockIdx.x * each, last = first + each < n ? first + each : n;
+    double sum = 0.0;
+    for (Index i = first + threadIdx.x; i < last; i += SQUARES) sum += (double)x[i] * (double)x[i];
+    cells[threadIdx.x] = sum;
+    __syncthreads();
+    for (int half = SQUARES / 2; half > 0; half /= 2) {
+        if (threadIdx.x < half) cells[threadIdx.x] += cells[threadIdx.x + half];
+        __syncthreads();
     }
+    if (threadIdx.x == 0) partial[blockIdx.x] = cells[0];
 }
 
 // total += the parts, in their order.

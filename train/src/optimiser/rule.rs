@@ -256,11 +256,14 @@ fn same_length(to: &Layout, others: &[&Layout]) -> Result<usize> {
 #[cfg(feature = "cuda")]
 pub(super) mod device {
     use super::{Gpu, count, floats, launch, same_length, spread};
-    use candle_core::{CpuStorage, CudaStorage, InplaceOp2, Layout, Result, bail};
-    use candle_core::{DType, Tensor};
+    use candle_core::cuda::cudarc::driver::LaunchConfig;
+    use candle_core::{CpuStorage, CudaStorage, DType, InplaceOp2, Layout, Result, Tensor, bail};
 
     /// Values of a part of a sum.
-    const EACH: usize = 1 << 12;
+    const EACH: usize = 1 << 15;
+
+    /// Threads of a part, as `kernels.cu` has them.
+    const SQUARES: u32 = 128;
 
     /// Adds the squares of the second to the first, f64 `[1]`.
     struct AddSquares;
@@ -281,8 +284,9 @@ pub(super) mod device {
             let parts = n.div_ceil(EACH).max(1);
             // SAFETY: `square_parts` writes all of it.
             let mut partial = unsafe { gpu.device.alloc::<f64>(parts) }?;
-            launch!(gpu, "square_parts", spread(parts); &mut partial, &from;
-                count(n)?, count(EACH)?, count(parts)?);
+            let config =
+                LaunchConfig { grid_dim: (count(parts)?, 1, 1), block_dim: (SQUARES, 1, 1), shared_mem_bytes: 0 };
+            launch!(gpu, "square_parts", config; &mut partial, &from; count(n)?, count(EACH)?);
             let to = to.as_cuda_slice_mut::<f64>()?;
             launch!(gpu, "add_squares", spread(1); to, &partial; count(parts)?);
             Ok(())

@@ -1,0 +1,161 @@
+//! Whether a GPU computes what the CPU does: loss and every gradient of whole steps, network by network.
+
+use crate::config::encoder::{Encoder as Settings, Kind as Net};
+use crate::device::{Choice, Precision};
+use crate::encoder::{Architecture, Network, values};
+use crate::objective::{Batch, Kind, Objective};
+use crate::random::{self, Purpose};
+use anyhow::{Context, Result, ensure};
+use candle_core::{Device, Tensor};
+use paradise_engine::Shape;
+
+/// Images of a step.
+const BATCH: usize = 32;
+
+/// One comparison.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// Network, objective and precision.
+    pub name: String,
+    /// Relative difference of the loss.
+    pub loss: f64,
+    /// Largest difference in a parameter's gradient, relative to that gradient's largest value, and the parameter.
+    pub gradient: (f64, String),
+    /// The same of the images' gradient.
+    pub images: f64,
+    /// What they may differ by.
+    pub limit: f64,
+}
+
+impl Row {
+    /// Whether nothing differs by more than the limit.
+    pub fn holds(&self) -> bool {
+        // A NaN is above every limit.
+        [self.loss, self.gradient.0, self.images].iter().all(|d| *d <= self.limit)
+    }
+}
+
+impl std::fmt::Display for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, loss, gradient: (gradient, parameter), images, limit } = self;
+        let verdict = if self.holds() { "ok" } else { "DIFFERS" };
+        write!(f, "{name:40} loss {loss:.1e}  gradients {gradient:.1e} ({parameter})  images {images:.1e}  ")?;
+        write!(f, "limit {limit:.0e}  {verdict}")
+    }
+}
+
+/// What a precision may differ by. A ReLU within rounding of its corner may go either way, so f32 is not at 1e-6.
+fn limit(precision: Precision) -> f64 {
+    match precision {
+        Precision::F32 => 1e-3,
+        Precision::Tf32 => 3e-2,
+        Precision::Bf16 => 2e-1,
+    }
+}
+
+/// Compares every network and objective at every precision; `report` sees each row as it is done.
+///
+/// # Errors
+/// If there is no GPU, or it refuses an operation.
+pub fn run(mut report: impl FnMut(&Row)) -> Result<bool> {
+    let device = Choice::Cuda.open()?;
+    let mut all = true;
+    let cases = [
+        (Net::SmallConv, Shape::new(28, 28, 1), Kind::ParadisePm),
+        (Net::Mlp1000, Shape::new(28, 28, 1), Kind::ParadiseUnsupervised),
+        (Net::ConvCeleba, Shape::new(64, 64, 3), Kind::ParadiseUnsupervised),
+        (Net::ResNet8, Shape::new(32, 32, 3), Kind::Dvib),
+        (Net::ResNet20, Shape::new(32, 32, 3), Kind::Paradise),
+        (Net::Wrn16x4, Shape::new(32, 32, 3), Kind::Standard),
+        (Net::ResNet34, Shape::new(64, 64, 3), Kind::ParadisePm),
+    ];
+    for (net, shape, kind) in cases {
+        let settings = Settings { kind: net, ..Settings::default() };
+        let decoder = if kind.is_unsupervised() { Some(settings.decoder(shape)?) } else { None };
+        let classes = if kind.is_unsupervised() { 0 } else { 10 };
+        let architecture = Architecture { decoder, ..settings.architecture(shape, classes)? };
+        let network = Network::new(architecture, 1)?;
+        let objective = Objective { kind, ..Objective::default() };
+        let exact = step(&network, &objective, shape, &Device::Cpu)?;
+        for precision in [Precision::F32, Precision::Tf32, Precision::Bf16] {
+            let got = step(&network.on(&device, precision)?, &objective, shape, &device)?;
+            let name = format!("{net:?} {} {precision:?}", kind.name());
+            let row = compare(name, &network, &exact, &got, limit(precision))?;
+            all &= row.holds();
+            report(&row);
+        }
+    }
+    Ok(all)
+}
+
+/// A step's loss, the parameters' gradients in checkpoint order, and the images' under a fixed network.
+struct Step {
+    loss: f64,
+    parameters: Vec<Vec<f32>>,
+    images: Vec<f32>,
+}
+
+fn step(network: &Network, objective: &Objective, shape: Shape, device: &Device) -> Result<Step> {
+    let mut rng = random::stream(3, Purpose::Noise, 0, 0, 0);
+    let pixels: Vec<f32> = (0..BATCH * shape.len() as usize).map(|_| random::uniform(&mut rng)).collect();
+    let dims = (BATCH, usize::from(shape.h), usize::from(shape.w), usize::from(shape.c));
+    let images = Tensor::from_vec(pixels, dims, device)?;
+    let labels = Tensor::from_vec((0..BATCH as u32).map(|i| i % 10).collect::<Vec<_>>(), BATCH, device)?;
+    let ids: Vec<usize> = (0..BATCH).collect();
+    let batch = Batch { images: &images, labels: &labels, ids: &ids, seed: 5, epoch: 0, share: 1.0 };
+    let learning = network.learning()?;
+    let loss = objective.loss(&learning, &batch)?;
+    let gradients = learning.gradients(&network.variables, &loss.total)?;
+    let full = gradients.into_iter().zip(&network.variables).map(|(g, v)| match g {
+        Some(g) => Ok(g),
+        None => v.zeros_like(),
+    });
+    let full = full.collect::<candle_core::Result<Vec<_>>>()?;
+    let x = candle_core::Var::from_tensor(&images)?;
+    let frozen = network.frozen();
+    let grads = frozen.encode(&x)?.mu.sqr()?.sum_all()?.backward()?;
+    let images = values(grads.get(&x).context("the images have no gradient")?)?;
+    let loss = f64::from(loss.total.to_scalar::<f32>()?);
+    Ok(Step { loss, parameters: network.split(&full)?, images })
+}
+
+/// Largest difference relative to the largest value.
+fn difference(exact: &[f32], got: &[f32]) -> Result<f64> {
+    ensure!(exact.len() == got.len(), "{} values beside {}", got.len(), exact.len());
+    let top = exact.iter().fold(1e-8f64, |m, v| m.max(f64::from(v.abs())));
+    let apart = exact.iter().zip(got).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs() / top);
+    // `max` would pass over a NaN.
+    Ok(apart.fold(0.0, |m: f64, d| if d > m || d.is_nan() { d } else { m }))
+}
+
+fn compare(name: String, network: &Network, exact: &Step, got: &Step, limit: f64) -> Result<Row> {
+    let mut worst = (0.0, String::new());
+    for ((p, a), b) in network.architecture.parameters()?.iter().zip(&exact.parameters).zip(&got.parameters) {
+        let apart = difference(a, b)?;
+        if worst.1.is_empty() || apart > worst.0 || apart.is_nan() {
+            worst = (apart, p.name.clone());
+        }
+    }
+    let loss = (exact.loss - got.loss).abs() / exact.loss.abs().max(1e-8);
+    Ok(Row { name, loss, gradient: worst, images: difference(&exact.images, &got.images)?, limit })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_equals_itself_and_a_nan_is_seen() {
+        let settings = Settings { kind: Net::SmallConv, ..Settings::default() };
+        let shape = Shape::new(28, 28, 1);
+        let network = Network::new(settings.architecture(shape, 10).unwrap(), 1).unwrap();
+        let objective = Objective::default();
+        let a = step(&network, &objective, shape, &Device::Cpu).unwrap();
+        let mut b =
+            step(&network.on(&Device::Cpu, Precision::F32).unwrap(), &objective, shape, &Device::Cpu).unwrap();
+        let row = compare("same".into(), &network, &a, &b, 1e-9).unwrap();
+        assert!(row.holds() && row.gradient.0 == 0.0, "{row}");
+        b.parameters[2][0] = f32::NAN;
+        assert!(!compare("nan".into(), &network, &a, &b, 1e-1).unwrap().holds());
+    }
+}
