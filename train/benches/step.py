@@ -68,8 +68,20 @@ class SmallConv(nn.Module):
         return self.classifier(self.mu(F.relu(self.dense(x.flatten(1)))))
 
 
+class Mlp(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(784, 1000), nn.ReLU(), nn.Linear(1000, 1000), nn.ReLU())
+        self.mu = nn.Linear(1000, 2)
+        self.classifier = nn.Linear(2, 10)
+
+    def forward(self, x):
+        return self.classifier(self.mu(self.body(x.flatten(1))))
+
+
 NETS = {
     "small-conv": (SmallConv, (128, 1, 28, 28)),
+    "mlp-1000": (Mlp, (128, 1, 28, 28)),
     "resnet-8": (lambda: ResNet([16, 32, 64], 1, 64), (128, 3, 32, 32)),
     "resnet-20": (lambda: ResNet([16, 32, 64], 3, 64), (128, 3, 32, 32)),
     "wrn-16-4": (lambda: ResNet([64, 128, 256], 2, 128), (128, 3, 32, 32)),

@@ -20,8 +20,9 @@ use std::time::{Duration, Instant};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-const NETS: [(&str, Kind); 5] = [
+const NETS: [(&str, Kind); 6] = [
     ("small-conv", Kind::SmallConv),
+    ("mlp-1000", Kind::Mlp1000),
     ("resnet-8", Kind::ResNet8),
     ("resnet-20", Kind::ResNet20),
     ("wrn-16-4", Kind::Wrn16x4),
@@ -37,7 +38,7 @@ struct Plan {
     how: &'static [&'static str],
 }
 
-const CPU: Plan = Plan { nets: &["small-conv", "resnet-8", "resnet-20", "wrn-16-4"], how: &["1", "2"] };
+const CPU: Plan = Plan { nets: &["small-conv", "mlp-1000", "resnet-8", "resnet-20", "wrn-16-4"], how: &["1", "2"] };
 const GPU: Plan = Plan { nets: &["resnet-20", "wrn-16-4", "wrn-28-10"], how: &["bf16", "tf32"] };
 
 fn main() -> Outcome<()> {
@@ -68,7 +69,8 @@ fn serve(net: &str, how: &str) -> Outcome<()> {
         rayon::ThreadPoolBuilder::new().num_threads(how.parse()?).build_global()?;
     }
     let kind = NETS.iter().find(|n| n.0 == net).ok_or("no such network")?.1;
-    let shape = if kind == Kind::SmallConv { Shape::new(28, 28, 1) } else { Shape::new(32, 32, 3) };
+    let shape =
+        if matches!(kind, Kind::SmallConv | Kind::Mlp1000) { Shape::new(28, 28, 1) } else { Shape::new(32, 32, 3) };
     let architecture = Encoder { kind, ..Encoder::default() }.architecture(shape, 10)?;
     let kind = optimiser::Kind::Sgd;
     let settings = Settings { kind, momentum: 0.9, weight_decay: 1e-4, clip: 0.0, ema: 0.0 };
@@ -190,7 +192,7 @@ fn compare(python: &str, only: &[String], plan: &Plan) -> Outcome<()> {
             let (turns, steps) = match *net {
                 _ if on_gpu => (5, 50),
                 "wrn-16-4" | "wrn-28-10" => (3, 3),
-                "small-conv" => (8, 20),
+                "small-conv" | "mlp-1000" => (8, 20),
                 _ => (6, 4),
             };
             for _ in 0..turns {

@@ -6,10 +6,10 @@
 
 use super::Op;
 use super::forward::{Sums, Tape, add_up, stored};
-use super::operation::Mode;
-use super::plan::{Plan, pack};
+use super::plan::{Plan, ROWS, pack};
 use super::pool::Pool;
-use crate::ops::conv::{Conv, End, Load};
+use super::trunk::Mode;
+use crate::ops::conv::{End, Load};
 use crate::ops::norm::{self, InputGradient};
 use crate::ops::pool as window_pool;
 use anyhow::{Context, Result};
@@ -89,11 +89,7 @@ impl Backward<'_> {
             }
             Op::Conv { relu: true, residual: Some(_), .. } | Op::Add { relu: true, .. } => {
                 // Both branches get the masked gradient.
-                dy.par_iter_mut().zip(y).with_min_len(1 << 14).for_each(|(d, y)| {
-                    if *y <= 0.0 {
-                        *d = 0.0;
-                    }
-                });
+                mask(&mut dy, y);
             }
             _ => (),
         }
@@ -105,7 +101,8 @@ impl Backward<'_> {
             dx = Some((buffer, accumulate));
         }
         let mut partial = match &stage.op {
-            Op::Conv { .. } | Op::Transposed { .. } | Op::Dense { .. } => self.linear(i, &dy, y, &mut dx)?,
+            Op::Conv { .. } | Op::Transposed { .. } => self.linear(i, &dy, y, &mut dx)?,
+            Op::Dense { .. } => self.dense(i, &mut dy, y, &mut dx, &mut state.theta),
             Op::Add { .. } => {
                 if let Some((to, accumulate)) = &mut dx {
                     if *accumulate { add_to(to, &dy) } else { to.copy_from_slice(&dy) }
@@ -142,9 +139,8 @@ impl Backward<'_> {
     fn parameters(&self, i: usize, partial: &mut [Partial], theta: &mut [f32]) -> Result<()> {
         let plan = self.plan;
         let [weight, rest @ ..] = &plan.places[i].parameters[..] else { return Ok(()) };
-        let dense = matches!(plan.graph.stages[i].op, Op::Dense { .. }).then(|| plan.dense(i, 1)).transpose()?;
-        let conv = dense.as_ref().or(plan.convs[i].as_ref()).context("a stage without kernels")?;
-        if let Some((first, rest)) = partial.split_first_mut() {
+        // A dense layer's weights have their gradient already.
+        if let (Some(conv), Some((first, rest))) = (&plan.convs[i], partial.split_first_mut()) {
             first.weights.par_chunks_mut(1 << 12).enumerate().for_each(|(k, total)| {
                 for p in &*rest {
                     total.iter_mut().zip(&p.weights[k << 12..]).for_each(|(t, w)| *t += w);
@@ -225,31 +221,65 @@ impl Backward<'_> {
         }
     }
 
+    /// A dense layer: all images at once for the large products, tasks of rows for the rest.
+    fn dense(
+        &self,
+        i: usize,
+        dy: &mut [f32],
+        y: &[f32],
+        dx: &mut Option<(Vec<f32>, bool)>,
+        theta: &mut [f32],
+    ) -> Vec<Partial> {
+        let plan = self.plan;
+        let stage = &plan.graph.stages[i];
+        let (x_len, y_len) = (plan.len(stage.x), plan.len(i + 1));
+        if stage.op.relu() {
+            mask(dy, y);
+        }
+        let dy = &*dy;
+        if let (true, [weight, ..]) = (self.wants_theta, &plan.places[i].parameters[..]) {
+            let mut room = self.pool.take(0);
+            let x = stored(self.tape, self.images, plan.source(stage.x).0);
+            let x = plan.written(stage.x, x, &self.tape.maps, &mut room);
+            plan.dense(i).add_weight_gradient(x, dy, &mut theta[weight.clone()]);
+            self.pool.put(room);
+        }
+        if let Some((dx, accumulate)) = dx {
+            plan.dense(i).input_gradient(dy, plan.parameter(self.theta, i, 0).unwrap_or(&[]), *accumulate, dx);
+        }
+        let bias = if self.wants_theta { plan.channels(i + 1) } else { 0 };
+        let task = |(k, dx): (usize, &mut [f32])| {
+            let images = k * ROWS..self.tape.n.min((k + 1) * ROWS);
+            let mut bias_sums = Sums::of(bias);
+            if bias > 0 {
+                let dy = &dy[images.start * y_len..images.end * y_len];
+                norm::add_masked_sums(plan.isa, dy, None, bias_sums.image());
+                bias_sums.flush();
+            }
+            let mut sums = Sums::new(plan.channels(stage.x), plan.graph.is_map(stage.x));
+            for (image, dx) in images.zip(dx.chunks_exact_mut(x_len)) {
+                self.finish(i, image, dx, &mut sums);
+            }
+            Partial { weights: Vec::new(), bias: bias_sums.total, sums: sums.total }
+        };
+        self.chunks(dx, x_len, ROWS).into_par_iter().enumerate().map(task).collect()
+    }
+
     fn linear(&self, i: usize, dy: &[f32], y: &[f32], dx: &mut Option<(Vec<f32>, bool)>) -> Result<Vec<Partial>> {
         let plan = self.plan;
         let stage = &plan.graph.stages[i];
-        let dense = matches!(stage.op, Op::Dense { .. });
         let transposed = matches!(stage.op, Op::Transposed { .. });
-        let planned = if dense {
-            plan.dense(i, plan.chunk(i, self.tape.n, 0))?
-        } else {
-            plan.convs[i].clone().context("a stage without kernels")?
-        };
+        let conv = plan.convs[i].as_ref().context("a stage without kernels")?;
         let wants = self.wants_theta;
-        let chunk = plan.chunk(i, self.tape.n, if wants { planned.weight_gradient_len() } else { 0 });
-        let weights = dx.is_some().then(|| pack(plan, &planned, i, self.theta, !transposed));
+        let chunk = plan.chunk(self.tape.n, if wants { conv.weight_gradient_len() } else { 0 });
+        let weights = dx.is_some().then(|| pack(plan, conv, i, self.theta, !transposed));
         let accumulate = dx.as_ref().is_some_and(|d| d.1);
         let (x_len, y_len) = (plan.len(stage.x), plan.len(i + 1));
         let x = stored(self.tape, self.images, plan.source(stage.x).0);
         let bias = if wants && plan.places[i].parameters.len() > 1 { plan.channels(i + 1) } else { 0 };
         let masked = stage.op.relu() && !matches!(stage.op, Op::Conv { residual: Some(_), .. });
-        // A dense layer's task is one image of many pixels, whose last one may be shorter.
-        let task = |(k, dx): (usize, &mut [f32])| -> Result<Partial> {
+        let task = |(k, dx): (usize, &mut [f32])| {
             let images = k * chunk..self.tape.n.min((k + 1) * chunk);
-            let shorter = dense && images.len() < chunk;
-            let again = if shorter { Some(plan.dense(i, images.len())?) } else { None };
-            let conv: &Conv = again.as_ref().unwrap_or(&planned);
-            let each = if dense { images.len() } else { 1 };
             let mut partial = Partial {
                 weights: if wants { self.pool.zeros(conv.weight_gradient_len()) } else { Vec::new() },
                 bias: Vec::new(),
@@ -259,18 +289,17 @@ impl Backward<'_> {
             let mut sums = Sums::new(c, plan.graph.is_map(stage.x));
             let mut bias_sums = Sums::of(bias);
             // `x` as the convolution reads it and `dy` as its adjoint does; a transposed one has them the other way.
-            let mut x_grid = if dense || transposed {
+            let mut x_grid = if transposed {
                 self.pool.zeros(conv.grid_len())
             } else {
                 plan.blank(self.pool, conv, stage.x, &self.tape.maps)
             };
             let mut dy_grid = self.pool.zeros(conv.gradient_grid_len());
-            let mut written = self.pool.take(if dense { each * x_len } else { 0 });
-            for image in images.clone().step_by(each) {
-                let dy = &dy[image * y_len..][..each * y_len];
-                let y = &y[image * y_len..][..each * y_len];
+            for image in images.clone() {
+                let dy = &dy[image * y_len..][..y_len];
+                let y = &y[image * y_len..][..y_len];
                 let how = if masked { Load::Masked { mask: y } } else { Load::Plain };
-                let x = &x[image * x_len..][..each * x_len];
+                let x = &x[image * x_len..][..x_len];
                 let load = plan.load(stage.x, &self.tape.maps);
                 if transposed {
                     conv.load(dy, how, &mut x_grid);
@@ -280,9 +309,6 @@ impl Backward<'_> {
                 if wants {
                     if transposed {
                         conv.load_gradient(x, load, &mut dy_grid);
-                    } else if dense {
-                        plan.materialise(stage.x, x, &self.tape.maps, &mut written);
-                        conv.load(&written, Load::Plain, &mut x_grid);
                     } else {
                         conv.load(x, load, &mut x_grid);
                     }
@@ -294,26 +320,24 @@ impl Backward<'_> {
                 }
                 if let Some(weights) = &weights {
                     let at = (image - images.start) * x_len;
-                    let dx = &mut dx[at..][..each * x_len];
+                    let dx = &mut dx[at..][..x_len];
                     let end = End { accumulate, ..End::default() };
                     if transposed {
                         conv.forward(&x_grid, weights, end, dx, None);
                     } else {
                         conv.input_gradient(&dy_grid, weights, end, dx, None);
                     }
-                    for (j, dx) in dx.chunks_exact_mut(x_len).enumerate() {
-                        self.finish(i, image + j, dx, &mut sums);
-                    }
+                    self.finish(i, image, dx, &mut sums);
                 }
             }
-            for buffer in [x_grid, dy_grid, written] {
+            for buffer in [x_grid, dy_grid] {
                 self.pool.put(buffer);
             }
             (partial.sums, partial.bias) = (sums.total, bias_sums.total);
-            Ok(partial)
+            partial
         };
         let tasks = self.chunks(dx, x_len, chunk);
-        tasks.into_par_iter().enumerate().map(task).collect()
+        Ok(tasks.into_par_iter().enumerate().map(task).collect())
     }
 
     fn pooled(&self, i: usize, dy: &[f32], y: &[f32], dx: &mut Option<(Vec<f32>, bool)>) -> Vec<Partial> {
@@ -343,6 +367,15 @@ impl Backward<'_> {
         };
         buffer.par_chunks_mut(x_len).enumerate().map_init(Vec::new, task).collect()
     }
+}
+
+/// Zeroes the gradient where the ReLU that made `y` was shut.
+fn mask(dy: &mut [f32], y: &[f32]) {
+    dy.par_iter_mut().zip(y).with_min_len(1 << 14).for_each(|(d, y)| {
+        if *y <= 0.0 {
+            *d = 0.0;
+        }
+    });
 }
 
 fn add_to(to: &mut [f32], from: &[f32]) {

@@ -2,10 +2,10 @@
 //! convolution that makes their input, and are applied by the operation that reads it.
 
 use super::Op;
-use super::operation::Mode;
 use super::plan::{Plan, pack};
 use super::pool::Pool;
-use crate::ops::conv::{Conv, End, Packed};
+use super::trunk::Mode;
+use crate::ops::conv::{Conv, End};
 use crate::ops::norm::{self, Affine};
 use crate::ops::pool as window_pool;
 use anyhow::Result;
@@ -128,7 +128,7 @@ impl Forward<'_> {
                 let weights = pack(plan, conv, i, self.theta, transposed);
                 let residual = stage.op.second().map(|r| stored(tape, images, r));
                 let end = End { bias: plan.parameter(self.theta, i, 1), relu: stage.op.relu(), ..End::default() };
-                let chunk = plan.chunk(i, tape.n, 0);
+                let chunk = plan.chunk(tape.n, 0);
                 let task = |(k, out): (usize, &mut [f32])| {
                     let mut grid = self.blank(conv, stage.x, tape, transposed);
                     let mut task_sums = Sums::new(c, wants);
@@ -160,7 +160,13 @@ impl Forward<'_> {
                     *y = if *relu && v < 0.0 { 0.0 } else { v };
                 });
             }
-            Op::Dense { relu, .. } => self.dense(i, tape, x, out, *relu)?,
+            Op::Dense { relu, .. } => {
+                let mut room = self.pool.take(0);
+                let x = plan.written(stage.x, x, &tape.maps, &mut room);
+                let parameter = |k| plan.parameter(self.theta, i, k).unwrap_or(&[]);
+                plan.dense(i).forward(x, parameter(0), parameter(1), *relu, out);
+                self.pool.put(room);
+            }
             Op::AvgPool { window } | Op::MaxPool { window } => {
                 let (input, output) = (plan.shapes[stage.x], plan.shapes[i + 1]);
                 let average = matches!(stage.op, Op::AvgPool { .. });
@@ -181,26 +187,6 @@ impl Forward<'_> {
         } else {
             self.plan.blank(self.pool, conv, x, &tape.maps)
         }
-    }
-
-    fn dense(&self, i: usize, tape: &Tape, x: &[f32], out: &mut [f32], relu: bool) -> Result<()> {
-        let plan = self.plan;
-        let stage = &plan.graph.stages[i];
-        let (x_len, y_len) = (plan.len(stage.x), plan.len(i + 1));
-        let rows = plan.chunk(i, tape.n, 0);
-        let weights: Packed = pack(plan, &plan.dense(i, rows)?, i, self.theta, false);
-        let end = End { bias: plan.parameter(self.theta, i, 1), relu, ..End::default() };
-        out.par_chunks_mut(rows * y_len).zip(x.par_chunks(rows * x_len)).try_for_each(|(y, x)| {
-            let conv = plan.dense(i, y.len() / y_len)?;
-            let mut written = self.pool.take(x.len());
-            plan.materialise(stage.x, x, &tape.maps, &mut written);
-            let mut grid = self.pool.zeros(conv.grid_len());
-            conv.load(&written, crate::ops::conv::Load::Plain, &mut grid);
-            conv.forward(&grid, &weights, end, y, None);
-            self.pool.put(written);
-            self.pool.put(grid);
-            Ok(())
-        })
     }
 }
 

@@ -1,8 +1,8 @@
 //! A network's trunk: operations from one image to its features (or from a latent to an image), and their parameters.
 //!
-//! The description is here; `plan` chooses kernels and fuses, `forward` and `backward` run a mini-batch, `operation`
-//! makes the whole trunk one differentiable candle operation over (images, parameters), and `fold` turns a trained
-//! graph into the one that is served.
+//! The description is here; `plan` chooses kernels and fuses, `forward` and `backward` run a mini-batch (`gpu` on a GPU),
+//! `trunk` is a graph ready to run, `operation` makes that one differentiable candle operation over (images,
+//! parameters), and `fold` turns a trained graph into the one that is served.
 
 mod backward;
 mod fold;
@@ -12,12 +12,13 @@ mod gpu;
 mod operation;
 mod plan;
 mod pool;
+mod trunk;
 
 #[cfg(test)]
 mod tests;
 
 pub use fold::fold;
-pub use operation::{Ledger, Mode, Trunk};
+pub use trunk::{Ledger, Mode, Trunk};
 
 use anyhow::{Context, Result, ensure};
 use paradise_engine::Shape;

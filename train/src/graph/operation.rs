@@ -1,243 +1,22 @@
 //! The whole trunk as one candle operation over images, so that objectives and attacks differentiate through it like
 //! through any other. The parameters' gradient is left in the [`Ledger`]: candle would copy it twice more.
 
-use super::Graph;
 use super::backward::Backward;
 use super::forward::{Forward, Tape};
 #[cfg(feature = "cuda")]
 use super::gpu;
-use super::plan::Plan;
-use super::pool::Pool;
+use super::trunk::{Inner, Ledger, Mode, lock};
 #[cfg(feature = "cuda")]
 use crate::cuda::{Gpu, floats, on_device, tensor};
-use crate::device::Precision;
-use crate::ops::lanes::{Isa, detect};
-use anyhow::{Result, ensure};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 #[cfg(feature = "cuda")]
-use candle_core::cuda::{CudaDevice, cudarc::driver::CudaSlice};
-use candle_core::{CpuStorage, CustomOp2, Device, Layout, Shape, Storage, Tensor, Var, bail};
-use std::sync::{Arc, Mutex, MutexGuard};
-
-/// Where a batch norm's statistics come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// The mini-batch; running statistics follow it.
-    Learn,
-    /// The running statistics, which stay.
-    Fixed,
-}
-
-/// Where the operations of one loss leave the gradient of a trunk's parameters.
-#[derive(Debug, Clone)]
-pub struct Ledger {
-    /// A variable that every operation depends on, so that candle visits it.
-    anchor: Var,
-    sum: Arc<Mutex<Option<Tensor>>>,
-}
-
-impl Ledger {
-    /// An empty one.
-    ///
-    /// # Errors
-    /// If candle cannot allocate.
-    pub fn new(device: &Device) -> Result<Self> {
-        Ok(Self { anchor: Var::new(0.0f32, device)?, sum: Arc::default() })
-    }
-
-    /// The gradient that was left, after the loss's backward pass: f32 `[parameters]`; `None` if the loss does not
-    /// depend on the trunk.
-    pub fn take(&self) -> Option<Tensor> {
-        lock(&self.sum).take()
-    }
-
-    fn add(&self, gradient: Tensor) -> candle_core::Result<()> {
-        let mut sum = lock(&self.sum);
-        *sum = Some(match sum.take() {
-            Some(there) => (there + gradient)?,
-            None => gradient,
-        });
-        Ok(())
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|e| e.into_inner())
-}
-
-/// Running statistics, where they were last moved.
-#[derive(Debug)]
-enum Running {
-    Host(Vec<f32>),
-    #[cfg(feature = "cuda")]
-    Device(CudaSlice<f32>, CudaDevice),
-}
-
-impl Running {
-    fn host(&mut self) -> candle_core::Result<&mut Vec<f32>> {
-        #[cfg(feature = "cuda")]
-        if let Self::Device(values, device) = self {
-            *self = Self::Host(device.clone_dtoh(values)?);
-        }
-        match self {
-            Self::Host(values) => Ok(values),
-            #[cfg(feature = "cuda")]
-            Self::Device(..) => bail!("running statistics did not come back"),
-        }
-    }
-
-    #[cfg(feature = "cuda")]
-    fn device(&mut self, device: &CudaDevice) -> candle_core::Result<&mut CudaSlice<f32>> {
-        if let Self::Host(values) = self {
-            // An allocation of no bytes is refused, and a graph without batch norms has none.
-            let there = if values.is_empty() { vec![0.0] } else { values.clone() };
-            *self = Self::Device(device.clone_htod(&there)?, device.clone());
-        }
-        match self {
-            Self::Device(values, _) => Ok(values),
-            Self::Host(_) => bail!("running statistics did not reach the device"),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Inner {
-    plan: Plan,
-    pool: Pool,
-    precision: Precision,
-    running: Mutex<Running>,
-}
-
-/// A graph ready to run, with its running statistics. Clones share them.
-#[derive(Debug, Clone)]
-pub struct Trunk(Arc<Inner>);
-
-impl Trunk {
-    /// Plans a graph for the fastest kernels of this CPU; running means are 0, variances 1.
-    ///
-    /// # Errors
-    /// If the graph is not consistent.
-    pub fn new(graph: Graph) -> Result<Self> {
-        Self::on(graph, detect(), Precision::F32)
-    }
-
-    /// Plans a graph for one instruction set, and one precision on a GPU.
-    ///
-    /// # Errors
-    /// If the graph is not consistent.
-    pub fn on(graph: Graph, isa: Isa, precision: Precision) -> Result<Self> {
-        let plan = Plan::new(graph, isa)?;
-        let mut running = vec![0.0; plan.running];
-        for place in &plan.places {
-            running[place.running[1].clone()].fill(1.0);
-        }
-        Ok(Self(Arc::new(Inner {
-            plan,
-            pool: Pool::default(),
-            precision,
-            running: Mutex::new(Running::Host(running)),
-        })))
-    }
-
-    /// The graph.
-    pub fn graph(&self) -> &Graph {
-        &self.0.plan.graph
-    }
-
-    /// How its convolutions compute on a GPU.
-    pub fn precision(&self) -> Precision {
-        self.0.precision
-    }
-
-    /// Number of parameters.
-    pub fn parameters(&self) -> usize {
-        self.0.plan.parameters
-    }
-
-    /// Where the parameters of stage `i` stand in the flat vector.
-    pub fn places(&self, i: usize) -> &[std::ops::Range<usize>] {
-        &self.0.plan.places[i].parameters
-    }
-
-    /// Running mean, then variance, of stage `i` in [`Trunk::running`]; empty ranges without a batch norm.
-    pub(crate) fn running_places(&self, i: usize) -> &[std::ops::Range<usize>; 2] {
-        &self.0.plan.places[i].running
-    }
-
-    /// A copy of the running statistics.
-    ///
-    /// # Errors
-    /// If they cannot be read from the device.
-    pub fn running(&self) -> Result<Vec<f32>> {
-        let mut running = lock(&self.0.running);
-        // A device's buffer is never empty.
-        Ok(running.host()?[..self.0.plan.running].to_vec())
-    }
-
-    /// Sets the running statistics.
-    ///
-    /// # Errors
-    /// If their number differs.
-    pub fn set_running(&self, values: &[f32]) -> Result<()> {
-        let own = self.0.plan.running;
-        ensure!(values.len() == own, "{} running statistics instead of {own}", values.len());
-        *lock(&self.0.running) = Running::Host(values.to_vec());
-        Ok(())
-    }
-
-    /// The same graph and statistics at another precision.
-    ///
-    /// # Errors
-    /// If the statistics cannot be read from the device.
-    pub fn at(&self, precision: Precision) -> Result<Self> {
-        let other = Self::on(self.graph().clone(), self.0.plan.isa, precision)?;
-        other.set_running(&self.running()?)?;
-        Ok(other)
-    }
-
-    /// The last activation f32 `[n, h, w, c]` of images f32 `[n, h, w, c]` under parameters f32 `[p]`, whose gradient a
-    /// backward pass adds to `ledger`.
-    ///
-    /// # Errors
-    /// If a shape differs or a tensor is not f32.
-    pub fn apply(&self, images: &Tensor, theta: &Tensor, mode: Mode, ledger: Option<&Ledger>) -> Result<Tensor> {
-        let parameters = self.parameters();
-        ensure!(theta.dims() == [parameters], "{:?} parameters instead of {parameters}", theta.dims());
-        let op = Apply {
-            trunk: self.0.clone(),
-            theta: theta.detach().contiguous()?,
-            mode,
-            ledger: ledger.cloned(),
-            keep: images.track_op() || ledger.is_some(),
-            tape: Mutex::new(None),
-        };
-        let images = images.contiguous()?;
-        Ok(match ledger {
-            Some(ledger) => images.apply_op2(&ledger.anchor, op)?,
-            None => images.apply_op2(&Tensor::new(0.0f32, images.device())?, op)?,
-        })
-    }
-
-    /// Every activation of `n` images f32 `[n][h][w][c]`, written out: the image, then each stage's output.
-    ///
-    /// # Errors
-    /// If a kernel cannot be planned.
-    pub fn activations(&self, images: &[f32], n: usize, theta: &[f32]) -> Result<Vec<Vec<f32>>> {
-        let plan = &self.0.plan;
-        let forward = Forward { plan, pool: &self.0.pool, theta, mode: Mode::Fixed, keep: true };
-        let tape = forward.run(images, n, lock(&self.0.running).host()?)?;
-        let all = (0..plan.shapes.len()).map(|i| {
-            let mut out = Vec::new();
-            plan.materialise(i, super::forward::stored(&tape, images, plan.source(i).0), &tape.maps, &mut out);
-            out
-        });
-        Ok(all.collect())
-    }
-}
+use candle_core::cuda::cudarc::driver::CudaSlice;
+use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Storage, Tensor, bail};
+use std::sync::{Arc, Mutex};
 
 /// One application; its tape goes back to the pool when the last tensor that refers to it is dropped.
-struct Apply {
+pub(super) struct Apply {
     trunk: Arc<Inner>,
     theta: Tensor,
     mode: Mode,
@@ -254,6 +33,12 @@ enum Kept {
 }
 
 impl Apply {
+    /// Over parameters f32 `[p]`; `keep` says whether a backward pass will follow, and `ledger` where it leaves the
+    /// parameters' gradient.
+    pub fn new(trunk: Arc<Inner>, theta: Tensor, mode: Mode, ledger: Option<Ledger>, keep: bool) -> Self {
+        Self { trunk, theta, mode, ledger, keep, tape: Mutex::new(None) }
+    }
+
     fn take(&self) -> Option<Kept> {
         lock(&self.tape).take()
     }

@@ -2,18 +2,19 @@
 
 use super::pool::Pool;
 use super::{Graph, Init, Op};
-use crate::ops::conv::{Conv, Load, Packed};
+use crate::ops::conv::{Conv, Dense, Load, Packed};
 use crate::ops::lanes::Isa;
 use crate::ops::norm::Affine;
 use anyhow::Result;
 use paradise_engine::Shape;
+use rayon::prelude::*;
 use std::ops::Range;
 
 /// Images of a task: few enough to keep many threads busy, and fixed, so that sums do not depend on their number.
 const CHUNK: usize = 8;
 
-/// Images of a task of a dense layer, which are the pixels of its one-row image.
-const ROWS: usize = 64;
+/// Images of a task around a dense layer.
+pub(super) const ROWS: usize = 64;
 
 /// Most f32 of the tasks' private weight gradients in one layer.
 const PARTIAL_LIMIT: usize = 32 << 20;
@@ -109,20 +110,15 @@ impl Plan {
         usize::from(self.shapes[i].c)
     }
 
-    /// Images of one task of stage `i` over `n` images, where each task keeps `partial` f32 of its own.
-    pub fn chunk(&self, i: usize, n: usize, partial: usize) -> usize {
-        if matches!(self.graph.stages[i].op, Op::Dense { .. }) {
-            return ROWS;
-        }
+    /// Images of one task over `n` images, where each task keeps `partial` f32 of its own.
+    pub fn chunk(&self, n: usize, partial: usize) -> usize {
         let tasks = (PARTIAL_LIMIT / partial.max(1)).clamp(4, usize::MAX);
         CHUNK.max(n.div_ceil(tasks))
     }
 
-    /// The convolution that is a dense layer over `rows` images: 1 x 1 over one row of pixels.
-    pub fn dense(&self, i: usize, rows: usize) -> Result<Conv> {
-        let (x, y) = (self.len(self.graph.stages[i].x), self.len(i + 1));
-        let window = paradise_engine::layer::Window { kernel: [1, 1], stride: [1, 1], pad: [0; 4] };
-        Conv::new(self.isa, Shape::new(1, u16::try_from(rows)?, u16::try_from(x)?), window, 1, y)
+    /// The dense layer of stage `i`.
+    pub fn dense(&self, i: usize) -> Dense {
+        Dense { isa: self.isa, inputs: self.len(self.graph.stages[i].x), outputs: self.len(i + 1) }
     }
 
     /// Stage `i`'s parameter `k`.
@@ -154,7 +150,27 @@ impl Plan {
         grid
     }
 
-    /// One image of activation `i` written out.
+    /// All images of activation `i` written out into `room`, or as they are stored.
+    pub fn written<'a>(
+        &self,
+        i: usize,
+        stored: &'a [f32],
+        maps: &[Option<Affine>],
+        room: &'a mut Vec<f32>,
+    ) -> &'a [f32] {
+        if maps[i].is_none() {
+            return stored;
+        }
+        room.resize(stored.len(), 0.0);
+        let rows = ROWS * self.len(i);
+        room.par_chunks_mut(rows).zip(stored.par_chunks(rows)).for_each_init(Vec::new, |scratch, (to, from)| {
+            self.materialise(i, from, maps, scratch);
+            to.copy_from_slice(scratch);
+        });
+        room
+    }
+
+    /// Images of activation `i` written out.
     pub fn materialise(&self, i: usize, stored: &[f32], maps: &[Option<Affine>], out: &mut Vec<f32>) {
         out.clear();
         match &maps[i] {

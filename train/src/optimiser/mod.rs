@@ -1,5 +1,7 @@
 //! SGD with Nesterov momentum, Adam and AdamW over a network's variables, with their state in the open.
 
+#[cfg(feature = "cuda")]
+mod clip;
 pub mod rule;
 pub mod schedule;
 
@@ -148,7 +150,7 @@ fn norm(gradients: &[Option<Tensor>], clip: f64) -> Result<(Tensor, f64)> {
     let there: Vec<&Tensor> = gradients.iter().flatten().collect();
     #[cfg(feature = "cuda")]
     if there.first().is_some_and(|g| g.device().is_cuda()) {
-        return Ok((rule::device::norm(&there, clip)?, 1.0));
+        return Ok((clip::norm(&there, clip)?, 1.0));
     }
     let mut square = 0.0;
     for gradient in there {

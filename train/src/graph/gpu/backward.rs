@@ -3,8 +3,8 @@
 use super::{Tape, frame, geometry, pool_numbers};
 use crate::cuda::{Values, count, int, launch, spread};
 use crate::graph::Op;
-use crate::graph::operation::Mode;
 use crate::graph::plan::Plan;
+use crate::graph::trunk::Mode;
 use candle_core::Result;
 use candle_core::cuda::cudarc::driver::{CudaSlice, CudaView};
 

@@ -7,8 +7,8 @@ mod forward;
 pub(super) use backward::Backward;
 pub(super) use forward::Forward;
 
-use super::operation::Mode;
 use super::plan::Plan;
+use super::trunk::Mode;
 use super::{Op, Stage};
 use crate::cuda::conv::Geometry;
 use crate::cuda::{Gpu, Values, int};

@@ -7,6 +7,7 @@
 //! [`Sweep`] for each phase of the stride; the gradient of the weights has tiles of its own.
 
 mod grid;
+mod matrix;
 mod sweep;
 mod tile;
 mod weight_gradient;
@@ -20,6 +21,7 @@ use rayon::prelude::*;
 use sweep::{Axis, Epilogue, Sweep};
 
 pub(crate) use grid::Load;
+pub(crate) use matrix::Dense;
 
 /// A convolution of one shape, planned for one instruction set.
 #[derive(Debug, Clone)]

@@ -149,7 +149,8 @@ impl Axis {
     }
 }
 
-fn group(isa: Isa, blocks: usize, block: usize) -> usize {
+/// Blocks of output channels that are packed together from `block` of `blocks` on.
+pub(super) fn group(isa: Isa, blocks: usize, block: usize) -> usize {
     match isa.kind() {
         #[cfg(target_arch = "x86_64")]
         Kind::Avx512 => tile::group::<Avx512>(blocks, block),
