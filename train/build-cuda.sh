@@ -30,14 +30,16 @@ echo | gcc -shared -Wl,-soname,libcuda.so.1 -x c - -o "$STUBS/libcuda.so"
 export CUDA_HOME=$ROOT CUDA_PATH=$ROOT CUDA_ROOT=$ROOT CUDA_TOOLKIT_ROOT_DIR=$ROOT PATH=$ROOT/bin:$PATH
 export CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90} CARGO_TARGET_DIR=target/cuda
 
-nvcc -ptx -arch=compute_80 train/src/cuda/kernels.cu -o target/cuda/kernels.ptx
-if [ "${1:-}" = check ]; then
-    exec cargo clippy --release --package paradise-train --all-targets --features cuda -- -D warnings
-fi
 # With a target named, these flags reach the programs and not the build scripts, which have to run here.
 TARGET=x86_64-unknown-linux-gnu
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-L $STUBS -C link-arg=-Wl,--no-as-needed -C link-arg=-lcuda -C link-arg=-Wl,--unresolved-symbols=ignore-all"
-cargo build --release --package paradise-train --features cuda --target $TARGET --bin train --bench step
+WITH=(--release --package paradise-train --features cuda --target $TARGET)
+
+nvcc -ptx -arch=compute_80 train/src/cuda/kernels.cu -o target/cuda/kernels.ptx
+if [ "${1:-}" = check ]; then
+    exec cargo clippy "${WITH[@]}" --all-targets -- -D warnings
+fi
+cargo build "${WITH[@]}" --bin train --bench step
 BUILT=target/cuda/$TARGET/release
 cp "$BUILT/train" target/cuda/train
 cp "$(ls -t "$BUILT"/deps/step-* | grep -v '\.d$' | head -1)" target/cuda/step
