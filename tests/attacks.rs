@@ -2,7 +2,11 @@
 
 use paradise_tests::{fitted, splits, tiny};
 use paradise_train::attack::Outcome;
+use paradise_train::attack::apgd::{Apgd, Sample};
 use paradise_train::attack::gradient::Pgd;
+use paradise_train::attack::loss::{Loss, descending};
+use paradise_train::attack::model::Classifier;
+use paradise_train::attack::threat::{Ball, Norm};
 use paradise_train::dataset::Dataset;
 use paradise_train::encoder::Network;
 use paradise_train::evaluate;
@@ -134,4 +138,41 @@ fn the_worst_case_is_per_image() {
         (0..VICTIM.set.len()).map(|i| all().iter().any(|a| run(*a, &VICTIM.set, eps).broken[i])).take(3).collect();
     assert_eq!(union, worst.broken[..3]);
     assert_eq!(report.masking_checks, "not run");
+}
+
+#[test]
+fn auto_pgd_is_at_least_as_strong_as_pgd_and_holds_its_ball() {
+    let encoder = VICTIM.network.frozen();
+    let clean: Vec<f32> = VICTIM.set.images.iter().map(|p| f32::from(*p) / 255.0).collect();
+    let each = VICTIM.set.shape.len() as usize;
+    let samples: Vec<Sample> = clean
+        .chunks_exact(each)
+        .zip(&VICTIM.set.labels)
+        .enumerate()
+        .map(|(i, (clean, label))| Sample { clean, label: usize::from(*label), key: i as u64 })
+        .collect();
+    let eps = 8.0 / 255.0;
+    let pgd = 100.0 - run(Pgd::sign(40, 2), &VICTIM.set, eps).robust_share().percent();
+    for (loss, targets) in [(Loss::CrossEntropy, 0), (Loss::Dlr, 0), (Loss::Dlr, 4)] {
+        for (norm, eps) in [(Norm::Linf, eps), (Norm::L2, 0.5)] {
+            let ball = Ball { norm, eps };
+            let attack = Apgd { loss, iterations: 40, restarts: 1, targets };
+            let found = attack.run(&encoder, ball, &samples, 5).unwrap();
+            for (x, sample) in found.iter().zip(&samples) {
+                let Some(x) = x else { continue };
+                assert!(x.iter().all(|v| (0.0..=1.0).contains(v)));
+                assert!(ball.distance(x, sample.clean) <= f64::from(eps) * (1.0 + 1e-6) + 6e-8);
+                assert_ne!(descending(&Classifier::logits(&encoder, x).unwrap())[0], sample.label);
+            }
+            let broken = 100.0 * found.iter().flatten().count() as f64 / samples.len() as f64;
+            if norm == Norm::Linf {
+                assert!(broken >= pgd - 1.0, "{loss:?} {targets}: {broken} % against PGD's {pgd} %");
+            }
+            let none = attack.run(&encoder, Ball { eps: 0.0, ..ball }, &samples, 5).unwrap();
+            let wrong = evaluate::clean(&encoder, &VICTIM.set).unwrap().correct_share().percent();
+            assert!(
+                (100.0 * none.iter().flatten().count() as f64 / samples.len() as f64 + wrong - 100.0).abs() < 1e-9
+            );
+        }
+    }
 }

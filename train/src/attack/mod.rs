@@ -1,6 +1,9 @@
 //! Attacks: perturbations inside a threat ball that change the class. One file an attack family over one shared loop.
 
+pub mod apgd;
 pub mod gradient;
+pub mod loss;
+pub mod model;
 pub mod threat;
 
 use crate::dataset::Dataset;

@@ -1,4 +1,4 @@
-//! The l_inf threat ball and the box of images. Every attack projects here and nowhere else.
+//! The threat balls and the box of images. Every attack projects here and nowhere else.
 
 /// The interval of one pixel: inside the ball around `clean` and inside [0, 1].
 ///
@@ -23,6 +23,78 @@ pub fn to_grid(x: f32, clean: u8, eps: f32) -> u8 {
     nearest.clamp((clean - reach).max(0.0), (clean + reach).min(255.0)) as u8
 }
 
+/// How far is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Norm {
+    /// The largest change of a value.
+    Linf,
+    /// The Euclidean length of the change.
+    L2,
+}
+
+/// Where a perturbed image may be: at most `eps` from the clean one, and inside [0, 1].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ball {
+    /// How far is measured.
+    pub norm: Norm,
+    /// How far it may be.
+    pub eps: f32,
+}
+
+impl Ball {
+    /// Brings `x` into the ball around `clean` and the box.
+    ///
+    /// l_inf: every value by [`project`]. l2: the change is shortened, then clamped, which never lengthens it; its length
+    /// in f64 is at most `eps` (1 + 1e-6).
+    pub fn project(&self, x: &mut [f32], clean: &[f32]) {
+        match self.norm {
+            Norm::Linf => x.iter_mut().zip(clean).for_each(|(x, c)| *x = project(*x, *c, self.eps)),
+            Norm::L2 => {
+                let length = distance(x, clean);
+                let shrink = if length > f64::from(self.eps) { f64::from(self.eps) / length } else { 1.0 };
+                for (x, c) in x.iter_mut().zip(clean) {
+                    let change = if x.is_nan() { 0.0 } else { (f64::from(*x) - f64::from(*c)) * shrink };
+                    *x = ((f64::from(*c) + change) as f32).clamp(0.0, 1.0);
+                }
+            }
+        }
+    }
+
+    /// The unit step along which a loss with `gradient` rises fastest; zero where the gradient is.
+    pub fn steepest(&self, gradient: &[f32], to: &mut [f32]) {
+        match self.norm {
+            // f32::signum has no zero; a zero gradient moves nothing.
+            Norm::Linf => {
+                to.iter_mut()
+                    .zip(gradient)
+                    .for_each(|(t, g)| *t = f32::from(i8::from(*g > 0.0) - i8::from(*g < 0.0)));
+            }
+            Norm::L2 => {
+                let length = length(gradient);
+                let scale = if length > 0.0 && length.is_finite() { 1.0 / length } else { 0.0 };
+                to.iter_mut().zip(gradient).for_each(|(t, g)| *t = (f64::from(*g) * scale) as f32);
+            }
+        }
+    }
+
+    /// How far `x` is from `clean`.
+    pub fn distance(&self, x: &[f32], clean: &[f32]) -> f64 {
+        match self.norm {
+            Norm::Linf => x.iter().zip(clean).map(|(x, c)| (f64::from(*x) - f64::from(*c)).abs()).fold(0.0, f64::max),
+            Norm::L2 => distance(x, clean),
+        }
+    }
+}
+
+/// Euclidean length.
+fn length(v: &[f32]) -> f64 {
+    v.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt()
+}
+
+fn distance(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>().sqrt()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,6 +107,23 @@ mod tests {
             prop_assert!((0.0..=1.0).contains(&p));
             prop_assert!((f64::from(p) - f64::from(clean)).abs() <= f64::from(eps) + 6e-8);
             prop_assert_eq!(project(clean, clean, eps), clean);
+        }
+
+        #[test]
+        fn balls_hold_what_is_projected_and_leave_what_is_inside(
+            pixels in proptest::collection::vec((-2.0f32..3.0, 0.0f32..=1.0), 1..50), eps in 0.0f32..=3.0, l2: bool,
+        ) {
+            let ball = Ball { norm: if l2 { Norm::L2 } else { Norm::Linf }, eps };
+            let (mut x, clean): (Vec<f32>, Vec<f32>) = pixels.into_iter().unzip();
+            ball.project(&mut x, &clean);
+            prop_assert!(x.iter().all(|v| (0.0..=1.0).contains(v)));
+            prop_assert!(ball.distance(&x, &clean) <= f64::from(eps) * (1.0 + 1e-6) + 1e-7);
+            let before = x.clone();
+            ball.project(&mut x, &clean);
+            prop_assert!(x.iter().zip(&before).all(|(a, b)| (a - b).abs() <= 1e-6));
+            let mut step = vec![f32::NAN; clean.len()];
+            ball.steepest(&vec![0.0; clean.len()], &mut step);
+            prop_assert!(step.iter().all(|s| *s == 0.0));
         }
 
         #[test]
