@@ -1,12 +1,12 @@
 //! Attacks: ball and box first, then success on an undefended model, then failure at eps = 0.
 
 use paradise_tests::{fitted, splits, tiny};
-use paradise_train::attack::Outcome;
-use paradise_train::attack::apgd::{Apgd, Sample};
+use paradise_train::attack::apgd::Apgd;
 use paradise_train::attack::gradient::Pgd;
 use paradise_train::attack::loss::{Loss, descending};
 use paradise_train::attack::model::Classifier;
 use paradise_train::attack::threat::{Ball, Norm};
+use paradise_train::attack::{Outcome, Sample};
 use paradise_train::dataset::Dataset;
 use paradise_train::encoder::Network;
 use paradise_train::evaluate;

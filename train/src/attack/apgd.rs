@@ -1,6 +1,7 @@
 //! Auto-PGD (Croce & Hein, 2020, algorithm 1): projected ascent with momentum, whose step is halved where the loss no
 //! longer rises, and which then goes back to the best point.
 
+use super::Sample;
 use super::loss::{Aim, Loss, descending};
 use super::model::Differentiable;
 use super::threat::{Ball, Norm};
@@ -12,17 +13,6 @@ const FRESH: f32 = 0.75;
 
 /// Share of a window's steps that must raise the loss for the step to stay.
 const RISING: f64 = 0.75;
-
-/// An image under attack.
-#[derive(Debug, Clone, Copy)]
-pub struct Sample<'a> {
-    /// f32 `[h][w][c]` in [0, 1].
-    pub clean: &'a [f32],
-    /// Its class.
-    pub label: usize,
-    /// What its randomness is keyed by, whatever the batch.
-    pub key: u64,
-}
 
 /// The attack and its budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

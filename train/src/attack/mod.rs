@@ -4,10 +4,22 @@ pub mod apgd;
 pub mod gradient;
 pub mod loss;
 pub mod model;
+pub mod square;
 pub mod threat;
 
 use crate::dataset::Dataset;
 use crate::statistics::Proportion;
+
+/// An image under attack.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample<'a> {
+    /// f32 `[h][w][c]` in [0, 1].
+    pub clean: &'a [f32],
+    /// Its class.
+    pub label: usize,
+    /// What its randomness is keyed by, whatever the batch.
+    pub key: u64,
+}
 
 /// What an attack did to each image of a set.
 #[derive(Debug, Clone)]
