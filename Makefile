@@ -5,7 +5,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 APT ?= $(shell [ "$$(id -u)" = 0 ] && echo apt-get || echo sudo apt-get)
 
-.PHONY: help demo build test lint venv tools firmware firmware-test check-gpio models method-table bench bench-train cuda check-cuda clean
+.PHONY: help demo build test lint venv tools firmware firmware-test check-gpio models method-table bench bench-train bench-attack cuda check-cuda clean
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -63,17 +63,19 @@ models: ## Rebuild models/ from the embedded images
 	$(CARGO) run --release --bin train -- export --run runs/models/fashion-mnist-small --out models/fashion-mnist-small
 
 # Objective, and what a row changes; adversarial rows see 10,000 images for 8 epochs.
-METHOD_ROWS = standard dvib:alpha=1e-3 paradise paradise-pm:gamma=1 paradise-pm:gamma=10 paradise-pm:gamma=25 \
+ROWS = standard dvib:alpha=1e-3 paradise paradise-pm:gamma=1 paradise-pm:gamma=10 paradise-pm:gamma=25 \
 	paradise-am:gamma=1 paradise-am:gamma=3 paradise-am:gamma=10 pgd-at trades:gamma=6
 
+RADII = 4/255 8/255 0.1
+
 method-table: ## Train and attack every row of the first experiments' table (needs the full Fashion-MNIST)
-	@for row in $(METHOD_ROWS); do \
+	@for row in $(ROWS); do \
 		kind=$${row%%:*}; set="--set objective.kind=$$kind"; \
 		[ "$$row" = "$$kind" ] || set="$$set --set objective.$${row#*:}"; \
 		case $$kind in paradise-am|pgd-at|trades) set="$$set --set data.train_images=11000 --set fit.epochs=8";; esac; \
 		run=runs/method-table/$${row//[:=]/-}; \
 		$(CARGO) run --quiet --release --bin train -- fit --config train/configs/method-table.toml $$set --out $$run --resume >/dev/null; \
-		for eps in 4/255 8/255 0.1; do \
+		for eps in $(RADII); do \
 			$(CARGO) run --quiet --release --bin train -- evaluate --run $$run --attacks pgd:40x2,adam-pgd:40x1 --eps $$eps --n 1000 | \
 				awk -v row=$$row -v eps=$$eps '/clean|worst/ { printf "%-24s eps %-6s %s\n", row, eps, $$0 }'; \
 		done; \
@@ -84,6 +86,13 @@ bench: build ## Latency of the shipped bundle on both back ends
 
 bench-train: .venv-bench/.ready ## One training step against PyTorch on the CPU, one and two threads
 	$(CARGO) bench --workspace --bench step -- $(CURDIR)/.venv-bench/bin/python $(NETS)
+
+# Run folders of the comparison; trained by `make method-table` (their first three rows are enough).
+ATTACK_RUNS = $(addprefix $(CURDIR)/runs/method-table/,standard paradise-pm-gamma-10 paradise-am-gamma-3)
+
+bench-attack: .venv-bench/.ready ## AutoAttack against torchattacks' on the same weights, one and two threads
+	$(MAKE) method-table ROWS="standard paradise-pm:gamma=10 paradise-am:gamma=3" RADII=
+	$(CARGO) bench --workspace --bench autoattack -- $(CURDIR)/.venv-bench/bin/python 8/255 $(ATTACK_RUNS)
 
 .venv-bench/.ready: train/benches/requirements.txt
 	$(PYTHON) -m venv .venv-bench

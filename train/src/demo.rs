@@ -1,7 +1,9 @@
 //! `train demo`: the main job, the whole way on the embedded images.
 
-use crate::attack::Outcome;
 use crate::attack::gradient::Pgd;
+use crate::attack::served::Served;
+use crate::attack::threat::Ball;
+use crate::attack::{Outcome, Victim};
 use crate::config::Config;
 use crate::dataset::{Dataset, Splits, embedded};
 use crate::evaluate;
@@ -128,8 +130,9 @@ fn train(splits: &Splits, out: &Path, kind: Kind, stop: &AtomicBool) -> Result<F
 
 fn table(standard: &Fitted, card: &Card, splits: &Splits) -> Result<()> {
     let settings = CardSettings::default();
+    let served = Served::new(&standard.network)?;
     let (report, _) =
-        evaluate::robust(&standard.network.frozen(), &splits.test, &[settings.attack], settings.eps, 0)?;
+        evaluate::robust(Victim::White(&served), &splits.test, &[&settings.attack], Ball::linf(settings.eps), 0)?;
     let back = |s: &Share| Proportion { correct: s.correct, n: s.n };
     let robust_name = format!("{} at {TABLE_EPS:.0}/255", card.accuracy.attack);
     println!("  {:<14}{:<26}{robust_name}", "", "clean");
@@ -145,11 +148,12 @@ fn table(standard: &Fitted, card: &Card, splits: &Splits) -> Result<()> {
 
 /// Robust accuracy at every radius, and the adversarial points of the table's radius.
 fn curve(name: &str, fitted: &Fitted, set: &Dataset) -> Result<(Curve, Outcome)> {
-    let encoder = fitted.network.frozen();
+    let served = Served::new(&fitted.network)?;
     let mut points = Vec::new();
     let mut kept = None;
     for eps in CURVE_EPS {
-        let outcome = Pgd::sign(20, 1).run(&encoder, set, eps / 255.0, 0)?;
+        let ball = Ball::linf(eps / 255.0);
+        let outcome = Outcome::of(&Pgd::sign(20, 1), Victim::White(&served), ball, set, 0)?;
         points.push((eps, outcome.robust_share()));
         if eps == TABLE_EPS {
             kept = Some(outcome);
@@ -173,7 +177,7 @@ fn samples(set: &Dataset, models: [(&Fitted, &Outcome); 2]) -> Result<Vec<Sample
         .collect();
     for (fitted, outcome) in models {
         let adversarial = outcome.on_grid(set).head(COUNT);
-        let classes = evaluate::clean(&fitted.network.frozen(), &adversarial)?.classes;
+        let classes = evaluate::predictions(&fitted.network.frozen(), &adversarial)?.classes;
         for (i, sample) in samples.iter_mut().enumerate() {
             sample.shown.push((adversarial.image(i).to_vec(), classes[i]));
         }

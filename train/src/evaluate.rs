@@ -1,12 +1,14 @@
 //! Accuracy, clean and robust: always the per-image worst case over all attacks run, with everything that was run.
 
-use crate::attack::Outcome;
-use crate::attack::gradient::Pgd;
+use crate::attack::model::Classifier;
+use crate::attack::threat::Ball;
+use crate::attack::{self, Attack, Outcome, Victim};
 use crate::dataset::Dataset;
 use crate::encoder::Encoder;
 use crate::progress;
 use crate::statistics::Proportion;
 use anyhow::{Result, bail, ensure};
+use rayon::prelude::*;
 use serde::Serialize;
 
 /// Images run at once.
@@ -37,20 +39,23 @@ impl Predictions {
     }
 }
 
-/// Predictions of the float model on a set, the classifier fed mu.
+/// A model's classes on a set.
 ///
 /// # Errors
-/// If the images do not fit the encoder or logits are not finite.
-pub fn clean(encoder: &Encoder, set: &Dataset) -> Result<Predictions> {
-    let all: Vec<usize> = (0..set.len()).collect();
-    let mut classes = Vec::with_capacity(set.len());
-    for ids in all.chunks(BATCH) {
-        for row in encoder.logits(&set.batch(ids)?)?.to_vec2::<f32>()? {
-            ensure!(row.iter().all(|l| l.is_finite()), "the model's logits are not finite");
-            classes.push(paradise_engine::classifier::argmax(&row) as u16);
-        }
-    }
-    Ok(Predictions::new(classes, set.labels.clone()))
+/// If the images do not fit the model or logits are not finite.
+pub fn predictions(model: &dyn Classifier, set: &Dataset) -> Result<Predictions> {
+    let each = set.shape.len() as usize;
+    ensure!(set.shape == model.shape(), "images are {:?}, the model takes {:?}", set.shape, model.shape());
+    let batch = |images: &[u8]| -> Result<Vec<u16>> {
+        let pixels: Vec<f32> = images.iter().map(|p| f32::from(*p) / 255.0).collect();
+        let logits = model.logits(&pixels)?;
+        Ok(logits.chunks_exact(model.classes()).map(|z| paradise_engine::classifier::argmax(z) as u16).collect())
+    };
+    let classes: Vec<Vec<u16>> = match model.batch() {
+        (size, true) => set.images.par_chunks(size.max(1) * each).map(batch).collect::<Result<_>>()?,
+        (size, false) => set.images.chunks(size.max(1) * each).map(batch).collect::<Result<_>>()?,
+    };
+    Ok(Predictions::new(classes.concat(), set.labels.clone()))
 }
 
 /// One image: its posterior mean in two dimensions, and its class.
@@ -79,31 +84,6 @@ pub fn latent(encoder: &Encoder, set: &Dataset) -> Result<(Vec<Point>, [usize; 2
     Ok((means.iter().zip(&set.labels).map(|(m, l)| (axes.map(|a| m[a]), *l)).collect(), axes))
 }
 
-/// The attacks of a comma-separated list: `fgsm`, `pgd`, `adam-pgd`, each of the last two also as
-/// `name:STEPSxRESTARTS` (default 40 x 2).
-///
-/// # Errors
-/// With the name that is not known.
-pub fn parse_attacks(list: &str) -> Result<Vec<Pgd>> {
-    let attacks = list.split(',').map(str::trim).filter(|n| !n.is_empty()).map(|item| {
-        let (name, settings) = item.split_once(':').unwrap_or((item, "40x2"));
-        let numbers: Vec<Option<usize>> = settings.split('x').map(|n| n.parse().ok()).collect();
-        let (steps, restarts) = match numbers[..] {
-            [Some(s @ 1..=100_000), Some(r @ 1..=1000)] => (s, r),
-            _ => bail!("attack {item:?}: settings are STEPSxRESTARTS, for example 40x2"),
-        };
-        match name {
-            "fgsm" => Ok(Pgd::fgsm()),
-            "pgd" => Ok(Pgd::sign(steps, restarts)),
-            "adam-pgd" => Ok(Pgd::adam(steps, restarts)),
-            _ => bail!("attack {name:?} is not known; there are fgsm, pgd and adam-pgd"),
-        }
-    });
-    let attacks = attacks.collect::<Result<Vec<_>>>()?;
-    ensure!(!attacks.is_empty(), "no attack is named; there are fgsm, pgd and adam-pgd");
-    Ok(attacks)
-}
-
 /// A robustness table, complete with what was run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
@@ -130,14 +110,23 @@ pub struct Report {
 /// Runs every attack on `set` and takes the per-image worst case.
 ///
 /// # Errors
-/// If eps is out of range or logits are not finite.
-pub fn robust(encoder: &Encoder, set: &Dataset, attacks: &[Pgd], eps: f32, seed: u64) -> Result<(Report, Outcome)> {
+/// If the ball is out of range or logits are not finite.
+pub fn robust(
+    victim: Victim,
+    set: &Dataset,
+    attacks: &[&dyn Attack],
+    ball: Ball,
+    seed: u64,
+) -> Result<(Report, Outcome)> {
+    let pixels = attack::pixels(set);
+    let samples = attack::samples(set, &pixels);
     let mut worst: Option<Outcome> = None;
     let mut rows = Vec::new();
     for attack in attacks {
         let bar = progress::bar(set.len() as u64, &attack.describe());
-        let outcome = attack.run_reporting(encoder, set, eps, seed, &mut |n| bar.inc(n as u64))?;
+        let attempts = attack::launch(*attack, victim, ball, &samples, seed, &|n| bar.inc(n as u64))?;
         bar.finish_and_clear();
+        let outcome = Outcome::from_attempts(ball, attempts);
         rows.push((attack.describe(), outcome.robust_share()));
         worst = Some(match worst {
             Some(so_far) => so_far.worst(&outcome),
@@ -145,13 +134,13 @@ pub fn robust(encoder: &Encoder, set: &Dataset, attacks: &[Pgd], eps: f32, seed:
         });
     }
     let Some(worst) = worst else { bail!("no attack was named") };
-    let on_grid = clean(encoder, &worst.on_grid(set))?;
+    let on_grid = predictions(victim.classifier(), &worst.on_grid(set))?;
     let report = Report {
-        eps,
-        norm: "l_inf",
+        eps: ball.eps,
+        norm: ball.norm.name(),
         n: set.len(),
         seed,
-        clean: clean(encoder, set)?.correct_share(),
+        clean: predictions(victim.classifier(), set)?.correct_share(),
         attacks: rows,
         worst: worst.robust_share(),
         worst_on_grid: on_grid.correct_share(),

@@ -3,6 +3,10 @@
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use paradise_train::attack::model::Classifier;
+use paradise_train::attack::served::Served;
+use paradise_train::attack::threat::Ball;
+use paradise_train::attack::{Attack, Victim, suite};
 use paradise_train::config::{Config, Source, parse_eps};
 use paradise_train::dataset::Splits;
 use paradise_train::encoder::Network;
@@ -281,10 +285,12 @@ impl Trained {
 
 fn evaluate(arguments: &Evaluate) -> Result<u8> {
     let eps = parse_eps(&arguments.eps)?;
-    let attacks = evaluate::parse_attacks(&arguments.attacks)?;
     let Trained { config, splits, network } = Trained::open(&arguments.run, arguments.n)?;
     let set = splits.test.head(arguments.n);
-    let (report, _) = evaluate::robust(&network.frozen(), &set, &attacks, eps, arguments.seed)?;
+    let served = Served::new(&network)?;
+    let entries = suite::parse(&arguments.attacks, served.classes(), None)?;
+    let attacks: Vec<&dyn Attack> = entries.iter().map(|e| &*e.attack).collect();
+    let (report, _) = evaluate::robust(Victim::White(&served), &set, &attacks, Ball::linf(eps), arguments.seed)?;
     println!("{} ({}), {}", arguments.run.display(), config.objective.kind.name(), splits.source);
     println!("{report}");
     if let Some(path) = &arguments.json {

@@ -28,6 +28,10 @@ pub enum Purpose {
     Part = 9,
     /// Start of an adversary while training.
     AdversaryStart = 10,
+    /// Which class an attack wants.
+    AttackTarget = 11,
+    /// Points that an attack tries at random.
+    AttackProbe = 12,
 }
 
 /// The stream of (seed, purpose, epoch, image, draw).
@@ -55,6 +59,11 @@ pub fn uniform(rng: &mut ChaCha8Rng) -> f32 {
 pub fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
     let draw: u64 = StandardUniform.sample(rng);
     ((u128::from(draw) * n as u128) >> 64) as usize
+}
+
+/// 1 or -1.
+pub fn sign(rng: &mut ChaCha8Rng) -> f32 {
+    if below(rng, 2) == 1 { 1.0 } else { -1.0 }
 }
 
 /// A uniformly random order of `0..n` (Fisher-Yates).

@@ -1,10 +1,10 @@
 //! Auto-PGD (Croce & Hein, 2020, algorithm 1): projected ascent with momentum, whose step is halved where the loss no
 //! longer rises, and which then goes back to the best point.
 
-use super::Sample;
 use super::loss::{Aim, Loss, descending};
 use super::model::Differentiable;
-use super::threat::{Ball, Norm};
+use super::threat::Ball;
+use super::{Attack, Attempt, Sample, Victim};
 use crate::random::{self, Purpose};
 use anyhow::{Result, ensure};
 
@@ -67,46 +67,68 @@ impl Windows {
 }
 
 impl Apgd {
-    /// A misclassified point of each image's ball, where one was found.
-    ///
-    /// # Errors
-    /// If the model fails, its logits are not finite, or it has fewer classes than the loss needs.
-    pub fn run(
-        &self,
-        model: &dyn Differentiable,
-        ball: Ball,
-        samples: &[Sample],
-        seed: u64,
-    ) -> Result<Vec<Option<Vec<f32>>>> {
+    /// AutoAttack's first: cross-entropy, one run.
+    pub fn cross_entropy(iterations: usize, restarts: usize) -> Self {
+        Self { loss: Loss::CrossEntropy, iterations, restarts, targets: 0 }
+    }
+
+    /// The difference of logits ratio, untargeted.
+    pub fn dlr(iterations: usize, restarts: usize) -> Self {
+        Self { loss: Loss::Dlr, ..Self::cross_entropy(iterations, restarts) }
+    }
+
+    /// The targeted difference of logits ratio towards each of the `targets` likeliest wrong classes in turn.
+    pub fn targeted(iterations: usize, targets: usize) -> Self {
+        Self { targets, ..Self::dlr(iterations, 1) }
+    }
+}
+
+impl Attack for Apgd {
+    fn describe(&self) -> String {
+        let Self { iterations, restarts, targets, .. } = self;
+        let loss = match self.loss {
+            Loss::CrossEntropy => "CE",
+            Loss::Margin => "margin",
+            Loss::Dlr => "DLR",
+        };
+        let many = if *restarts == 1 { String::new() } else { format!(" x {restarts}") };
+        match targets {
+            0 => format!("APGD-{loss}-{iterations}{many}"),
+            _ => format!("APGD-T-{loss}-{iterations}{many}, {targets} targets"),
+        }
+    }
+
+    fn run(&self, victim: Victim, ball: Ball, samples: &[Sample], seed: u64) -> Result<Vec<Attempt>> {
+        let model = victim.differentiable(self)?;
         let classes = model.classes();
         let fewest = self.loss.classes(self.targets > 0);
         ensure!(classes >= fewest, "{:?} needs {fewest} classes, and the model has {classes}", self.loss);
-        let mut found: Vec<Option<Vec<f32>>> = vec![None; samples.len()];
-        let clean: Vec<f32> = samples.iter().flat_map(|s| s.clean).copied().collect();
-        let logits = model.logits(&clean)?;
-        let orders: Vec<Vec<usize>> = logits.chunks_exact(classes).map(descending).collect();
-        for ((found, sample), order) in found.iter_mut().zip(samples).zip(&orders) {
-            if order[0] != sample.label {
-                *found = Some(sample.clean.to_vec());
-            }
-        }
+        let mut attempts: Vec<Attempt> = samples.iter().map(Attempt::none).collect();
+        let orders: Vec<Vec<usize>> = if self.targets == 0 {
+            Vec::new()
+        } else {
+            let clean: Vec<f32> = samples.iter().flat_map(|s| s.clean).copied().collect();
+            model.logits(&clean)?.chunks_exact(classes).map(descending).collect()
+        };
         for restart in 0..self.restarts {
             for round in 0..self.targets.clamp(1, classes - 1) {
                 let standing: Vec<(usize, Aim)> = (0..samples.len())
-                    .filter(|i| found[*i].is_none())
+                    .filter(|i| !attempts[*i].broken)
                     .map(|i| {
                         let label = samples[i].label;
-                        let wrong = orders[i].iter().copied().filter(|c| *c != label).nth(round);
-                        (i, Aim { label, target: wrong.filter(|_| self.targets > 0) })
+                        let wrong = orders.get(i).into_iter().flatten().copied();
+                        (i, Aim { label, target: wrong.filter(|c| *c != label).nth(round) })
                     })
                     .collect();
                 let run = (restart * self.targets.max(1) + round) as u64;
-                self.climb(model, ball, samples, &standing, (seed, run), &mut found)?;
+                self.climb(model, ball, samples, &standing, (seed, run), &mut attempts)?;
             }
         }
-        Ok(found)
+        Ok(attempts)
     }
+}
 
+impl Apgd {
     /// One run over the images that stand.
     fn climb(
         &self,
@@ -115,12 +137,16 @@ impl Apgd {
         samples: &[Sample],
         standing: &[(usize, Aim)],
         (seed, run): (u64, u64),
-        found: &mut [Option<Vec<f32>>],
+        attempts: &mut [Attempt],
     ) -> Result<()> {
+        if standing.is_empty() {
+            return Ok(());
+        }
         let mut climbs: Vec<Climb> = standing
             .iter()
             .map(|&(sample, aim)| {
-                let x = start(ball, &samples[sample], seed, run);
+                let mut rng = random::stream(seed, Purpose::AttackStart, 0, samples[sample].key, run);
+                let x = ball.random_start(samples[sample].clean, 1.0, &mut rng);
                 Climb {
                     sample,
                     aim,
@@ -138,7 +164,7 @@ impl Apgd {
                 }
             })
             .collect();
-        self.look(model, &mut climbs, found)?;
+        self.look(model, &mut climbs, attempts)?;
         climbs.iter_mut().for_each(|c| (c.last_best, c.rises) = (c.best_loss, 0));
         let mut windows = Windows::new(self.iterations);
         let mut since = 0;
@@ -148,7 +174,7 @@ impl Apgd {
             }
             let fresh = if iteration == 0 { 1.0 } else { FRESH };
             climbs.iter_mut().for_each(|c| c.advance(ball, samples[c.sample].clean, fresh));
-            self.look(model, &mut climbs, found)?;
+            self.look(model, &mut climbs, attempts)?;
             since += 1;
             if since == windows.now {
                 climbs.iter_mut().for_each(|c| c.checkpoint(since));
@@ -156,16 +182,14 @@ impl Apgd {
                 since = 0;
             }
         }
+        for c in climbs {
+            attempts[c.sample].point = c.best;
+        }
         Ok(())
     }
 
     /// Loss and gradient at every point; images that are misclassified leave with it.
-    fn look(
-        &self,
-        model: &dyn Differentiable,
-        climbs: &mut Vec<Climb>,
-        found: &mut [Option<Vec<f32>>],
-    ) -> Result<()> {
+    fn look(&self, model: &dyn Differentiable, climbs: &mut Vec<Climb>, attempts: &mut [Attempt]) -> Result<()> {
         let classes = model.classes();
         let points: Vec<f32> = climbs.iter().flat_map(|c| &c.x).copied().collect();
         let mut losses = Vec::with_capacity(climbs.len());
@@ -180,7 +204,7 @@ impl Apgd {
         let each = points.len() / climbs.len().max(1);
         for (k, c) in climbs.iter_mut().enumerate() {
             if descending(&logits[k * classes..(k + 1) * classes])[0] != c.aim.label {
-                found[c.sample] = Some(c.x.clone());
+                attempts[c.sample] = Attempt { broken: true, point: c.x.clone() };
                 continue;
             }
             c.gradient = gradient[k * each..(k + 1) * each].to_vec();
@@ -190,7 +214,7 @@ impl Apgd {
                 (c.best_loss, c.best, c.best_gradient) = (c.loss, c.x.clone(), c.gradient.clone());
             }
         }
-        climbs.retain(|c| found[c.sample].is_none());
+        climbs.retain(|c| !attempts[c.sample].broken);
         Ok(())
     }
 }
@@ -223,90 +247,13 @@ impl Climb {
     }
 }
 
-/// A random point on the ball's surface, clipped to the box.
-fn start(ball: Ball, sample: &Sample, seed: u64, run: u64) -> Vec<f32> {
-    let mut rng = random::stream(seed, Purpose::AttackStart, 0, sample.key, run);
-    let draw = |_| match ball.norm {
-        Norm::Linf => 2.0 * random::uniform(&mut rng) - 1.0,
-        Norm::L2 => random::normal(&mut rng),
-    };
-    let direction: Vec<f32> = (0..sample.clean.len()).map(draw).collect();
-    let length = ball.distance(&direction, &vec![0.0; direction.len()]).max(1e-12) as f32;
-    let mut x: Vec<f32> = sample.clean.iter().zip(&direction).map(|(c, d)| c + ball.eps * d / length).collect();
-    ball.project(&mut x, sample.clean);
-    x
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attack::launch;
+    use crate::attack::linear::{D, Linear, images, samples};
     use crate::attack::model::Classifier;
-    use paradise_engine::Shape;
-
-    /// Logits `a . x + b` a class: the strongest point of a ball is known.
-    struct Linear {
-        weights: Vec<Vec<f32>>,
-        bias: Vec<f32>,
-    }
-
-    impl Linear {
-        fn new(classes: usize, d: usize) -> Self {
-            let mut rng = random::stream(8, Purpose::Noise, 0, 0, 0);
-            let mut draw = || random::normal(&mut rng);
-            let weights = (0..classes).map(|_| (0..d).map(|_| draw()).collect()).collect();
-            Self { weights, bias: (0..classes).map(|_| draw()).collect() }
-        }
-    }
-
-    impl Classifier for Linear {
-        fn shape(&self) -> Shape {
-            Shape::new(1, self.weights[0].len() as u16, 1)
-        }
-
-        fn classes(&self) -> usize {
-            self.bias.len()
-        }
-
-        fn logits(&self, images: &[f32]) -> Result<Vec<f32>> {
-            let dot = |a: &[f32], x: &[f32]| a.iter().zip(x).map(|(a, x)| a * x).sum::<f32>();
-            let row =
-                |x: &[f32]| -> Vec<f32> { self.weights.iter().zip(&self.bias).map(|(a, b)| dot(a, x) + b).collect() };
-            Ok(images.chunks_exact(self.weights[0].len()).flat_map(row).collect())
-        }
-    }
-
-    impl Differentiable for Linear {
-        fn pull(
-            &self,
-            images: &[f32],
-            weigh: &mut dyn FnMut(&[f32]) -> Result<Vec<f32>>,
-        ) -> Result<(Vec<f32>, Vec<f32>)> {
-            let logits = self.logits(images)?;
-            let weights = weigh(&logits)?;
-            let d = self.weights[0].len();
-            let row = |w: &[f32]| -> Vec<f32> {
-                (0..d).map(|k| w.iter().zip(&self.weights).map(|(w, a)| w * a[k]).sum()).collect()
-            };
-            Ok((logits, weights.chunks_exact(self.classes()).flat_map(row).collect()))
-        }
-    }
-
-    const D: usize = 12;
-
-    fn images(n: usize) -> Vec<f32> {
-        let mut rng = random::stream(5, Purpose::Noise, 0, 0, 0);
-        (0..n * D).map(|_| 0.3 + 0.4 * random::uniform(&mut rng)).collect()
-    }
-
-    fn samples<'a>(model: &Linear, images: &'a [f32]) -> Vec<Sample<'a>> {
-        let logits = model.logits(images).unwrap();
-        let label = |i: usize| descending(&logits[i * model.classes()..(i + 1) * model.classes()])[0];
-        images
-            .chunks_exact(D)
-            .enumerate()
-            .map(|(i, clean)| Sample { clean, label: label(i), key: i as u64 })
-            .collect()
-    }
+    use crate::attack::threat::Norm;
 
     fn attack(loss: Loss, targets: usize) -> Apgd {
         Apgd { loss, iterations: 50, restarts: 1, targets }
@@ -320,32 +267,21 @@ mod tests {
         for (norm, eps) in [(Norm::Linf, 0.04), (Norm::L2, 0.12)] {
             let ball = Ball { norm, eps };
             for (loss, targets) in [(Loss::CrossEntropy, 0), (Loss::Margin, 0), (Loss::Dlr, 0), (Loss::Dlr, 4)] {
-                let found = attack(loss, targets).run(&model, ball, &all, 3).unwrap();
+                let found = attack(loss, targets).run(Victim::White(&model), ball, &all, 3).unwrap();
                 let (mut fell, mut stood) = (0, 0);
                 for (sample, point) in all.iter().zip(&found) {
-                    // The least distance to a boundary in closed form, by the dual norm; the box is out of reach.
-                    let logits = model.logits(sample.clean).unwrap();
-                    let least = (0..5).filter(|c| *c != sample.label).map(|c| {
-                        let apart = model.weights[sample.label].iter().zip(&model.weights[c]);
-                        let dual: f64 = match norm {
-                            Norm::Linf => apart.map(|(a, b)| f64::from((a - b).abs())).sum(),
-                            Norm::L2 => apart.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt(),
-                        };
-                        f64::from(logits[sample.label] - logits[c]) / dual
-                    });
-                    let least = least.fold(f64::MAX, f64::min);
+                    let least = model.distance(norm, sample);
                     if (least - f64::from(eps)).abs() < 0.03 * f64::from(eps) {
                         continue;
                     }
                     // One class at a time finds the nearest; the others may climb towards a farther one.
                     let sure = targets == 4 || least > f64::from(eps);
-                    assert!(!sure || point.is_some() == (least < f64::from(eps)), "{norm:?} {loss:?} {least} {eps}");
-                    fell += usize::from(point.is_some());
-                    stood += usize::from(point.is_none());
-                    if let Some(x) = point {
-                        assert!(ball.distance(x, sample.clean) <= f64::from(eps) * (1.0 + 1e-5));
-                        assert_ne!(descending(&model.logits(x).unwrap())[0], sample.label);
-                    }
+                    assert!(!sure || point.broken == (least < f64::from(eps)), "{norm:?} {loss:?} {least} {eps}");
+                    fell += usize::from(point.broken);
+                    stood += usize::from(!point.broken);
+                    let x = &point.point;
+                    assert!(ball.distance(x, sample.clean) <= f64::from(eps) * (1.0 + 1e-5));
+                    assert_eq!(descending(&model.logits(x).unwrap())[0] != sample.label, point.broken);
                 }
                 assert!(fell > 5 && stood > 5, "{norm:?} {loss:?} {fell} {stood}");
             }
@@ -359,15 +295,17 @@ mod tests {
         let all = samples(&model, &pixels);
         let ball = Ball { norm: Norm::Linf, eps: 0.05 };
         let attack = attack(Loss::CrossEntropy, 0);
-        let together = attack.run(&model, ball, &all, 3).unwrap();
+        let victim = Victim::White(&model);
+        let together = attack.run(victim, ball, &all, 3).unwrap();
         let alone: Vec<_> =
-            all.iter().map(|s| attack.run(&model, ball, std::slice::from_ref(s), 3).unwrap().remove(0)).collect();
+            all.iter().map(|s| attack.run(victim, ball, std::slice::from_ref(s), 3).unwrap().remove(0)).collect();
         assert_eq!(together, alone);
-        let none = attack.run(&model, Ball { eps: 0.0, ..ball }, &all, 3).unwrap();
-        assert!(none.iter().all(Option::is_none));
+        let none = launch(&attack, victim, Ball { eps: 0.0, ..ball }, &all, 3, &|_| ()).unwrap();
+        assert!(none.iter().zip(&all).all(|(a, s)| !a.broken && a.point == s.clean));
         // An image that is wrong as it is needs no step.
         let wrong = Sample { label: (all[0].label + 1) % 4, ..all[0] };
-        assert_eq!(attack.run(&model, ball, &[wrong], 3).unwrap()[0].as_deref(), Some(wrong.clean));
+        let attempt = launch(&attack, victim, ball, &[wrong], 3, &|_| ()).unwrap().remove(0);
+        assert_eq!(attempt, Attempt { broken: true, point: wrong.clean.to_vec() });
     }
 
     #[test]
@@ -385,8 +323,8 @@ mod tests {
     fn too_few_classes_are_refused() {
         let model = Linear::new(3, D);
         let pixels = images(1);
-        let error =
-            attack(Loss::Dlr, 2).run(&model, Ball { norm: Norm::Linf, eps: 0.1 }, &samples(&model, &pixels), 0);
+        let attack = attack(Loss::Dlr, 2);
+        let error = attack.run(Victim::White(&model), Ball::linf(0.1), &samples(&model, &pixels), 0);
         assert!(error.unwrap_err().to_string().contains("needs 4 classes"));
     }
 }

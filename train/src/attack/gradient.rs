@@ -1,64 +1,99 @@
-//! Attacks that follow the gradient of the loss: FGSM, PGD with signed steps, and the supplement's Adam form.
+//! Attacks that step along the gradient of a loss of the logits: FGSM, R+FGSM, PGD with steepest steps, and the
+//! supplement's Adam form, untargeted, random-targeted and multi-targeted.
 //!
 //! All are one loop: start in the ball, step, project *after* the step (a clamp inside the graph would kill the
-//! gradient at black pixels and overstate robustness), stop an image as soon as it is misclassified.
+//! gradient at black pixels and overstate robustness), stop an image as soon as it falls.
 
-use super::{Outcome, threat};
-use crate::dataset::{self, Dataset};
-use crate::encoder::Encoder;
+use super::loss::{Aim, Loss, descending};
+use super::model::Differentiable;
+use super::threat::Ball;
+use super::{Attack, Attempt, Sample, Victim};
 use crate::random::{self, Purpose};
-use anyhow::{Result, ensure};
-use candle_core::{D, Tensor, Var};
-use candle_nn::loss::cross_entropy;
-
-/// Images attacked at once; the result does not depend on it.
-const BATCH: usize = 250;
-
-/// What is maximised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Loss {
-    /// Cross-entropy.
-    CrossEntropy,
-    /// `max_{i != y} logit_i - logit_y`, the supplement's untargeted loss.
-    Margin,
-}
+use anyhow::Result;
 
 /// How a gradient becomes a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Rule {
-    /// `eps * factor * sign(g)`.
-    Sign { factor: f32 },
-    /// Adam on the perturbation, eta 0.1 for the first half, 0.01 for a quarter, 0.001 for the last.
-    Adam,
+    /// `eps * factor` times the steepest direction of the ball's norm.
+    Steepest { factor: f32 },
+    /// Adam on the perturbation with eta 0.1; where `decays`, 0.01 in the third quarter and 0.001 in the last.
+    Adam { decays: bool },
 }
 
-/// A projected gradient attack inside the l_inf ball.
+/// Where a walk begins.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Start {
+    Clean,
+    /// Uniform in the ball.
+    Random,
+    /// At this share of eps from the clean image in every pixel, with random signs.
+    Signs(f32),
+}
+
+/// Which class is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Aims {
+    /// Any wrong one.
+    Any,
+    /// One drawn for each image; only that one counts.
+    Drawn,
+    /// Every wrong one in turn, the likeliest first; any that is reached counts.
+    Every,
+}
+
+/// A projected gradient attack.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pgd {
     steps: usize,
     restarts: usize,
     rule: Rule,
     loss: Loss,
-    random_start: bool,
+    start: Start,
+    aims: Aims,
     strongest: bool,
 }
 
 impl Pgd {
-    /// One signed step of eps from the clean image (Goodfellow et al., 2014).
+    /// One step of eps from the clean image (Goodfellow et al., 2014).
     pub fn fgsm() -> Self {
-        let rule = Rule::Sign { factor: 1.0 };
-        Self { steps: 1, restarts: 1, rule, loss: Loss::CrossEntropy, random_start: false, strongest: false }
+        Self {
+            steps: 1,
+            restarts: 1,
+            rule: Rule::Steepest { factor: 1.0 },
+            loss: Loss::CrossEntropy,
+            start: Start::Clean,
+            aims: Aims::Any,
+            strongest: false,
+        }
     }
 
-    /// Signed steps of 2.5 eps / steps on the cross-entropy, from random starts (Madry et al., 2017).
+    /// R+FGSM (Tramer et al., 2017): half of eps in random signs, the other half along the gradient there.
+    pub fn random_fgsm() -> Self {
+        Self { rule: Rule::Steepest { factor: 0.5 }, start: Start::Signs(0.5), ..Self::fgsm() }
+    }
+
+    /// Steepest steps of 2.5 eps / steps on the cross-entropy, from random starts (Madry et al., 2017).
     pub fn sign(steps: usize, restarts: usize) -> Self {
-        let rule = Rule::Sign { factor: 2.5 / steps.max(1) as f32 };
-        Self { steps, restarts, rule, loss: Loss::CrossEntropy, random_start: true, strongest: false }
+        let rule = Rule::Steepest { factor: 2.5 / steps.max(1) as f32 };
+        Self { steps, restarts, rule, start: Start::Random, ..Self::fgsm() }
     }
 
-    /// The supplement's untargeted attack: Adam on the logit margin, from random starts.
+    /// The supplement's untargeted attack: Adam on the logit margin, from random starts (200 steps, 20 starts there).
     pub fn adam(steps: usize, restarts: usize) -> Self {
-        Self { steps, restarts, rule: Rule::Adam, loss: Loss::Margin, random_start: true, strongest: false }
+        let rule = Rule::Adam { decays: true };
+        Self { steps, restarts, rule, loss: Loss::Margin, start: Start::Random, ..Self::fgsm() }
+    }
+
+    /// The supplement's random-targeted attack: one wrong class is drawn for each image, and only reaching it counts, so
+    /// that its share of broken images is the attack's success rate.
+    pub fn random_targeted(steps: usize, restarts: usize) -> Self {
+        Self { aims: Aims::Drawn, ..Self::adam(steps, restarts) }
+    }
+
+    /// The supplement's multi-targeted attack (Gowal et al., 2019): every wrong class in turn, eta 0.1 throughout (200
+    /// steps there).
+    pub fn multi_targeted(steps: usize) -> Self {
+        Self { aims: Aims::Every, rule: Rule::Adam { decays: false }, ..Self::adam(steps, 1) }
     }
 
     /// The same attack, but an image that fell walks on and keeps its most misclassified point instead of its first:
@@ -67,211 +102,183 @@ impl Pgd {
         Self { strongest: true, ..self }
     }
 
-    /// The attack's name and settings, as tables print it.
-    pub fn describe(&self) -> String {
-        match (self.rule, self.random_start) {
-            (Rule::Sign { .. }, false) => "FGSM".into(),
-            (Rule::Sign { .. }, true) => format!("PGD-{} x {}", self.steps, self.restarts),
-            (Rule::Adam, _) => format!("Adam-PGD-{} x {}", self.steps, self.restarts),
-        }
-    }
-
-    /// Attacks every image of `set` within `eps`.
-    ///
-    /// Starts are keyed by (seed, image, restart), so neither batching nor which images fell before matters.
-    ///
-    /// # Errors
-    /// If eps is not in [0, 1], or logits are not finite.
-    pub fn run(&self, encoder: &Encoder, set: &Dataset, eps: f32, seed: u64) -> Result<Outcome> {
-        self.run_reporting(encoder, set, eps, seed, &mut |_| {})
-    }
-
-    /// [`Pgd::run`], calling `done` with the number of images whenever a batch is finished.
-    ///
-    /// # Errors
-    /// As [`Pgd::run`].
-    pub fn run_reporting(
-        &self,
-        encoder: &Encoder,
-        set: &Dataset,
-        eps: f32,
-        seed: u64,
-        done: &mut dyn FnMut(usize),
-    ) -> Result<Outcome> {
-        ensure!((0.0..=1.0).contains(&eps), "eps {eps} is not in 0..=1");
-        let mut outcome = Outcome { eps, broken: vec![false; set.len()], points: Vec::new() };
-        outcome.points = set.images.iter().map(|&p| f32::from(p) / 255.0).collect();
-        let all: Vec<usize> = (0..set.len()).collect();
-        // No step from no offset: an image that is wrong as it is needs no attack, and is never counted as robust.
-        let look = Self { steps: 0, random_start: false, ..*self };
-        for ids in all.chunks(BATCH) {
-            Walk::new(&look, encoder, set, eps, seed, 0, ids.to_vec()).run(&mut outcome)?;
-            for restart in 0..self.restarts {
-                let active = ids.iter().copied().filter(|&i| !outcome.broken[i]).collect();
-                Walk::new(self, encoder, set, eps, seed, restart, active).run(&mut outcome)?;
+    /// The classes that a sample is led to, one walk each.
+    fn targets(&self, sample: &Sample, logits: &[f32], seed: u64) -> Vec<Option<usize>> {
+        let wrong = || descending(logits).into_iter().filter(|c| *c != sample.label);
+        match self.aims {
+            Aims::Any => vec![None],
+            Aims::Every => wrong().map(Some).collect(),
+            Aims::Drawn => {
+                let mut rng = random::stream(seed, Purpose::AttackTarget, 0, sample.key, 0);
+                let draw = random::below(&mut rng, logits.len() - 1);
+                vec![Some(draw + usize::from(draw >= sample.label))]
             }
-            done(ids.len());
         }
-        Ok(outcome)
     }
 }
 
-/// One restart over the images of a batch that still stand.
-struct Walk<'a> {
-    attack: &'a Pgd,
-    encoder: &'a Encoder<'a>,
-    set: &'a Dataset,
-    eps: f32,
-    active: Vec<usize>,
-    /// Current points of the active images.
-    points: Vec<f32>,
-    /// Adam's moments of the active images.
-    moments: [Vec<f32>; 2],
-    /// Largest margin of a misclassified point so far, 0 before the first.
-    margins: Vec<f32>,
+impl Attack for Pgd {
+    fn describe(&self) -> String {
+        let Self { steps, restarts, .. } = self;
+        match (self.rule, self.start, self.aims) {
+            (_, Start::Clean, _) => "FGSM".into(),
+            (_, Start::Signs(_), _) => "R+FGSM".into(),
+            (Rule::Steepest { .. }, ..) => format!("PGD-{steps} x {restarts}"),
+            (Rule::Adam { .. }, _, Aims::Any) => format!("Adam-PGD-{steps} x {restarts}"),
+            (Rule::Adam { .. }, _, Aims::Drawn) => format!("random-targeted Adam-PGD-{steps} x {restarts}"),
+            (Rule::Adam { .. }, _, Aims::Every) => format!("multi-targeted Adam-PGD-{steps}"),
+        }
+    }
+
+    fn run(&self, victim: Victim, ball: Ball, samples: &[Sample], seed: u64) -> Result<Vec<Attempt>> {
+        let model = victim.differentiable(self)?;
+        let classes = model.classes();
+        let mut best: Vec<Best> = samples.iter().map(|s| Best { margin: 0.0, at: Attempt::none(s) }).collect();
+        let clean: Vec<f32> = samples.iter().flat_map(|s| s.clean).copied().collect();
+        let logits = model.logits(&clean)?;
+        let targets: Vec<_> =
+            samples.iter().zip(logits.chunks_exact(classes)).map(|(s, z)| self.targets(s, z, seed)).collect();
+        let rounds = targets.iter().map(Vec::len).max().unwrap_or(0);
+        for walk in 0..self.restarts * rounds {
+            let (restart, round) = (walk / rounds, walk % rounds);
+            let starts = (0..samples.len()).filter(|i| !best[*i].at.broken);
+            let walkers = starts.filter_map(|i| {
+                let aim = Aim { label: samples[i].label, target: *targets[i].get(round)? };
+                Some(Walker::new(self, ball, &samples[i], i, aim, seed, restart))
+            });
+            self.walk(model, ball, samples, walkers.collect(), &mut best)?;
+        }
+        Ok(best.into_iter().map(|b| b.at).collect())
+    }
 }
 
-impl<'a> Walk<'a> {
-    fn new(
-        attack: &'a Pgd,
-        encoder: &'a Encoder<'a>,
-        set: &'a Dataset,
-        eps: f32,
-        seed: u64,
-        restart: usize,
-        active: Vec<usize>,
-    ) -> Self {
-        let mut points = Vec::with_capacity(active.len() * set.shape.len() as usize);
-        for &id in &active {
-            let mut rng = random::stream(seed, Purpose::AttackStart, 0, id as u64, restart as u64);
-            points.extend(set.image(id).iter().map(|&p| {
-                let clean = f32::from(p) / 255.0;
-                let offset = if attack.random_start { eps * (2.0 * random::uniform(&mut rng) - 1.0) } else { 0.0 };
-                threat::project(clean + offset, clean, eps)
-            }));
-        }
-        let moments = match attack.rule {
-            Rule::Adam => [vec![0.0; points.len()], vec![0.0; points.len()]],
-            Rule::Sign { .. } => [Vec::new(), Vec::new()],
+impl Attempt {
+    /// The clean image, not broken.
+    pub(crate) fn none(sample: &Sample) -> Self {
+        Self { broken: false, point: sample.clean.to_vec() }
+    }
+}
+
+/// The best point of an image over all walks.
+struct Best {
+    /// By how much it is misclassified.
+    margin: f32,
+    at: Attempt,
+}
+
+/// One image on one walk.
+struct Walker {
+    sample: usize,
+    aim: Aim,
+    x: Vec<f32>,
+    /// Adam's.
+    moments: Vec<[f32; 2]>,
+}
+
+impl Walker {
+    fn new(attack: &Pgd, ball: Ball, sample: &Sample, i: usize, aim: Aim, seed: u64, restart: usize) -> Self {
+        let mut rng = random::stream(seed, Purpose::AttackStart, 0, sample.key, restart as u64);
+        let x = match attack.start {
+            Start::Clean => sample.clean.to_vec(),
+            Start::Signs(share) => {
+                let step = |c: &f32| c + share * ball.eps * random::sign(&mut rng);
+                let mut x: Vec<f32> = sample.clean.iter().map(step).collect();
+                ball.project(&mut x, sample.clean);
+                x
+            }
+            Start::Random => ball.random_inside(sample.clean, &mut rng),
         };
-        let margins = vec![0.0; active.len()];
-        Self { attack, encoder, set, eps, active, points, moments, margins }
+        let moments = match attack.rule {
+            Rule::Adam { .. } => vec![[0.0; 2]; x.len()],
+            Rule::Steepest { .. } => Vec::new(),
+        };
+        Self { sample: i, aim, x, moments }
     }
 
-    fn run(mut self, outcome: &mut Outcome) -> Result<()> {
-        for step in 0..self.attack.steps {
-            if self.active.is_empty() {
+    fn step(&mut self, attack: &Pgd, ball: Ball, clean: &[f32], step: usize, gradient: &[f32]) {
+        match attack.rule {
+            Rule::Steepest { factor } => {
+                let mut direction = vec![0.0; gradient.len()];
+                ball.steepest(gradient, &mut direction);
+                self.x.iter_mut().zip(&direction).for_each(|(x, d)| *x += ball.eps * factor * d);
+            }
+            Rule::Adam { decays } => {
+                let eta = match 4 * step / attack.steps.max(1) {
+                    2 if decays => 0.01,
+                    3.. if decays => 0.001,
+                    _ => 0.1,
+                };
+                let power = step as i32 + 1;
+                let (bias_1, bias_2) = (1.0 - 0.9f32.powi(power), 1.0 - 0.999f32.powi(power));
+                for ((x, [m, v]), g) in self.x.iter_mut().zip(&mut self.moments).zip(gradient) {
+                    *m = 0.9 * *m + 0.1 * g;
+                    *v = 0.999 * *v + 0.001 * g * g;
+                    *x += eta * (*m / bias_1) / ((*v / bias_2).sqrt() + 1e-8);
+                }
+            }
+        }
+        ball.project(&mut self.x, clean);
+    }
+}
+
+impl Pgd {
+    fn walk(
+        &self,
+        model: &dyn Differentiable,
+        ball: Ball,
+        samples: &[Sample],
+        mut walkers: Vec<Walker>,
+        best: &mut [Best],
+    ) -> Result<()> {
+        let (classes, each) = (model.classes(), model.shape().len() as usize);
+        for step in 0..self.steps {
+            if walkers.is_empty() {
                 return Ok(());
             }
-            let (logits, gradient) = self.gradient()?;
-            let gradient = self.retire(&logits, gradient, outcome)?;
-            self.advance(step, &gradient);
-        }
-        if !self.active.is_empty() {
-            let x = dataset::tensor(self.points.clone(), self.active.len(), self.set.shape)?;
-            let logits = self.encoder.logits(&x)?;
-            self.retire(&logits, Vec::new(), outcome)?;
-        }
-        let each = self.set.shape.len() as usize;
-        for (id, point) in self.active.iter().zip(self.points.chunks_exact(each)) {
-            if outcome.broken[*id] {
-                continue;
+            let points: Vec<f32> = walkers.iter().flat_map(|w| &w.x).copied().collect();
+            let (logits, gradient) = model.pull(&points, &mut |logits| {
+                let mut weights = vec![0.0; logits.len()];
+                let rows = logits.chunks_exact(classes).zip(weights.chunks_exact_mut(classes));
+                for (w, (z, to)) in walkers.iter().zip(rows) {
+                    self.loss.value(z, w.aim, to);
+                }
+                Ok(weights)
+            })?;
+            let stays = self.look(&walkers, &logits, best);
+            for ((w, g), _) in walkers.iter_mut().zip(gradient.chunks_exact(each)).zip(&stays).filter(|(_, s)| **s) {
+                w.step(self, ball, samples[w.sample].clean, step, g);
             }
-            outcome.points[id * each..(id + 1) * each].copy_from_slice(point);
+            let mut stays = stays.into_iter();
+            walkers.retain(|_| stays.next().unwrap_or(true));
+        }
+        let points: Vec<f32> = walkers.iter().flat_map(|w| &w.x).copied().collect();
+        let logits = if walkers.is_empty() { Vec::new() } else { model.logits(&points)? };
+        self.look(&walkers, &logits, best);
+        for w in walkers {
+            let best = &mut best[w.sample];
+            if !best.at.broken {
+                best.at.point = w.x;
+            }
         }
         Ok(())
     }
 
-    /// Logits at the current points and the gradient of the summed loss with respect to them.
-    fn gradient(&self) -> Result<(Tensor, Vec<f32>)> {
-        let n = self.active.len();
-        let x = Var::from_tensor(&dataset::tensor(self.points.clone(), n, self.set.shape)?)?;
-        let logits = self.encoder.logits(&x)?;
-        let labels: Vec<u32> = self.active.iter().map(|&i| u32::from(self.set.labels[i])).collect();
-        let labels = Tensor::from_vec(labels, n, logits.device())?;
-        let loss = match self.attack.loss {
-            // The sum, so that each image's gradient is its own whatever the batch.
-            Loss::CrossEntropy => (cross_entropy(&logits, &labels)? * n as f64)?,
-            Loss::Margin => margins(&logits, &labels)?.sum_all()?,
-        };
-        let grads = loss.backward()?;
-        let gradient = match grads.get(&x) {
-            Some(g) => g.flatten_all()?.to_vec1::<f32>()?,
-            None => vec![0.0; self.points.len()],
-        };
-        Ok((logits.detach(), gradient))
-    }
-
-    /// Records the images that are misclassified now and drops them; returns the gradient of those that stand.
-    fn retire(&mut self, logits: &Tensor, gradient: Vec<f32>, outcome: &mut Outcome) -> Result<Vec<f32>> {
-        let rows = logits.to_vec2::<f32>()?;
-        ensure!(rows.iter().flatten().all(|l| l.is_finite()), "the model's logits are not finite");
-        let each = self.set.shape.len() as usize;
-        let mut keep = Vec::with_capacity(self.active.len());
-        for (k, &id) in self.active.iter().enumerate() {
-            let class = paradise_engine::classifier::argmax(&rows[k]);
-            let label = self.set.labels[id] as usize;
-            let (fell, margin) = (class != label, rows[k][class] - rows[k][label]);
-            if fell && (!outcome.broken[id] || margin > self.margins[k]) {
-                outcome.broken[id] = true;
-                self.margins[k] = margin;
-                outcome.points[id * each..(id + 1) * each].copy_from_slice(&self.points[k * each..(k + 1) * each]);
-            }
-            keep.push(!fell || self.attack.strongest);
-        }
-        if keep.iter().all(|k| *k) {
-            return Ok(gradient);
-        }
-        let compact = |values: &[f32]| -> Vec<f32> {
-            values.chunks_exact(each).zip(&keep).filter(|(_, k)| **k).flat_map(|(v, _)| v).copied().collect()
-        };
-        self.points = compact(&self.points);
-        self.moments = [compact(&self.moments[0]), compact(&self.moments[1])];
-        let mut flags = keep.iter();
-        self.margins.retain(|_| *flags.next().unwrap_or(&true));
-        let mut flags = keep.iter();
-        self.active.retain(|_| *flags.next().unwrap_or(&true));
-        Ok(compact(&gradient))
-    }
-
-    fn advance(&mut self, step: usize, gradient: &[f32]) {
-        let each = self.set.shape.len() as usize;
-        let steps = self.attack.steps;
-        let eta = if 2 * step < steps {
-            0.1
-        } else if 4 * step < 3 * steps {
-            0.01
-        } else {
-            0.001
-        };
-        let power = step as i32 + 1;
-        let (bias_1, bias_2) = (1.0 - 0.9f32.powi(power), 1.0 - 0.999f32.powi(power));
-        for (at, x) in self.points.iter_mut().enumerate() {
-            let g = gradient[at];
-            let change = match self.attack.rule {
-                // f32::signum has no zero; a zero gradient moves nothing.
-                Rule::Sign { factor } => self.eps * factor * f32::from(i8::from(g > 0.0) - i8::from(g < 0.0)),
-                Rule::Adam => {
-                    let m = &mut self.moments[0][at];
-                    *m = 0.9 * *m + 0.1 * g;
-                    let m = *m / bias_1;
-                    let v = &mut self.moments[1][at];
-                    *v = 0.999 * *v + 0.001 * g * g;
-                    eta * m / ((*v / bias_2).sqrt() + 1e-8)
-                }
+    /// Records the walkers that fell; returns who walks on.
+    fn look(&self, walkers: &[Walker], logits: &[f32], best: &mut [Best]) -> Vec<bool> {
+        let classes = logits.len() / walkers.len().max(1);
+        let one = |(k, w): (usize, &Walker)| {
+            let z = &logits[k * classes..(k + 1) * classes];
+            let class = descending(z)[0];
+            let fell = match w.aim.target {
+                Some(target) if self.aims == Aims::Drawn => class == target,
+                _ => class != w.aim.label,
             };
-            let clean = f32::from(self.set.image(self.active[at / each])[at % each]) / 255.0;
-            *x = threat::project(*x + change, clean, self.eps);
-        }
+            let (margin, best) = (z[class] - z[w.aim.label], &mut best[w.sample]);
+            if fell && (!best.at.broken || margin > best.margin) {
+                *best = Best { margin, at: Attempt { broken: true, point: w.x.clone() } };
+            }
+            !fell || self.strongest
+        };
+        walkers.iter().enumerate().map(one).collect()
     }
-}
-
-/// `max_{i != y} logit_i - logit_y` of each row.
-fn margins(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-    let labels = labels.unsqueeze(1)?;
-    let own = logits.gather(&labels, 1)?;
-    let far = Tensor::full(-1e9f32, own.shape(), own.device())?;
-    let others = logits.detach().scatter(&labels, &far, 1)?;
-    let best = others.argmax_keepdim(D::Minus1)?;
-    Ok((logits.gather(&best, 1)? - own)?.squeeze(1)?)
 }

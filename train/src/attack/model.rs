@@ -7,9 +7,14 @@ use candle_core::{Tensor, Var};
 use paradise_engine::Shape;
 
 /// A classifier: all that gradient-free attacks need.
-pub trait Classifier {
+pub trait Classifier: Sync {
     /// Extents of an image.
     fn shape(&self) -> Shape;
+
+    /// Images of one call that suit the model, and whether several calls may run at once.
+    fn batch(&self) -> (usize, bool) {
+        (32, true)
+    }
 
     /// Number of classes.
     fn classes(&self) -> usize;
@@ -30,6 +35,27 @@ pub trait Differentiable: Classifier {
     /// If the model or `weigh` fails.
     fn pull(&self, images: &[f32], weigh: &mut dyn FnMut(&[f32]) -> Result<Vec<f32>>)
     -> Result<(Vec<f32>, Vec<f32>)>;
+
+    /// The same model with its randomness drawn anew; `None` for a model that has none.
+    fn redrawn(&self, draw: u64) -> Option<Box<dyn Differentiable + '_>> {
+        let _ = draw;
+        None
+    }
+}
+
+/// [`Differentiable::pull`] through candle: `tensor` are the logits of the images `x`.
+pub(super) fn pull(
+    x: &Var,
+    tensor: &Tensor,
+    weigh: &mut dyn FnMut(&[f32]) -> Result<Vec<f32>>,
+) -> Result<(Vec<f32>, Vec<f32>)> {
+    let (n, classes) = tensor.dims2()?;
+    let logits = checked(values(tensor)?, n, classes)?;
+    let weights = weigh(&logits)?;
+    ensure!(weights.len() == logits.len(), "{} weights for {} logits", weights.len(), logits.len());
+    let weights = Tensor::from_vec(weights, tensor.shape(), tensor.device())?;
+    let gradients = (tensor * weights)?.sum_all()?.backward()?;
+    Ok((logits, values(gradients.get(x).context("the images have no gradient")?)?))
 }
 
 /// Logits that are numbers, one row an image.
@@ -52,7 +78,7 @@ pub struct Function<F> {
     pub logits: F,
 }
 
-impl<F: Fn(&[f32]) -> Result<Vec<f32>>> Classifier for Function<F> {
+impl<F: Fn(&[f32]) -> Result<Vec<f32>> + Sync> Classifier for Function<F> {
     fn shape(&self) -> Shape {
         self.shape
     }
@@ -75,6 +101,10 @@ impl Classifier for Encoder<'_> {
         self.architecture.classes
     }
 
+    fn batch(&self) -> (usize, bool) {
+        if self.device().is_cpu() { (32, true) } else { (1024, false) }
+    }
+
     fn logits(&self, images: &[f32]) -> Result<Vec<f32>> {
         let n = images.len() / self.shape().len() as usize;
         let x = dataset::tensor(images.to_vec(), n, self.shape())?;
@@ -90,13 +120,7 @@ impl Differentiable for Encoder<'_> {
     ) -> Result<(Vec<f32>, Vec<f32>)> {
         let n = images.len() / self.shape().len() as usize;
         let x = Var::from_tensor(&dataset::tensor(images.to_vec(), n, self.shape())?)?;
-        let tensor = Encoder::logits(self, &x)?;
-        let logits = checked(values(&tensor)?, n, self.classes())?;
-        let weights = weigh(&logits)?;
-        ensure!(weights.len() == logits.len(), "{} weights for {} logits", weights.len(), logits.len());
-        let weights = Tensor::from_vec(weights, tensor.shape(), tensor.device())?;
-        let gradients = (tensor * weights)?.sum_all()?.backward()?;
-        Ok((logits, values(gradients.get(&x).context("the images have no gradient")?)?))
+        pull(&x, &Encoder::logits(self, &x)?, weigh)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Square Attack (Andriushchenko et al., 2020): random squares, kept where the margin falls. Needs no gradient.
 
-use super::Sample;
 use super::loss::{Aim, Loss, descending};
 use super::model::Classifier;
 use super::threat::{Ball, Norm};
+use super::{Attack, Attempt, Sample, Victim};
 use crate::random::{self, Purpose};
 use anyhow::{Result, ensure};
 use paradise_engine::Shape;
@@ -36,61 +36,51 @@ struct Search {
     margin: f64,
 }
 
-impl Square {
-    /// A misclassified point of each image's ball, where one was found. Every image has draws of its own, so that the
-    /// result does not depend on the batch.
-    ///
-    /// # Errors
-    /// If the model fails, or its logits are not finite.
-    pub fn run(
-        &self,
-        model: &dyn Classifier,
-        ball: Ball,
-        samples: &[Sample],
-        seed: u64,
-    ) -> Result<Vec<Option<Vec<f32>>>> {
+impl Attack for Square {
+    fn describe(&self) -> String {
+        format!("Square-{}", self.queries)
+    }
+
+    fn run(&self, victim: Victim, ball: Ball, samples: &[Sample], seed: u64) -> Result<Vec<Attempt>> {
         ensure!((0.0..=1.0).contains(&self.share), "a share of {} pixels is not in 0..=1", self.share);
+        let model = victim.classifier();
         let shape = model.shape();
-        let mut found: Vec<Option<Vec<f32>>> = vec![None; samples.len()];
-        let mut searches: Vec<Search> = samples
-            .iter()
-            .enumerate()
-            .map(|(sample, s)| Search {
-                sample,
-                rng: random::stream(seed, Purpose::AttackStart, 1, s.key, 0),
-                x: s.clean.to_vec(),
-                margin: f64::NEG_INFINITY,
-            })
-            .collect();
-        // The clean images first: what is wrong as it is needs no attack.
-        let clean = searches.iter().map(|s| s.x.clone()).collect();
-        accept(model, &mut searches, samples, clean, &mut found)?;
-        searches.iter_mut().for_each(|s| s.margin = f64::NEG_INFINITY);
+        let mut attempts: Vec<Attempt> = samples.iter().map(Attempt::none).collect();
+        let begin = |(sample, s): (usize, &Sample)| Search {
+            sample,
+            rng: random::stream(seed, Purpose::AttackStart, 1, s.key, 0),
+            x: s.clean.to_vec(),
+            margin: f64::NEG_INFINITY,
+        };
+        let mut searches: Vec<Search> = samples.iter().enumerate().map(begin).collect();
         for query in 0..self.queries {
             if searches.is_empty() {
                 break;
             }
             // The first query is the start; moves are counted from 0.
             let side = self.side(query.saturating_sub(1), shape, ball.norm);
-            let candidates = searches
-                .iter_mut()
-                .map(|s| {
-                    let clean = samples[s.sample].clean;
-                    let mut x = match (query, ball.norm) {
-                        (0, Norm::Linf) => stripes(shape, clean, ball.eps, &mut s.rng),
-                        (0, Norm::L2) => tiles(shape, clean, ball.eps, &mut s.rng),
-                        (_, Norm::Linf) => square(shape, &s.x, ball.eps, side, &mut s.rng),
-                        (_, Norm::L2) => bump(shape, &s.x, clean, ball.eps, side, &mut s.rng),
-                    };
-                    ball.project(&mut x, clean);
-                    x
-                })
-                .collect();
-            accept(model, &mut searches, samples, candidates, &mut found)?;
+            let mut candidates = Vec::with_capacity(searches.len() * shape.len() as usize);
+            for s in &mut searches {
+                let clean = samples[s.sample].clean;
+                let mut x = match (query, ball.norm) {
+                    (0, Norm::Linf) => stripes(shape, clean, ball.eps, &mut s.rng),
+                    (0, Norm::L2) => tiles(shape, clean, ball.eps, &mut s.rng),
+                    (_, Norm::Linf) => square(shape, &s.x, ball.eps, side, &mut s.rng),
+                    (_, Norm::L2) => bump(shape, &s.x, clean, ball.eps, side, &mut s.rng),
+                };
+                ball.project(&mut x, clean);
+                candidates.append(&mut x);
+            }
+            accept(model, &mut searches, &candidates, samples, &mut attempts)?;
         }
-        Ok(found)
+        for s in searches {
+            attempts[s.sample].point = s.x;
+        }
+        Ok(attempts)
     }
+}
 
+impl Square {
     /// Rows and columns of the square of a move.
     fn side(&self, step: usize, shape: Shape, norm: Norm) -> usize {
         let halvings = HALVINGS.iter().filter(|h| step > **h).count() as i32;
@@ -109,34 +99,32 @@ impl Square {
 fn accept(
     model: &dyn Classifier,
     searches: &mut Vec<Search>,
+    candidates: &[f32],
     samples: &[Sample],
-    candidates: Vec<Vec<f32>>,
-    found: &mut [Option<Vec<f32>>],
+    attempts: &mut [Attempt],
 ) -> Result<()> {
-    let classes = model.classes();
-    let logits = model.logits(&candidates.concat())?;
+    let (classes, each) = (model.classes(), model.shape().len() as usize);
+    let logits = model.logits(candidates)?;
     let mut unused = vec![0.0; classes];
-    for ((s, x), z) in searches.iter_mut().zip(candidates).zip(logits.chunks_exact(classes)) {
+    let rows = candidates.chunks_exact(each).zip(logits.chunks_exact(classes));
+    for (s, (x, z)) in searches.iter_mut().zip(rows) {
         let label = samples[s.sample].label;
         let margin = Loss::Margin.value(z, Aim { label, target: None }, &mut unused);
         if descending(z)[0] != label {
-            found[s.sample] = Some(x);
+            attempts[s.sample] = Attempt { broken: true, point: x.to_vec() };
         } else if margin > s.margin {
-            (s.margin, s.x) = (margin, x);
+            s.margin = margin;
+            s.x.copy_from_slice(x);
         }
     }
-    searches.retain(|s| found[s.sample].is_none());
+    searches.retain(|s| !attempts[s.sample].broken);
     Ok(())
-}
-
-fn sign(rng: &mut ChaCha8Rng) -> f32 {
-    if random::below(rng, 2) == 1 { 1.0 } else { -1.0 }
 }
 
 /// Vertical stripes of +-eps, drawn a channel and column.
 fn stripes(shape: Shape, clean: &[f32], eps: f32, rng: &mut ChaCha8Rng) -> Vec<f32> {
     let row = usize::from(shape.w) * usize::from(shape.c);
-    let signs: Vec<f32> = (0..row).map(|_| sign(rng)).collect();
+    let signs: Vec<f32> = (0..row).map(|_| random::sign(rng)).collect();
     clean.iter().enumerate().map(|(i, c)| c + eps * signs[i % row]).collect()
 }
 
@@ -156,7 +144,7 @@ fn square(shape: Shape, x: &[f32], eps: f32, side: usize, rng: &mut ChaCha8Rng) 
     let at = corner(shape, side, rng);
     let mut x = x.to_vec();
     for channel in 0..usize::from(shape.c) {
-        let change = 2.0 * eps * sign(rng);
+        let change = 2.0 * eps * random::sign(rng);
         window(shape, at, side, channel).for_each(|i| x[i] += change);
     }
     x
@@ -200,7 +188,7 @@ fn tiles(shape: Shape, clean: &[f32], eps: f32, rng: &mut ChaCha8Rng) -> Vec<f32
             let lying = random::below(rng, 2) == 1;
             let values = swelling(side, lying);
             for channel in 0..usize::from(shape.c) {
-                let sign = sign(rng);
+                let sign = random::sign(rng);
                 window(shape, [top, left], side, channel).zip(&values).for_each(|(i, v)| change[i] += sign * v);
             }
         }
@@ -224,7 +212,7 @@ fn bump(shape: Shape, x: &[f32], clean: &[f32], eps: f32, side: usize, rng: &mut
         let outside: Vec<usize> = window(shape, from, side, channel).filter(|i| !inside.contains(i)).collect();
         let there = square(&change, &mut inside.iter().copied());
         let budget = spare + there + square(&change, &mut outside.iter().copied());
-        let (sign, old) = (sign(rng), there.sqrt().max(1e-12) as f32);
+        let (sign, old) = (random::sign(rng), there.sqrt().max(1e-12) as f32);
         let new: Vec<f32> = inside.iter().zip(&values).map(|(i, v)| sign * v + change[*i] / old).collect();
         let length = square(&new, &mut (0..new.len())).sqrt().max(1e-12);
         outside.iter().for_each(|i| change[*i] = 0.0);
@@ -238,6 +226,7 @@ fn bump(shape: Shape, x: &[f32], clean: &[f32], eps: f32, side: usize, rng: &mut
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attack::launch;
     use crate::attack::model::Function;
     use proptest::prelude::*;
 
@@ -280,7 +269,7 @@ mod tests {
     }
 
     /// A model that counts its queries: class 1 where the mean of the upper half is above the lower half's by `gap`.
-    fn halves(gap: f32) -> Function<impl Fn(&[f32]) -> Result<Vec<f32>>> {
+    fn halves(gap: f32) -> Function<impl Fn(&[f32]) -> Result<Vec<f32>> + Sync> {
         let shape = Shape::new(10, 10, 1);
         let logits = move |x: &[f32]| {
             let row = |x: &[f32]| {
@@ -301,12 +290,15 @@ mod tests {
         // An l2 swelling is far from the even change that this model wants most.
         for (norm, eps, reach, share) in [(Norm::Linf, 0.1, 0.2, 0.8), (Norm::L2, 0.5, 0.1, 0.5)] {
             let ball = Ball { norm, eps };
-            let easy = attack.run(&halves(share * reach), ball, &samples, 1).unwrap().remove(0);
-            let x = easy.unwrap_or_else(|| panic!("{norm:?} stood"));
+            let run = |ball, gap| {
+                launch(&attack, Victim::Black(&halves(gap)), ball, &samples, 1, &|_| ()).unwrap().remove(0)
+            };
+            let Attempt { broken, point: x } = run(ball, share * reach);
+            assert!(broken, "{norm:?} stood");
             assert!(ball.distance(&x, &clean) <= f64::from(eps) * (1.0 + 1e-6));
-            assert!(attack.run(&halves(1.01 * reach), ball, &samples, 1).unwrap()[0].is_none());
-            let none = attack.run(&halves(0.01), Ball { eps: 0.0, ..ball }, &samples, 1).unwrap();
-            assert!(none[0].is_none());
+            let stood = run(ball, 1.01 * reach);
+            assert!(!stood.broken && ball.distance(&stood.point, &clean) <= f64::from(eps) * (1.0 + 1e-6));
+            assert!(!run(Ball { eps: 0.0, ..ball }, 0.01).broken);
         }
     }
 
@@ -318,8 +310,9 @@ mod tests {
         let (model, attack) = (halves(0.12), Square { queries: 60, share: 0.8 });
         for norm in [Norm::Linf, Norm::L2] {
             let ball = Ball { norm, eps: if norm == Norm::Linf { 0.1 } else { 0.7 } };
-            let together = attack.run(&model, ball, &samples, 2).unwrap();
-            let alone = |s: &Sample| attack.run(&model, ball, std::slice::from_ref(s), 2).unwrap().remove(0);
+            let victim = Victim::Black(&model);
+            let together = attack.run(victim, ball, &samples, 2).unwrap();
+            let alone = |s: &Sample| attack.run(victim, ball, std::slice::from_ref(s), 2).unwrap().remove(0);
             assert_eq!(together, samples.iter().map(alone).collect::<Vec<_>>());
         }
     }

@@ -1,5 +1,10 @@
 //! The threat balls and the box of images. Every attack projects here and nowhere else.
 
+use crate::random;
+use anyhow::{Result, ensure};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
 /// The interval of one pixel: inside the ball around `clean` and inside [0, 1].
 ///
 /// Both bounds are rounded f32 sums, so a projected pixel differs from `clean` by at most `eps` plus one rounding.
@@ -24,7 +29,8 @@ pub fn to_grid(x: f32, clean: u8, eps: f32) -> u8 {
 }
 
 /// How far is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum Norm {
     /// The largest change of a value.
     Linf,
@@ -33,7 +39,7 @@ pub enum Norm {
 }
 
 /// Where a perturbed image may be: at most `eps` from the clean one, and inside [0, 1].
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Ball {
     /// How far is measured.
     pub norm: Norm,
@@ -41,7 +47,94 @@ pub struct Ball {
     pub eps: f32,
 }
 
+impl Norm {
+    /// As tables and command lines write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Linf => "l_inf",
+            Self::L2 => "l_2",
+        }
+    }
+}
+
 impl Ball {
+    /// An l_inf ball.
+    pub fn linf(eps: f32) -> Self {
+        Self { norm: Norm::Linf, eps }
+    }
+
+    /// Refuses a radius that cannot be meant, for images of `values` values.
+    ///
+    /// # Errors
+    /// If eps is not finite, negative, or larger than the box: 1 in l_inf, `sqrt(values)` in l2.
+    pub fn check(&self, values: usize) -> Result<()> {
+        let most = match self.norm {
+            Norm::Linf => 1.0,
+            Norm::L2 => (values as f32).sqrt(),
+        };
+        ensure!((0.0..=most).contains(&self.eps), "{} eps {} is not in 0..={most}", self.norm.name(), self.eps);
+        Ok(())
+    }
+
+    /// `x` on the 8-bit grid and inside the ball around 8-bit pixels `clean`.
+    ///
+    /// l2: where rounding would leave the ball, every change is rounded towards no change.
+    pub fn on_grid(&self, x: &[f32], clean: &[u8]) -> Vec<u8> {
+        let pairs = || x.iter().zip(clean);
+        match self.norm {
+            Norm::Linf => pairs().map(|(x, c)| to_grid(*x, *c, self.eps)).collect(),
+            Norm::L2 => {
+                let nearest: Vec<u8> = pairs().map(|(x, _)| (x * 255.0).round() as u8).collect();
+                let square = |(a, b): (&u8, &u8)| f64::from(a.abs_diff(*b)).powi(2);
+                let length = nearest.iter().zip(clean).map(square).sum::<f64>().sqrt() / 255.0;
+                if length <= f64::from(self.eps) {
+                    return nearest;
+                }
+                let toward = |(x, c): (&f32, &u8)| {
+                    let v = x * 255.0;
+                    if v > f32::from(*c) { v.floor() as u8 } else { v.ceil() as u8 }
+                };
+                pairs().map(toward).collect()
+            }
+        }
+    }
+
+    /// A point at `share` of the radius from the clean image, in a random direction (l_inf: of the cube; l2: evenly);
+    /// clipped to the box.
+    pub fn random_start(&self, clean: &[f32], share: f32, rng: &mut ChaCha8Rng) -> Vec<f32> {
+        let draw = |_| match self.norm {
+            Norm::Linf => 2.0 * random::uniform(rng) - 1.0,
+            Norm::L2 => random::normal(rng),
+        };
+        let direction: Vec<f32> = (0..clean.len()).map(draw).collect();
+        let length = self.length(&direction).max(1e-12) as f32;
+        let mut x: Vec<f32> = clean.iter().zip(&direction).map(|(c, d)| c + share * self.eps * d / length).collect();
+        self.project(&mut x, clean);
+        x
+    }
+
+    /// A point of the ball, clipped to the box: uniform in l_inf; in l2 in a random direction at a uniform distance.
+    pub fn random_inside(&self, clean: &[f32], rng: &mut ChaCha8Rng) -> Vec<f32> {
+        match self.norm {
+            Norm::Linf => {
+                let offset = |c: &f32| project(c + self.eps * (2.0 * random::uniform(rng) - 1.0), *c, self.eps);
+                clean.iter().map(offset).collect()
+            }
+            Norm::L2 => {
+                let share = random::uniform(rng);
+                self.random_start(clean, share, rng)
+            }
+        }
+    }
+
+    /// The norm of a change.
+    pub fn length(&self, change: &[f32]) -> f64 {
+        match self.norm {
+            Norm::Linf => change.iter().map(|v| f64::from(v.abs())).fold(0.0, f64::max),
+            Norm::L2 => length(change),
+        }
+    }
+
     /// Brings `x` into the ball around `clean` and the box.
     ///
     /// l_inf: every value by [`project`]. l2: the change is shortened, then clamped, which never lengthens it; its length
@@ -73,6 +166,16 @@ impl Ball {
                 let length = length(gradient);
                 let scale = if length > 0.0 && length.is_finite() { 1.0 / length } else { 0.0 };
                 to.iter_mut().zip(gradient).for_each(|(t, g)| *t = (f64::from(*g) * scale) as f32);
+            }
+        }
+    }
+
+    /// Whether `x` is in the ball, by the bounds to which [`Ball::project`] projects, and in the box.
+    pub fn holds(&self, x: &[f32], clean: &[f32]) -> bool {
+        match self.norm {
+            Norm::Linf => x.iter().zip(clean).all(|(x, c)| project(*x, *c, self.eps) == *x),
+            Norm::L2 => {
+                x.iter().all(|v| (0.0..=1.0).contains(v)) && distance(x, clean) <= f64::from(self.eps) * (1.0 + 1e-6)
             }
         }
     }
@@ -124,6 +227,18 @@ mod tests {
             let mut step = vec![f32::NAN; clean.len()];
             ball.steepest(&vec![0.0; clean.len()], &mut step);
             prop_assert!(step.iter().all(|s| *s == 0.0));
+        }
+
+        #[test]
+        fn l2_grid_points_stay_in_the_ball(
+            pixels in proptest::collection::vec((0.0f32..=1.0, any::<u8>()), 1..50), eps in 0.0f32..=3.0,
+        ) {
+            let ball = Ball { norm: Norm::L2, eps };
+            let (mut x, bytes): (Vec<f32>, Vec<u8>) = pixels.into_iter().unzip();
+            let clean: Vec<f32> = bytes.iter().map(|b| f32::from(*b) / 255.0).collect();
+            ball.project(&mut x, &clean);
+            let grid: Vec<f32> = ball.on_grid(&x, &bytes).iter().map(|b| f32::from(*b) / 255.0).collect();
+            prop_assert!(ball.distance(&grid, &clean) <= f64::from(eps) * (1.0 + 1e-6) + 1e-6);
         }
 
         #[test]

@@ -2,6 +2,8 @@
 
 use super::CardSettings;
 use super::int8::{self, Record};
+use crate::attack::threat::Ball;
+use crate::attack::{Attack, Victim};
 use crate::config::Config;
 use crate::dataset::{Dataset, Splits};
 use crate::encoder::Encoder;
@@ -129,11 +131,12 @@ pub fn measure(
     seed: u64,
 ) -> Result<Measured> {
     let model = Model::parse(bytes)?;
-    let float = evaluate::clean(encoder, &splits.test)?;
+    let float = evaluate::predictions(encoder, &splits.test)?;
     let records = int8::records(&model, &splits.test)?;
     let int8 = int8::classes(&records, &splits.test);
     let attacked = splits.test.head(settings.n);
-    let (report, outcome) = evaluate::robust(encoder, &attacked, &[settings.attack.strongest()], settings.eps, seed)?;
+    let (attack, ball) = (settings.attack.strongest(), Ball::linf(settings.eps));
+    let (report, outcome) = evaluate::robust(Victim::White(encoder), &attacked, &[&attack], ball, seed)?;
     let adversarial = outcome.on_grid(&attacked);
     let transferred = int8::predictions(&model, &adversarial)?;
     let accepted: Vec<bool> =

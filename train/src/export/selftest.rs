@@ -60,7 +60,7 @@ pub(super) fn build(
         (ProbeKind::Adversarial, eps * 255.0, &adversarial),
     ];
     for (kind, eps_pixels, set) in sets {
-        let float = evaluate::clean(encoder, set)?.correct_share().correct;
+        let float = evaluate::predictions(encoder, set)?.correct_share().correct;
         let int8 = int8::predictions(model, set)?.correct_share().correct;
         let probes = Probes {
             kind,

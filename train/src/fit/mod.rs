@@ -10,6 +10,8 @@ mod resident;
 pub use folder::RunFolder;
 
 use crate::attack::gradient::Pgd;
+use crate::attack::threat::Ball;
+use crate::attack::{Outcome, Victim};
 use crate::checkpoint::{self, Progress, State};
 use crate::config::{Config, Select};
 use crate::dataset::{Dataset, Splits, Training};
@@ -230,12 +232,12 @@ fn validate(config: &Config, network: &Network, validation: &Dataset) -> Result<
         })?;
         return Ok(Validation::Images { loss });
     }
-    let clean = evaluate::clean(&encoder, validation)?.correct_share().percent();
+    let clean = evaluate::predictions(&encoder, validation)?.correct_share().percent();
     let robust = match config.fit.select {
         Select::Clean => None,
         Select::Robust => {
-            let eps = config.fit.select_eps_pixels / 255.0;
-            let outcome = Pgd::sign(10, 1).run(&encoder, validation, eps, config.seed)?;
+            let ball = Ball::linf(config.fit.select_eps_pixels / 255.0);
+            let outcome = Outcome::of(&Pgd::sign(10, 1), Victim::White(&encoder), ball, validation, config.seed)?;
             Some(outcome.robust_share().percent())
         }
     };

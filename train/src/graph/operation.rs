@@ -147,12 +147,19 @@ impl CustomOp2 for Apply {
         let (theta, theta_layout) = self.theta.storage_and_layout();
         let theta = slice(cpu(&theta)?, theta_layout)?;
         let forward = Forward { plan, pool, theta, mode: self.mode, keep: self.keep };
-        let mut guard = lock(running);
-        let running: &mut [f32] = guard.host()?;
         let images = slice(images, images_layout)?;
+        let mut guard = lock(running);
         // On a worker thread: from outside the pool each parallel loop would pay for waking one.
-        let mut tape = rayon::scope(|_| forward.run(images, n, running))
-            .map_err(|e| candle_core::Error::Msg(format!("{e:#}")))?;
+        let tape = if self.mode == Mode::Fixed {
+            // Nothing moves, so that several threads may measure one network at once.
+            let mut fixed = guard.host()?.clone();
+            drop(guard);
+            rayon::scope(|_| forward.run(images, n, &mut fixed))
+        } else {
+            let running: &mut [f32] = guard.host()?;
+            rayon::scope(|_| forward.run(images, n, running))
+        };
+        let mut tape = tape.map_err(|e| candle_core::Error::Msg(format!("{e:#}")))?;
         let last = plan.shapes.len() - 1;
         let y = if self.keep { tape.activations[last].clone() } else { std::mem::take(&mut tape.activations[last]) };
         if self.keep {

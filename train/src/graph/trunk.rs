@@ -1,7 +1,8 @@
 //! A graph ready to run: its plan, its running statistics on either side, and where gradients are left.
 
 use super::Graph;
-use super::forward::Forward;
+use super::backward::Backward;
+use super::forward::{Forward, Tape};
 use super::operation::Apply;
 use super::plan::Plan;
 use super::pool::Pool;
@@ -205,6 +206,52 @@ impl Trunk {
             Some(ledger) => images.apply_op2(&ledger.anchor, op)?,
             None => images.apply_op2(&Tensor::new(0.0f32, images.device())?, op)?,
         })
+    }
+
+    /// The last activation f32 `[n][..]` of `n` images under fixed parameters, without candle.
+    ///
+    /// # Errors
+    /// If a kernel cannot be planned.
+    pub fn forward(&self, images: &[f32], n: usize, theta: &[f32]) -> Result<Vec<f32>> {
+        let mut tape = self.fixed(images, n, theta, false)?;
+        let last = tape.activations.pop().unwrap_or_default();
+        self.recycle(tape);
+        Ok(last)
+    }
+
+    /// [`Trunk::forward`], and the images' gradient of a loss whose gradient with respect to that activation `outward`
+    /// gives.
+    ///
+    /// # Errors
+    /// If a kernel cannot be planned, or `outward` fails or gives another number of values.
+    pub fn pull(
+        &self,
+        images: &[f32],
+        n: usize,
+        theta: &[f32],
+        outward: &mut dyn FnMut(&[f32]) -> Result<Vec<f32>>,
+    ) -> Result<(Vec<f32>, Vec<f32>)> {
+        let Inner { plan, pool, .. } = &*self.0;
+        let tape = self.fixed(images, n, theta, true)?;
+        let last = tape.activations[plan.shapes.len() - 1].clone();
+        let gradient = outward(&last)?;
+        ensure!(gradient.len() == last.len(), "{} gradients for {} values", gradient.len(), last.len());
+        let backward = Backward { plan, pool, theta, images, tape: &tape, wants_theta: false, wants_images: true };
+        let (dx, _) = backward.run(&gradient)?;
+        self.recycle(tape);
+        Ok((last, dx.unwrap_or_default()))
+    }
+
+    fn fixed(&self, images: &[f32], n: usize, theta: &[f32], keep: bool) -> Result<Tape> {
+        let Inner { plan, pool, .. } = &*self.0;
+        ensure!(images.len() == n * plan.len(0), "{} values for {n} images of {}", images.len(), plan.len(0));
+        ensure!(theta.len() == plan.parameters, "{} parameters instead of {}", theta.len(), plan.parameters);
+        let forward = Forward { plan, pool, theta, mode: Mode::Fixed, keep };
+        forward.run(images, n, &mut self.running()?)
+    }
+
+    fn recycle(&self, tape: Tape) {
+        tape.activations.into_iter().for_each(|a| self.0.pool.put(a));
     }
 
     /// Every activation of `n` images f32 `[n][h][w][c]`, written out: the image, then each stage's output.
