@@ -139,7 +139,7 @@ struct Evaluate {
     /// Run folder.
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
-    /// Attacks, comma-separated: fgsm, pgd[:STEPSxRESTARTS], adam-pgd[:STEPSxRESTARTS].
+    /// Attacks, comma-separated, for example autoattack,pgd:40x2; an unknown name lists them all.
     #[arg(long, value_name = "LIST", default_value = "fgsm,pgd:40x2")]
     attacks: String,
     /// Radius of the l_inf ball, pixels in [0, 1].
