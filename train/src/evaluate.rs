@@ -8,7 +8,6 @@ use crate::encoder::Encoder;
 use crate::progress;
 use crate::statistics::Proportion;
 use anyhow::{Result, bail, ensure};
-use rayon::prelude::*;
 use serde::Serialize;
 
 /// Images run at once.
@@ -51,11 +50,7 @@ pub fn predictions(model: &dyn Classifier, set: &Dataset) -> Result<Predictions>
         let logits = model.logits(&pixels)?;
         Ok(logits.chunks_exact(model.classes()).map(|z| paradise_engine::classifier::argmax(z) as u16).collect())
     };
-    let classes: Vec<Vec<u16>> = match model.batch() {
-        (size, true) => set.images.par_chunks(size.max(1) * each).map(batch).collect::<Result<_>>()?,
-        (size, false) => set.images.chunks(size.max(1) * each).map(batch).collect::<Result<_>>()?,
-    };
-    Ok(Predictions::new(classes.concat(), set.labels.clone()))
+    Ok(Predictions::new(attack::in_batches(model, &set.images, each, batch)?, set.labels.clone()))
 }
 
 /// One image: its posterior mean in two dimensions, and its class.

@@ -285,10 +285,11 @@ impl Trained {
 
 fn evaluate(arguments: &Evaluate) -> Result<u8> {
     let eps = parse_eps(&arguments.eps)?;
+    let wanted = suite::read(&arguments.attacks)?;
     let Trained { config, splits, network } = Trained::open(&arguments.run, arguments.n)?;
     let set = splits.test.head(arguments.n);
     let served = Served::new(&network)?;
-    let entries = suite::parse(&arguments.attacks, served.classes(), None)?;
+    let entries = suite::make(&wanted, served.classes(), None)?;
     let attacks: Vec<&dyn Attack> = entries.iter().map(|e| &*e.attack).collect();
     let (report, _) = evaluate::robust(Victim::White(&served), &set, &attacks, Ball::linf(eps), arguments.seed)?;
     println!("{} ({}), {}", arguments.run.display(), config.objective.kind.name(), splits.source);

@@ -4,7 +4,7 @@
 use super::loss::{Aim, Loss, descending};
 use super::model::Differentiable;
 use super::threat::Ball;
-use super::{Attack, Attempt, Sample, Victim};
+use super::{Attack, Attempt, Sample, Victim, wrong_classes};
 use crate::random::{self, Purpose};
 use anyhow::{Result, ensure};
 
@@ -104,20 +104,14 @@ impl Attack for Apgd {
         let fewest = self.loss.classes(self.targets > 0);
         ensure!(classes >= fewest, "{:?} needs {fewest} classes, and the model has {classes}", self.loss);
         let mut attempts: Vec<Attempt> = samples.iter().map(Attempt::none).collect();
-        let orders: Vec<Vec<usize>> = if self.targets == 0 {
-            Vec::new()
-        } else {
-            let clean: Vec<f32> = samples.iter().flat_map(|s| s.clean).copied().collect();
-            model.logits(&clean)?.chunks_exact(classes).map(descending).collect()
-        };
+        let orders: Vec<Vec<usize>> = if self.targets == 0 { Vec::new() } else { wrong_classes(model, samples)? };
         for restart in 0..self.restarts {
             for round in 0..self.targets.clamp(1, classes - 1) {
                 let standing: Vec<(usize, Aim)> = (0..samples.len())
                     .filter(|i| !attempts[*i].broken)
                     .map(|i| {
-                        let label = samples[i].label;
-                        let wrong = orders.get(i).into_iter().flatten().copied();
-                        (i, Aim { label, target: wrong.filter(|c| *c != label).nth(round) })
+                        let target = orders.get(i).and_then(|wrong| wrong.get(round)).copied();
+                        (i, Aim { label: samples[i].label, target })
                     })
                     .collect();
                 let run = (restart * self.targets.max(1) + round) as u64;
@@ -192,13 +186,10 @@ impl Apgd {
     fn look(&self, model: &dyn Differentiable, climbs: &mut Vec<Climb>, attempts: &mut [Attempt]) -> Result<()> {
         let classes = model.classes();
         let points: Vec<f32> = climbs.iter().flat_map(|c| &c.x).copied().collect();
-        let mut losses = Vec::with_capacity(climbs.len());
+        let mut losses = Vec::new();
         let (logits, gradient) = model.pull(&points, &mut |logits| {
-            let mut weights = vec![0.0; logits.len()];
-            for ((c, z), w) in climbs.iter().zip(logits.chunks_exact(classes)).zip(weights.chunks_exact_mut(classes))
-            {
-                losses.push(self.loss.value(z, c.aim, w));
-            }
+            let (values, weights) = self.loss.rows(logits, climbs.iter().map(|c| c.aim));
+            losses = values;
             Ok(weights)
         })?;
         let each = points.len() / climbs.len().max(1);

@@ -1,11 +1,10 @@
 //! Models that answer at random, and attacks on what they answer on average (expectation over transformation, Athalye
 //! et al., 2018).
 
-use super::model::{Classifier, Differentiable, checked};
+use super::model::{self, Classifier, Differentiable};
 use super::threat::Ball;
 use super::{Attack, Attempt, Sample, Victim};
-use crate::dataset;
-use crate::encoder::{Encoder, values};
+use crate::encoder::Encoder;
 use crate::random::{self, Purpose};
 use anyhow::{Context, Result, ensure};
 use candle_core::{Tensor, Var};
@@ -55,9 +54,7 @@ impl Classifier for Stochastic<'_> {
     }
 
     fn logits(&self, images: &[f32]) -> Result<Vec<f32>> {
-        let n = images.len() / self.shape().len() as usize;
-        let x = dataset::tensor(images.to_vec(), n, self.shape())?;
-        checked(values(&self.run(&x, images)?)?, n, self.classes())
+        model::logits(&self.run(&model::tensor(images, self.shape())?, images)?)
     }
 }
 
@@ -67,9 +64,8 @@ impl Differentiable for Stochastic<'_> {
         images: &[f32],
         weigh: &mut dyn FnMut(&[f32]) -> Result<Vec<f32>>,
     ) -> Result<(Vec<f32>, Vec<f32>)> {
-        let n = images.len() / self.shape().len() as usize;
-        let x = Var::from_tensor(&dataset::tensor(images.to_vec(), n, self.shape())?)?;
-        super::model::pull(&x, &self.run(&x, images)?, weigh)
+        let x = Var::from_tensor(&model::tensor(images, self.shape())?)?;
+        model::pull(&x, &self.run(&x, images)?, weigh)
     }
 
     fn redrawn(&self, draw: u64) -> Option<Box<dyn Differentiable + '_>> {

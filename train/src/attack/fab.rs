@@ -5,7 +5,7 @@
 use super::loss::descending;
 use super::model::Differentiable;
 use super::threat::{Ball, Norm};
-use super::{Attack, Attempt, Sample, Victim};
+use super::{Attack, Attempt, Sample, Victim, wrong_classes};
 use crate::random::{self, Purpose};
 use anyhow::{Result, ensure};
 
@@ -50,15 +50,13 @@ impl Attack for Fab {
         let model = victim.differentiable(self)?;
         let classes = model.classes();
         ensure!(self.iterations > 0 && self.restarts > 0, "FAB without steps");
-        let clean: Vec<f32> = samples.iter().flat_map(|s| s.clean).copied().collect();
-        let orders: Vec<Vec<usize>> = model.logits(&clean)?.chunks_exact(classes).map(descending).collect();
+        let orders = wrong_classes(model, samples)?;
         let mut attempts: Vec<Attempt> = samples.iter().map(Attempt::none).collect();
         for round in 0..self.targets.clamp(1, classes - 1) {
             for restart in 0..self.restarts {
                 let standing = (0..samples.len()).filter(|i| !attempts[*i].broken);
                 let begin = |i: usize| {
                     let s = &samples[i];
-                    let wrong = orders[i].iter().copied().filter(|c| *c != s.label);
                     let x = if restart == 0 {
                         s.clean.to_vec()
                     } else {
@@ -66,7 +64,7 @@ impl Attack for Fab {
                         let mut rng = random::stream(seed, Purpose::AttackStart, 2, s.key, run);
                         ball.random_start(s.clean, 0.5, &mut rng)
                     };
-                    let target = if self.targets == 0 { None } else { wrong.clone().nth(round) };
+                    let target = if self.targets == 0 { None } else { orders[i].get(round).copied() };
                     Search { sample: i, target, x, boundaries: Vec::new() }
                 };
                 let searches = standing.map(begin).collect();
@@ -183,8 +181,7 @@ impl Search {
         let level = dot(&self.x) - difference;
         let here = to_hyperplane(norm, &self.x, w, -difference);
         let there = to_hyperplane(norm, clean, w, level - dot(clean));
-        let ball = Ball { norm, eps: 0.0 };
-        let [near, far] = [ball.length(&here).max(1e-8), ball.length(&there).max(1e-8)];
+        let [near, far] = [norm.length(&here).max(1e-8), norm.length(&there).max(1e-8)];
         let alpha = (near / (near + far)).min(BIAS) as f32;
         let over = OVERSHOOT as f32;
         for (((x, h), c), t) in self.x.iter_mut().zip(&here).zip(clean).zip(&there) {
@@ -294,7 +291,6 @@ mod tests {
             let wanted = gain.abs().min(reach) * share.signum();
             prop_assert!((dot - wanted).abs() <= 1e-4 * reach.max(1e-3), "{dot} {wanted}");
             // Optimality by definition, found by bisection over the length instead.
-            let ball = Ball { norm, eps: 0.0 };
             let reachable = |r: f64| -> f64 {
                 let sign = share.signum();
                 let room = |x: f32, w: f32| f64::from(if f64::from(w) * sign > 0.0 { 1.0 - x } else { x });
@@ -319,7 +315,7 @@ mod tests {
                     }
                 }
             };
-            let length = ball.length(&d);
+            let length = norm.length(&d);
             prop_assert!(reachable(length * 0.999) <= wanted.abs() + 1e-4 * reach.max(1e-3));
         }
     }

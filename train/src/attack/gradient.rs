@@ -7,7 +7,7 @@
 use super::loss::{Aim, Loss, descending};
 use super::model::Differentiable;
 use super::threat::Ball;
-use super::{Attack, Attempt, Sample, Victim};
+use super::{Attack, Attempt, Sample, Victim, wrong_classes};
 use crate::random::{self, Purpose};
 use anyhow::Result;
 
@@ -102,18 +102,20 @@ impl Pgd {
         Self { strongest: true, ..self }
     }
 
-    /// The classes that a sample is led to, one walk each.
-    fn targets(&self, sample: &Sample, logits: &[f32], seed: u64) -> Vec<Option<usize>> {
-        let wrong = || descending(logits).into_iter().filter(|c| *c != sample.label);
-        match self.aims {
-            Aims::Any => vec![None],
-            Aims::Every => wrong().map(Some).collect(),
-            Aims::Drawn => {
-                let mut rng = random::stream(seed, Purpose::AttackTarget, 0, sample.key, 0);
-                let draw = random::below(&mut rng, logits.len() - 1);
-                vec![Some(draw + usize::from(draw >= sample.label))]
+    /// The classes that each sample is led to, one walk each.
+    fn targets(&self, model: &dyn Differentiable, samples: &[Sample], seed: u64) -> Result<Vec<Vec<Option<usize>>>> {
+        let drawn = |sample: &Sample| {
+            let mut rng = random::stream(seed, Purpose::AttackTarget, 0, sample.key, 0);
+            let draw = random::below(&mut rng, model.classes() - 1);
+            vec![Some(draw + usize::from(draw >= sample.label))]
+        };
+        Ok(match self.aims {
+            Aims::Any => vec![vec![None]; samples.len()],
+            Aims::Every => {
+                wrong_classes(model, samples)?.into_iter().map(|w| w.into_iter().map(Some).collect()).collect()
             }
-        }
+            Aims::Drawn => samples.iter().map(drawn).collect(),
+        })
     }
 }
 
@@ -132,12 +134,8 @@ impl Attack for Pgd {
 
     fn run(&self, victim: Victim, ball: Ball, samples: &[Sample], seed: u64) -> Result<Vec<Attempt>> {
         let model = victim.differentiable(self)?;
-        let classes = model.classes();
         let mut best: Vec<Best> = samples.iter().map(|s| Best { margin: 0.0, at: Attempt::none(s) }).collect();
-        let clean: Vec<f32> = samples.iter().flat_map(|s| s.clean).copied().collect();
-        let logits = model.logits(&clean)?;
-        let targets: Vec<_> =
-            samples.iter().zip(logits.chunks_exact(classes)).map(|(s, z)| self.targets(s, z, seed)).collect();
+        let targets = self.targets(model, samples, seed)?;
         let rounds = targets.iter().map(Vec::len).max().unwrap_or(0);
         for walk in 0..self.restarts * rounds {
             let (restart, round) = (walk / rounds, walk % rounds);
@@ -149,13 +147,6 @@ impl Attack for Pgd {
             self.walk(model, ball, samples, walkers.collect(), &mut best)?;
         }
         Ok(best.into_iter().map(|b| b.at).collect())
-    }
-}
-
-impl Attempt {
-    /// The clean image, not broken.
-    pub(crate) fn none(sample: &Sample) -> Self {
-        Self { broken: false, point: sample.clean.to_vec() }
     }
 }
 
@@ -230,20 +221,14 @@ impl Pgd {
         mut walkers: Vec<Walker>,
         best: &mut [Best],
     ) -> Result<()> {
-        let (classes, each) = (model.classes(), model.shape().len() as usize);
+        let each = model.shape().len() as usize;
         for step in 0..self.steps {
             if walkers.is_empty() {
                 return Ok(());
             }
             let points: Vec<f32> = walkers.iter().flat_map(|w| &w.x).copied().collect();
-            let (logits, gradient) = model.pull(&points, &mut |logits| {
-                let mut weights = vec![0.0; logits.len()];
-                let rows = logits.chunks_exact(classes).zip(weights.chunks_exact_mut(classes));
-                for (w, (z, to)) in walkers.iter().zip(rows) {
-                    self.loss.value(z, w.aim, to);
-                }
-                Ok(weights)
-            })?;
+            let (logits, gradient) =
+                model.pull(&points, &mut |logits| Ok(self.loss.rows(logits, walkers.iter().map(|w| w.aim)).1))?;
             let stays = self.look(&walkers, &logits, best);
             for ((w, g), _) in walkers.iter_mut().zip(gradient.chunks_exact(each)).zip(&stays).filter(|(_, s)| **s) {
                 w.step(self, ball, samples[w.sample].clean, step, g);

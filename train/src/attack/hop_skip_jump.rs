@@ -159,7 +159,7 @@ impl Walk<'_> {
                     Norm::L2 => random::normal(&mut self.rng),
                 })
                 .collect();
-            let length = direction.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt().max(1e-12) as f32;
+            let length = Norm::L2.length(&direction).max(1e-12) as f32;
             points.extend(x.iter().zip(&direction).map(|(x, d)| (x + reach * d / length).clamp(0.0, 1.0)));
         }
         if probes == 0 {

@@ -34,6 +34,18 @@ impl Loss {
         }
     }
 
+    /// The loss of each row of logits `[n][classes]` under its aim, and the gradients `[n][classes]`.
+    ///
+    /// # Panics
+    /// As [`Loss::value`].
+    pub fn rows(self, logits: &[f32], aims: impl ExactSizeIterator<Item = Aim>) -> (Vec<f64>, Vec<f32>) {
+        let mut gradients = vec![0.0; logits.len()];
+        let classes = logits.len() / aims.len().max(1);
+        let rows = logits.chunks_exact(classes.max(1)).zip(gradients.chunks_exact_mut(classes.max(1)));
+        let values = aims.zip(rows).map(|(aim, (z, gradient))| self.value(z, aim, gradient)).collect();
+        (values, gradients)
+    }
+
     /// The loss, and its gradient in `gradient` `[classes]`.
     ///
     /// # Panics

@@ -45,6 +45,13 @@ pub struct Attempt {
     pub point: Vec<f32>,
 }
 
+impl Attempt {
+    /// The clean image, not broken.
+    fn none(sample: &Sample) -> Self {
+        Self { broken: false, point: sample.clean.to_vec() }
+    }
+}
+
 /// A model under attack: what it lets an attack see.
 #[derive(Clone, Copy)]
 pub enum Victim<'a> {
@@ -116,8 +123,7 @@ pub fn launch(
         ensure!(sample.label < classes, "image {i} has class {}, the model has {classes}", sample.label);
     }
     let batch = |samples: &[Sample]| -> Result<Vec<Attempt>> {
-        let images: Vec<f32> = samples.iter().flat_map(|s| s.clean).copied().collect();
-        let logits = model.logits(&images)?;
+        let logits = model.logits(&joined(samples))?;
         let wrong = |(s, z): (&Sample, &[f32])| descending(z)[0] != s.label;
         let broken: Vec<bool> = samples.iter().zip(logits.chunks_exact(classes)).map(wrong).collect();
         let standing: Vec<Sample> = samples.iter().zip(&broken).filter(|(_, b)| !**b).map(|(s, _)| *s).collect();
@@ -129,24 +135,43 @@ pub fn launch(
         done(samples.len());
         Ok(all)
     };
-    let tasks = match model.batch() {
+    in_batches(model, samples, 1, batch)
+}
+
+/// The wrong classes of each sample as it is, the likeliest first.
+pub(crate) fn wrong_classes(model: &dyn Classifier, samples: &[Sample]) -> Result<Vec<Vec<usize>>> {
+    let logits = model.logits(&joined(samples))?;
+    let wrong = |(s, z): (&Sample, &[f32])| descending(z).into_iter().filter(|c| *c != s.label).collect();
+    Ok(samples.iter().zip(logits.chunks_exact(model.classes())).map(wrong).collect())
+}
+
+/// The clean images side by side.
+fn joined(samples: &[Sample]) -> Vec<f32> {
+    samples.iter().flat_map(|s| s.clean).copied().collect()
+}
+
+/// `work` on batches that suit the model, its results in order; an image is `unit` of the `values`.
+pub(crate) fn in_batches<T: Sync, R: Send>(
+    model: &dyn Classifier,
+    values: &[T],
+    unit: usize,
+    work: impl Fn(&[T]) -> Result<Vec<R>> + Sync,
+) -> Result<Vec<R>> {
+    let (size, parallel) = model.batch();
+    let done = if parallel {
+        let even = (values.len() / unit).div_ceil(rayon::current_num_threads());
+        let batches: Vec<&[T]> = values.chunks(size.min(even).max(1) * unit).collect();
+        each_on_one_thread(&batches, |batch| work(batch))?
+    } else {
         // A GPU wants few, large batches.
-        (size, false) => samples.chunks(size.max(1)).map(batch).collect::<Result<Vec<_>>>()?,
-        (size, true) => {
-            let even = samples.len().div_ceil(rayon::current_num_threads());
-            let batches: Vec<&[Sample]> = samples.chunks(size.min(even).max(1)).collect();
-            each_on_one_thread(&batches, |samples| batch(samples))?
-        }
+        values.chunks(size.max(1) * unit).map(work).collect::<Result<Vec<_>>>()?
     };
-    Ok(tasks.into_iter().flatten().collect())
+    Ok(done.into_iter().flatten().collect())
 }
 
 /// `work` on every item, an item a thread. Parallel loops inside stay on their thread: stealing whole items from within
 /// one another would nest them without bound.
-pub(crate) fn each_on_one_thread<T: Sync, R: Send>(
-    items: &[T],
-    work: impl Fn(&T) -> Result<R> + Sync,
-) -> Result<Vec<R>> {
+fn each_on_one_thread<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> Result<R> + Sync) -> Result<Vec<R>> {
     let next = AtomicUsize::new(0);
     let worker = || -> Result<Vec<(usize, R)>> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;

@@ -43,14 +43,24 @@ pub trait Differentiable: Classifier {
     }
 }
 
+/// Images f32 `[n][h][w][c]` as a candle tensor.
+pub(super) fn tensor(images: &[f32], shape: Shape) -> Result<Tensor> {
+    dataset::tensor(images.to_vec(), images.len() / shape.len() as usize, shape)
+}
+
+/// [`Classifier::logits`] out of candle's `[n, classes]`.
+pub(super) fn logits(tensor: &Tensor) -> Result<Vec<f32>> {
+    let (n, classes) = tensor.dims2()?;
+    checked(values(tensor)?, n, classes)
+}
+
 /// [`Differentiable::pull`] through candle: `tensor` are the logits of the images `x`.
 pub(super) fn pull(
     x: &Var,
     tensor: &Tensor,
     weigh: &mut dyn FnMut(&[f32]) -> Result<Vec<f32>>,
 ) -> Result<(Vec<f32>, Vec<f32>)> {
-    let (n, classes) = tensor.dims2()?;
-    let logits = checked(values(tensor)?, n, classes)?;
+    let logits = logits(tensor)?;
     let weights = weigh(&logits)?;
     ensure!(weights.len() == logits.len(), "{} weights for {} logits", weights.len(), logits.len());
     let weights = Tensor::from_vec(weights, tensor.shape(), tensor.device())?;
@@ -106,9 +116,7 @@ impl Classifier for Encoder<'_> {
     }
 
     fn logits(&self, images: &[f32]) -> Result<Vec<f32>> {
-        let n = images.len() / self.shape().len() as usize;
-        let x = dataset::tensor(images.to_vec(), n, self.shape())?;
-        checked(values(&Encoder::logits(self, &x)?)?, n, self.classes())
+        logits(&Encoder::logits(self, &tensor(images, self.shape())?)?)
     }
 }
 
@@ -118,8 +126,7 @@ impl Differentiable for Encoder<'_> {
         images: &[f32],
         weigh: &mut dyn FnMut(&[f32]) -> Result<Vec<f32>>,
     ) -> Result<(Vec<f32>, Vec<f32>)> {
-        let n = images.len() / self.shape().len() as usize;
-        let x = Var::from_tensor(&dataset::tensor(images.to_vec(), n, self.shape())?)?;
+        let x = Var::from_tensor(&tensor(images, self.shape())?)?;
         pull(&x, &Encoder::logits(self, &x)?, weigh)
     }
 }

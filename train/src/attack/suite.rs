@@ -66,7 +66,7 @@ macro_rules! single {
 }
 
 /// Every attack.
-const SINGLE: [Single; 18] = [
+static SINGLE: [Single; 18] = [
     single!("fgsm", "", [0, 0], |_| Ok(Box::new(Pgd::fgsm()))),
     single!("r-fgsm", "", [0, 0], |_| Ok(Box::new(Pgd::random_fgsm()))),
     single!("pgd", "STEPSxRESTARTS", [40, 2], |o| Ok(Box::new(Pgd::sign(o.numbers[0], o.numbers[1])))),
@@ -114,7 +114,7 @@ struct Group {
 }
 
 /// Every group. AutoAttack's are those of its authors' code.
-const GROUPS: [Group; 5] = [
+static GROUPS: [Group; 5] = [
     Group { name: "autoattack", survivors: true, draws: 0, attacks: "apgd-ce,apgd-t,fab-t,square" },
     Group {
         name: "autoattack-plus",
@@ -142,27 +142,77 @@ pub fn names() -> String {
     single.chain(groups).collect::<Vec<_>>().join("\n")
 }
 
-/// The attacks of a comma-separated list of names and groups, each name with its numbers after a colon.
+/// An attack that was named, before the model is known.
+pub struct Wanted {
+    single: &'static Single,
+    numbers: [usize; 2],
+    draws: usize,
+    survivors: bool,
+}
+
+/// A comma-separated list of names and groups, each name with its numbers after a colon.
 ///
 /// # Errors
 /// With the name that is not known, or numbers that do not fit it.
-pub fn parse(list: &str, classes: usize, surrogate: Option<&Surrogate>) -> Result<Vec<Entry>> {
-    ensure!(classes >= 2, "a model of {classes} classes cannot be fooled");
-    let mut entries = Vec::new();
+pub fn read(list: &str) -> Result<Vec<Wanted>> {
+    let mut wanted = Vec::new();
     for item in list.split(',').map(str::trim).filter(|n| !n.is_empty()) {
-        let Some(group) = GROUPS.iter().find(|g| g.name == item) else {
-            entries.push(Entry { attack: single(item, classes, surrogate)?, survivors: false });
-            continue;
-        };
-        for item in group.attacks.split(',') {
-            let attack = single(item, classes, surrogate)?;
-            let attack: Box<dyn Attack> =
-                if group.draws > 0 { Box::new(Averaged { attack, draws: group.draws }) } else { attack };
-            entries.push(Entry { attack, survivors: group.survivors });
+        match GROUPS.iter().find(|g| g.name == item) {
+            None => wanted.push(one(item)?),
+            Some(Group { attacks, draws, survivors, .. }) => {
+                for item in attacks.split(',') {
+                    wanted.push(Wanted { draws: *draws, survivors: *survivors, ..one(item)? });
+                }
+            }
         }
     }
-    ensure!(!entries.is_empty(), "no attack is named; there are\n{}", names());
-    Ok(entries)
+    ensure!(!wanted.is_empty(), "no attack is named; there are\n{}", names());
+    Ok(wanted)
+}
+
+fn one(item: &str) -> Result<Wanted> {
+    let (name, settings) = item.split_once(':').map_or((item, None), |(n, s)| (n, Some(s)));
+    let Some(single) = SINGLE.iter().find(|s| s.name == name) else {
+        bail!("attack {name:?} is not known; there are\n{}", names());
+    };
+    let mut numbers = single.defaults;
+    if let Some(settings) = settings {
+        let parts: Vec<Option<usize>> = settings.split('x').map(|n| n.parse().ok()).collect();
+        let wanted = if single.form.is_empty() { 0 } else { single.form.split('x').count() };
+        numbers = match parts[..] {
+            [Some(a @ 1..=100_000)] if wanted == 1 => [a, 0],
+            [Some(a @ 1..=100_000), Some(b @ 1..=1000)] if wanted == 2 => [a, b],
+            _ if wanted == 0 => bail!("attack {item:?}: {name} has no settings"),
+            _ => bail!(
+                "attack {item:?}: settings are {}, for example {name}:{}",
+                single.form,
+                example(single.defaults)
+            ),
+        };
+    }
+    Ok(Wanted { single, numbers, draws: 0, survivors: false })
+}
+
+/// The attacks that were named, on a model of so many classes.
+///
+/// # Errors
+/// If there are fewer than 2 classes, or a transfer attack has no surrogate.
+pub fn make(wanted: &[Wanted], classes: usize, surrogate: Option<&Surrogate>) -> Result<Vec<Entry>> {
+    ensure!(classes >= 2, "a model of {classes} classes cannot be fooled");
+    let entry = |w: &Wanted| {
+        let attack = (w.single.make)(Order { numbers: w.numbers, classes, surrogate })?;
+        let attack = if w.draws > 0 { Box::new(Averaged { attack, draws: w.draws }) } else { attack };
+        Ok(Entry { attack, survivors: w.survivors })
+    };
+    wanted.iter().map(entry).collect()
+}
+
+/// [`read`] and [`make`] in one.
+///
+/// # Errors
+/// As those.
+pub fn parse(list: &str, classes: usize, surrogate: Option<&Surrogate>) -> Result<Vec<Entry>> {
+    make(&read(list)?, classes, surrogate)
 }
 
 /// One attack by name.
@@ -170,24 +220,8 @@ pub fn parse(list: &str, classes: usize, surrogate: Option<&Surrogate>) -> Resul
 /// # Errors
 /// As [`parse`].
 pub fn single(item: &str, classes: usize, surrogate: Option<&Surrogate>) -> Result<Box<dyn Attack>> {
-    let (name, settings) = item.split_once(':').map_or((item, None), |(n, s)| (n, Some(s)));
-    let Some(found) = SINGLE.iter().find(|s| s.name == name) else {
-        bail!("attack {name:?} is not known; there are\n{}", names());
-    };
-    let mut numbers = found.defaults;
-    if let Some(settings) = settings {
-        let parts: Vec<Option<usize>> = settings.split('x').map(|n| n.parse().ok()).collect();
-        let wanted = if found.form.is_empty() { 0 } else { found.form.split('x').count() };
-        numbers = match parts[..] {
-            [Some(a @ 1..=100_000)] if wanted == 1 => [a, 0],
-            [Some(a @ 1..=100_000), Some(b @ 1..=1000)] if wanted == 2 => [a, b],
-            _ if wanted == 0 => bail!("attack {item:?}: {name} has no settings"),
-            _ => {
-                bail!("attack {item:?}: settings are {}, for example {name}:{}", found.form, example(found.defaults))
-            }
-        };
-    }
-    (found.make)(Order { numbers, classes, surrogate })
+    let mut entries = make(&[one(item)?], classes, surrogate)?;
+    Ok(entries.swap_remove(0).attack)
 }
 
 fn example([a, b]: [usize; 2]) -> String {

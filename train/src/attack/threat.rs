@@ -55,6 +55,14 @@ impl Norm {
             Self::L2 => "l_2",
         }
     }
+
+    /// The norm of a change.
+    pub fn length(self, change: &[f32]) -> f64 {
+        match self {
+            Self::Linf => change.iter().map(|v| f64::from(v.abs())).fold(0.0, f64::max),
+            Self::L2 => change.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt(),
+        }
+    }
 }
 
 impl Ball {
@@ -107,7 +115,7 @@ impl Ball {
             Norm::L2 => random::normal(rng),
         };
         let direction: Vec<f32> = (0..clean.len()).map(draw).collect();
-        let length = self.length(&direction).max(1e-12) as f32;
+        let length = self.norm.length(&direction).max(1e-12) as f32;
         let mut x: Vec<f32> = clean.iter().zip(&direction).map(|(c, d)| c + share * self.eps * d / length).collect();
         self.project(&mut x, clean);
         x
@@ -124,14 +132,6 @@ impl Ball {
                 let share = random::uniform(rng);
                 self.random_start(clean, share, rng)
             }
-        }
-    }
-
-    /// The norm of a change.
-    pub fn length(&self, change: &[f32]) -> f64 {
-        match self.norm {
-            Norm::Linf => change.iter().map(|v| f64::from(v.abs())).fold(0.0, f64::max),
-            Norm::L2 => length(change),
         }
     }
 
@@ -163,7 +163,7 @@ impl Ball {
                     .for_each(|(t, g)| *t = f32::from(i8::from(*g > 0.0) - i8::from(*g < 0.0)));
             }
             Norm::L2 => {
-                let length = length(gradient);
+                let length = self.norm.length(gradient);
                 let scale = if length > 0.0 && length.is_finite() { 1.0 / length } else { 0.0 };
                 to.iter_mut().zip(gradient).for_each(|(t, g)| *t = (f64::from(*g) * scale) as f32);
             }
@@ -187,11 +187,6 @@ impl Ball {
             Norm::L2 => distance(x, clean),
         }
     }
-}
-
-/// Euclidean length.
-fn length(v: &[f32]) -> f64 {
-    v.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt()
 }
 
 fn distance(a: &[f32], b: &[f32]) -> f64 {

@@ -1,10 +1,10 @@
 //! Black-box transfer: points crafted on another model, the supplement's test of whether a white-box figure is honest.
 
+use super::gradient::Pgd;
 use super::loss::descending;
 use super::model::Differentiable;
 use super::threat::Ball;
 use super::{Attack, Attempt, Sample, Victim};
-use crate::attack::gradient::Pgd;
 use anyhow::{Result, ensure};
 use std::sync::Arc;
 

@@ -43,10 +43,6 @@ impl Apply {
         lock(&self.tape).take()
     }
 
-    fn recycle(&self, tape: Tape) {
-        tape.activations.into_iter().for_each(|a| self.trunk.pool.put(a));
-    }
-
     /// Number of images, or why they do not fit.
     fn images(&self, layout: &Layout) -> candle_core::Result<usize> {
         let input = self.trunk.plan.graph.input;
@@ -82,7 +78,7 @@ impl Apply {
         let gradient = slice(cpu(&g)?, g_layout)?;
         let (dx, dtheta) =
             rayon::scope(|_| backward.run(gradient)).map_err(|e| candle_core::Error::Msg(format!("{e:#}")))?;
-        self.recycle(tape);
+        self.trunk.recycle(tape);
         let dx = dx.map(|v| Tensor::from_vec(v, images.shape(), images.device())).transpose()?;
         let dtheta = dtheta.map(|v| Tensor::from_vec(v, self.theta.shape(), images.device())).transpose()?;
         Ok((dx, dtheta))
@@ -111,7 +107,7 @@ type Gradients = (Option<Tensor>, Option<Tensor>);
 impl Drop for Apply {
     fn drop(&mut self) {
         if let Some(Kept::Host(tape)) = self.take() {
-            self.recycle(tape);
+            self.trunk.recycle(tape);
         }
     }
 }
@@ -165,7 +161,7 @@ impl CustomOp2 for Apply {
         if self.keep {
             *lock(&self.tape) = Some(Kept::Host(tape));
         } else {
-            self.recycle(tape);
+            self.trunk.recycle(tape);
         }
         Ok((CpuStorage::F32(y), self.output(n)))
     }

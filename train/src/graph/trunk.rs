@@ -104,6 +104,13 @@ pub(super) struct Inner {
     pub running: Mutex<Running>,
 }
 
+impl Inner {
+    /// Gives a tape's buffers back.
+    pub fn recycle(&self, tape: Tape) {
+        tape.activations.into_iter().for_each(|a| self.pool.put(a));
+    }
+}
+
 /// A graph ready to run, with its running statistics. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Trunk(Arc<Inner>);
@@ -215,7 +222,7 @@ impl Trunk {
     pub fn forward(&self, images: &[f32], n: usize, theta: &[f32]) -> Result<Vec<f32>> {
         let mut tape = self.fixed(images, n, theta, false)?;
         let last = tape.activations.pop().unwrap_or_default();
-        self.recycle(tape);
+        self.0.recycle(tape);
         Ok(last)
     }
 
@@ -238,7 +245,7 @@ impl Trunk {
         ensure!(gradient.len() == last.len(), "{} gradients for {} values", gradient.len(), last.len());
         let backward = Backward { plan, pool, theta, images, tape: &tape, wants_theta: false, wants_images: true };
         let (dx, _) = backward.run(&gradient)?;
-        self.recycle(tape);
+        self.0.recycle(tape);
         Ok((last, dx.unwrap_or_default()))
     }
 
@@ -250,18 +257,13 @@ impl Trunk {
         forward.run(images, n, &mut self.running()?)
     }
 
-    fn recycle(&self, tape: Tape) {
-        tape.activations.into_iter().for_each(|a| self.0.pool.put(a));
-    }
-
     /// Every activation of `n` images f32 `[n][h][w][c]`, written out: the image, then each stage's output.
     ///
     /// # Errors
     /// If a kernel cannot be planned.
     pub fn activations(&self, images: &[f32], n: usize, theta: &[f32]) -> Result<Vec<Vec<f32>>> {
         let plan = &self.0.plan;
-        let forward = Forward { plan, pool: &self.0.pool, theta, mode: Mode::Fixed, keep: true };
-        let tape = forward.run(images, n, lock(&self.0.running).host()?)?;
+        let tape = self.fixed(images, n, theta, true)?;
         let all = (0..plan.shapes.len()).map(|i| {
             let mut out = Vec::new();
             plan.materialise(i, super::forward::stored(&tape, images, plan.source(i).0), &tape.maps, &mut out);
