@@ -45,7 +45,10 @@ impl Order<'_> {
     }
 
     fn transfer(&self, attack: Pgd) -> Result<Box<dyn Attack>> {
-        let surrogate = self.surrogate.context("transfer attacks need a surrogate (--surrogate RUN)")?.clone();
+        let surrogate = self
+            .surrogate
+            .context("transfer attacks need a surrogate model, which only a library call can give so far")?
+            .clone();
         Ok(Box::new(Transfer { surrogate, attack }))
     }
 }
