@@ -5,7 +5,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 APT ?= $(shell [ "$$(id -u)" = 0 ] && echo apt-get || echo sudo apt-get)
 
-.PHONY: help demo build test lint venv tools firmware firmware-test check-gpio models method-table bench bench-train bench-attack cuda check-cuda clean
+.PHONY: help demo build test lint venv tools firmware firmware-test check-gpio models method-runs method-table bench bench-train bench-attack cuda check-cuda clean
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -66,20 +66,21 @@ models: ## Rebuild models/ from the embedded images
 ROWS = standard dvib:alpha=1e-3 paradise paradise-pm:gamma=1 paradise-pm:gamma=10 paradise-pm:gamma=25 \
 	paradise-am:gamma=1 paradise-am:gamma=3 paradise-am:gamma=10 pgd-at trades:gamma=6
 
-RADII = 4/255 8/255 0.1
+TRAIN = $(CARGO) run --quiet --release --bin train --
 
-method-table: ## Train and attack every row of the first experiments' table (needs the full Fashion-MNIST)
+method-runs: ## Train every row of the first experiments' table (needs the full Fashion-MNIST; some minutes)
 	@for row in $(ROWS); do \
 		kind=$${row%%:*}; set="--set objective.kind=$$kind"; \
 		[ "$$row" = "$$kind" ] || set="$$set --set objective.$${row#*:}"; \
 		case $$kind in paradise-am|pgd-at|trades) set="$$set --set data.train_images=11000 --set fit.epochs=8";; esac; \
-		run=runs/method-table/$${row//[:=]/-}; \
-		$(CARGO) run --quiet --release --bin train -- fit --config train/configs/method-table.toml $$set --out $$run --resume >/dev/null; \
-		for eps in $(RADII); do \
-			$(CARGO) run --quiet --release --bin train -- evaluate --run $$run --attacks pgd:40x2,adam-pgd:40x1 --eps $$eps --n 1000 | \
-				awk -v row=$$row -v eps=$$eps '/clean|worst/ { printf "%-24s eps %-6s %s\n", row, eps, $$0 }'; \
-		done; \
+		$(TRAIN) fit --config train/configs/method-table.toml $$set --out runs/method-table/$${row//[:=]/-} --resume; \
 	done
+
+method-table: method-runs ## Attack and check every row; its table is docs/method-table.md (about 40 minutes on two cores; resumable)
+	@evaluations=; for row in $(ROWS); do \
+		name=$${row//[:=]/-}; run=runs/method-table/$$name; evaluations="$$evaluations $$name=$$run/evaluation"; \
+		$(TRAIN) evaluate --run $$run --surrogate runs/method-table/standard --attacks light --eps 8/255,4/255,0.1 --n 1000 --out $$run/evaluation; \
+	done; $(TRAIN) compare $$evaluations --out docs/method-table.md
 
 bench: build ## Latency of the shipped bundle on both back ends
 	target/release/paradised bench --model models/fashion-mnist-small --versus tract
@@ -87,12 +88,9 @@ bench: build ## Latency of the shipped bundle on both back ends
 bench-train: .venv-bench/.ready ## One training step against PyTorch on the CPU, one and two threads
 	$(CARGO) bench --workspace --bench step -- $(CURDIR)/.venv-bench/bin/python $(NETS)
 
-# Run folders of the comparison; trained by `make method-table` (their first three rows are enough).
-ATTACK_RUNS = $(addprefix $(CURDIR)/runs/method-table/,standard paradise-pm-gamma-10 paradise-am-gamma-3)
-
 bench-attack: .venv-bench/.ready ## AutoAttack against torchattacks' on the same weights, one and two threads
-	$(MAKE) method-table ROWS="standard paradise-pm:gamma=10 paradise-am:gamma=3" RADII=
-	$(CARGO) bench --workspace --bench autoattack -- $(CURDIR)/.venv-bench/bin/python 8/255 $(ATTACK_RUNS)
+	$(MAKE) method-runs ROWS="standard paradise-pm:gamma=10 paradise-am:gamma=3"
+	$(CARGO) bench --workspace --bench autoattack -- $(CURDIR)/.venv-bench/bin/python 8/255 $(addprefix $(CURDIR)/runs/method-table/,standard paradise-pm-gamma-10 paradise-am-gamma-3)
 
 .venv-bench/.ready: train/benches/requirements.txt
 	$(PYTHON) -m venv .venv-bench

@@ -203,7 +203,7 @@ fn the_worst_case_is_per_image() {
     let attacks = [named("fgsm"), named("pgd:20x1"), named("square:100")];
     let attacks: Vec<&dyn Attack> = attacks.iter().map(|a| &**a).collect();
     let (report, worst) =
-        evaluate::robust(Victim::White(&PREY.served), &PREY.set, &attacks, ball, 5).expect("a report");
+        evaluate::robust::measure(Victim::White(&PREY.served), &PREY.set, &attacks, ball, 5).expect("a report");
     for (name, share) in &report.attacks {
         assert!(report.worst.correct <= share.correct && share.correct <= report.clean.correct, "{name}");
     }

@@ -160,12 +160,13 @@ fn evaluate_and_export_run_from_the_command_line() {
         .unwrap();
     let (out, error) = text(&output);
     assert!(output.status.success(), "{error}");
-    for word in ["worst case per image", "l_inf eps 4.0/255", "masking checks: not run", "100 images", "PGD-5 x 1"] {
+    for word in ["worst case per image", "eps 4.00/255", "flagged", "100 images", "PGD-5 x 1", "report.html"] {
         assert!(out.contains(word), "{word} in {out}");
     }
     let figures: serde_json::Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
-    assert_eq!((&figures["n"], &figures["worst"]["n"]), (&100.into(), &100.into()));
-    assert_eq!(figures["worst"]["wilson_95_percent"].as_array().map(Vec::len), Some(2));
+    let worst = &figures["radii"][0]["worst"];
+    assert_eq!((&figures["plan"]["images"]["n"], &worst["n"]), (&100.into(), &100.into()));
+    assert_eq!(worst["wilson_95_percent"].as_array().map(Vec::len), Some(2));
     let out_folder = folder.path().join("model");
     let output =
         program("train").args(["export", "--n", "50", "--run"]).arg(&run).arg("--out").arg(&out_folder).output();

@@ -89,7 +89,7 @@ fn the_card_is_true_of_the_files() {
     let correct = records.iter().zip(&splits.test.labels).filter(|(r, l)| r.class == **l).count();
     assert_eq!(correct, card.accuracy.int8_clean.correct);
     assert_eq!(records.iter().filter(|r| !r.accept).count(), card.false_abstain_test.correct);
-    assert_eq!(card.accuracy.masking_checks, "not run");
+    assert!(card.accuracy.masking_checks.contains(" 0 flagged, 2 not run"), "{}", card.accuracy.masking_checks);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::attack::{Outcome, Victim};
 use crate::config::Config;
 use crate::dataset::{Dataset, Splits, embedded};
 use crate::evaluate;
-use crate::export::card::{Card, foreign_sets};
+use crate::export::card::{Card, foreign_sets, masking_verdict};
 use crate::export::{self, CardSettings, int8};
 use crate::figure::report::{self, Curve, Sample};
 use crate::files;
@@ -105,8 +105,8 @@ pub fn run(out: &Path) -> Result<u8> {
     let samples = samples(&head, [(&standard, &standard_points), (&robust, &robust_points)])?;
     let rates = rates(&bundle_folder, &splits)?;
     let note = format!(
-        "Curves: {} x 1, l_inf, {CURVE_IMAGES} test images, per-image worst case, bars Wilson 95 %; masking checks: not run",
-        "PGD-20"
+        "Curves: {} x 1, l_inf, {CURVE_IMAGES} test images, per-image worst case, bars Wilson 95 %; masking checks: {}",
+        "PGD-20", card.accuracy.masking_checks
     );
     files::write(&path, &report::draw(&[standard_curve, robust_curve], &samples, &rates, &splits.labels, &note)?)?;
     println!("\n6. Report: {}", path.display());
@@ -131,8 +131,13 @@ fn train(splits: &Splits, out: &Path, kind: Kind, stop: &AtomicBool) -> Result<F
 fn table(standard: &Fitted, card: &Card, splits: &Splits) -> Result<()> {
     let settings = CardSettings::default();
     let served = Served::new(&standard.network)?;
-    let (report, _) =
-        evaluate::robust(Victim::White(&served), &splits.test, &[&settings.attack], Ball::linf(settings.eps), 0)?;
+    let (report, _) = evaluate::robust::measure(
+        Victim::White(&served),
+        &splits.test,
+        &[&settings.attack],
+        Ball::linf(settings.eps),
+        0,
+    )?;
     let back = |s: &Share| Proportion { correct: s.correct, n: s.n };
     let robust_name = format!("{} at {TABLE_EPS:.0}/255", card.accuracy.attack);
     println!("  {:<14}{:<26}{robust_name}", "", "clean");
@@ -142,7 +147,11 @@ fn table(standard: &Fitted, card: &Card, splits: &Splits) -> Result<()> {
     ] {
         println!("  {name:<14}{:<26}{robust}", clean.to_string());
     }
-    println!("  masking checks: not run");
+    let checks = masking_verdict(&served, Ball::linf(settings.eps), &splits.test, settings.checked, 0)?;
+    println!(
+        "  masking checks, standard:    {checks}\n  masking checks, paradise-pm: {}",
+        card.accuracy.masking_checks
+    );
     Ok(())
 }
 
@@ -243,6 +252,6 @@ fn next(bundle: &Path, out: &Path, seconds: f64) {
     println!("  cargo run --release --bin paradised -- serve --model {bundle} --listen 127.0.0.1:8080");
     println!("  curl --data-binary @{out}/samples/noise.png http://127.0.0.1:8080/v1/classify");
     println!(
-        "  cargo run --release --bin train -- evaluate --run {out}/paradise-pm --attacks fgsm,pgd,adam-pgd --eps 0.1"
+        "  cargo run --release --bin train -- evaluate --run {out}/paradise-pm --surrogate {out}/standard --attacks autoattack --n 500"
     );
 }

@@ -7,6 +7,7 @@
 #![deny(missing_docs)]
 
 pub mod attack;
+pub mod certificate;
 pub mod checkpoint;
 pub mod config;
 #[cfg(feature = "cuda")]
@@ -31,4 +32,5 @@ pub mod progress;
 pub mod quantise;
 pub mod random;
 pub mod statistics;
+pub mod supplement;
 pub mod sweep;

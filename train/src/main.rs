@@ -1,25 +1,24 @@
 //! `train`: from images to a bundle that devices run.
 #![deny(missing_docs)]
 
+mod cli;
+
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
-use paradise_train::attack::model::Classifier;
-use paradise_train::attack::served::Served;
-use paradise_train::attack::threat::Ball;
-use paradise_train::attack::{Attack, Victim, suite};
-use paradise_train::config::{Config, Source, parse_eps};
-use paradise_train::dataset::Splits;
-use paradise_train::encoder::Network;
+use paradise_train::config::{Config, Source};
+use paradise_train::evaluate::latent::points;
+use paradise_train::evaluate::subject::Trained;
 use paradise_train::export::{self, CardSettings};
 use paradise_train::figure::latent;
 use paradise_train::fit::{self, RunFolder};
-use paradise_train::{demo, evaluate, files, gpu_check, interrupt, sweep};
-use std::path::{Path, PathBuf};
+use paradise_train::{demo, files, gpu_check, interrupt, sweep};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Trains, attacks, evaluates, quantises and exports robust classifiers.
 ///
-/// Exit codes: 0 done, 1 a self-test or the GPU's check failed, 2 bad command line or input.
+/// Exit codes: 0 done, 1 a self-test or the GPU's check failed, 2 bad command line or input, 130 an evaluation was
+/// interrupted.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -37,8 +36,16 @@ enum Command {
     Sweep(Sweep),
     /// Draw where a run's test images lie in the latent space.
     Latent(Latent),
-    /// Measure clean and robust accuracy of a run on test images.
-    Evaluate(Evaluate),
+    /// Attack a run's or a bundle's model on test images and write a report; resumable, in shards if wanted.
+    Evaluate(cli::evaluate::Evaluate),
+    /// Put the shards of an evaluation together.
+    Merge(cli::evaluate::Merge),
+    /// Put reports of several models side by side.
+    Compare(cli::evaluate::Compare),
+    /// Prove l2 radii by randomised smoothing.
+    Certify(cli::evaluate::Certify),
+    /// Make a table or a figure of the supplement from run folders.
+    Report(cli::report::Report),
     /// Quantise a run and write its bundle.
     Export(Export),
     /// Compare a GPU's loss and gradients with the CPU's, for every network (needs the feature `cuda`).
@@ -135,28 +142,6 @@ struct Latent {
 }
 
 #[derive(Args)]
-struct Evaluate {
-    /// Run folder.
-    #[arg(long, value_name = "DIR")]
-    run: PathBuf,
-    /// Attacks, comma-separated, for example autoattack,pgd:40x2; an unknown name lists them all.
-    #[arg(long, value_name = "LIST", default_value = "fgsm,pgd:40x2")]
-    attacks: String,
-    /// Radius of the l_inf ball, pixels in [0, 1].
-    #[arg(long, default_value = "8/255", allow_hyphen_values = true)]
-    eps: String,
-    /// Test images, stratified; at most the set.
-    #[arg(long, default_value_t = 2000)]
-    n: usize,
-    /// Seed of the attacks' starts.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Also write the figures here.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-}
-
-#[derive(Args)]
 struct Export {
     /// Run folder.
     #[arg(long, value_name = "DIR")]
@@ -178,7 +163,11 @@ fn main() -> ExitCode {
         Command::Fit(arguments) => fit(&arguments),
         Command::Sweep(arguments) => sweep(&arguments),
         Command::Latent(arguments) => latent(&arguments),
-        Command::Evaluate(arguments) => evaluate(&arguments),
+        Command::Evaluate(arguments) => cli::evaluate::evaluate(&arguments),
+        Command::Merge(arguments) => cli::evaluate::merge(&arguments),
+        Command::Compare(arguments) => cli::evaluate::compare(&arguments),
+        Command::Certify(arguments) => cli::evaluate::certify(&arguments),
+        Command::Report(arguments) => cli::report::report(&arguments),
         Command::Export(arguments) => export(&arguments),
         Command::GpuCheck => gpu_check::run(|row| println!("{row}")).map(|holds| u8::from(!holds)),
     };
@@ -254,49 +243,13 @@ fn sweep(arguments: &Sweep) -> Result<u8> {
 fn latent(arguments: &Latent) -> Result<u8> {
     let Trained { config, splits, network } = Trained::open(&arguments.run, arguments.n)?;
     let set = splits.test.head(arguments.n);
-    let (points, axes) = evaluate::latent(&network.frozen(), &set)?;
+    let (points, axes) = points(&network.frozen(), &set)?;
     let names = axes.map(|a| format!("mu {a}"));
     let title = format!("{}: posterior means, {} test images", config.objective.kind.name(), set.len());
     let png = latent::draw(&points, &splits.labels, [&names[0], &names[1]], &title)?;
     let out = arguments.out.clone().unwrap_or_else(|| arguments.run.join("latent.png"));
     files::write(&out, &png)?;
     println!("{}", out.display());
-    Ok(0)
-}
-
-/// A run on disk, ready to be measured on `n` of its test images.
-struct Trained {
-    config: Config,
-    splits: Splits,
-    network: Network,
-}
-
-impl Trained {
-    fn open(run: &Path, n: usize) -> Result<Self> {
-        let folder = RunFolder::new(run);
-        let config = folder.read_config()?;
-        let splits = config.data.load()?;
-        let available = splits.test.len();
-        anyhow::ensure!((1..=available).contains(&n), "--n {n}: the test set has {available} images");
-        let (network, _) = folder.best_network(&config, &splits)?;
-        Ok(Self { config, splits, network })
-    }
-}
-
-fn evaluate(arguments: &Evaluate) -> Result<u8> {
-    let eps = parse_eps(&arguments.eps)?;
-    let wanted = suite::read(&arguments.attacks)?;
-    let Trained { config, splits, network } = Trained::open(&arguments.run, arguments.n)?;
-    let set = splits.test.head(arguments.n);
-    let served = Served::new(&network)?;
-    let entries = suite::make(&wanted, served.classes(), None)?;
-    let attacks: Vec<&dyn Attack> = entries.iter().map(|e| &*e.attack).collect();
-    let (report, _) = evaluate::robust(Victim::White(&served), &set, &attacks, Ball::linf(eps), arguments.seed)?;
-    println!("{} ({}), {}", arguments.run.display(), config.objective.kind.name(), splits.source);
-    println!("{report}");
-    if let Some(path) = &arguments.json {
-        files::write(path, serde_json::to_string_pretty(&report)?.as_bytes())?;
-    }
     Ok(0)
 }
 

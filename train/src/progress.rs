@@ -1,7 +1,9 @@
-//! Progress of long work: a bar on a terminal, nothing elsewhere.
+//! Progress of long work: a bar on a terminal; elsewhere nothing, or a line now and then.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::cell::RefCell;
 use std::io::IsTerminal;
+use std::time::{Duration, Instant};
 
 /// A bar of `length` steps on standard error.
 pub fn bar(length: u64, name: &str) -> ProgressBar {
@@ -11,4 +13,114 @@ pub fn bar(length: u64, name: &str) -> ProgressBar {
     ProgressBar::with_draw_target(Some(length), target)
         .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         .with_prefix(name.to_string())
+}
+
+/// How long passes between two lines where there is no terminal.
+const LINES: Duration = Duration::from_secs(30);
+
+/// Work in units of several kinds, some much longer than others: what is left is known from what each kind took.
+pub struct Pace {
+    bar: ProgressBar,
+    state: RefCell<State>,
+}
+
+struct State {
+    /// Of each kind: units that are left, units that were timed, their seconds.
+    kinds: Vec<(usize, usize, f64)>,
+    done: usize,
+    all: usize,
+    began: Instant,
+    line: Instant,
+}
+
+impl Pace {
+    /// Over units of these kinds, of which `there` are done already.
+    pub fn new(kinds: impl Iterator<Item = usize>, there: usize) -> Self {
+        let mut counts: Vec<(usize, usize, f64)> = Vec::new();
+        let mut all = 0;
+        for kind in kinds {
+            if counts.len() <= kind {
+                counts.resize(kind + 1, (0, 0, 0.0));
+            }
+            counts[kind].0 += 1;
+            all += 1;
+        }
+        let bar = bar(all as u64, "evaluate").with_style(
+            ProgressStyle::with_template("{prefix} {bar:32} {pos}/{len} {elapsed} {msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
+        if there > 0 {
+            eprintln!("{there} of {all} units of work are there already");
+        }
+        let now = Instant::now();
+        Self { bar, state: RefCell::new(State { kinds: counts, done: 0, all, began: now, line: now }) }
+    }
+
+    /// A unit was there already.
+    pub fn skip(&self, kind: usize) {
+        let mut state = self.state.borrow_mut();
+        state.kinds[kind].0 -= 1;
+        state.done += 1;
+        self.bar.inc(1);
+    }
+
+    /// A unit begins.
+    pub fn begin(&self, name: &str) {
+        let mut state = self.state.borrow_mut();
+        state.began = Instant::now();
+        let left = state.left().map_or_else(String::new, |s| format!("about {} left", spoken(s)));
+        self.bar.set_message(format!("{name}  {left}"));
+        if self.bar.is_hidden() && state.line.elapsed() > LINES {
+            state.line = Instant::now();
+            eprintln!("{} of {} units done, {left}; now {name}", state.done, state.all);
+        }
+    }
+
+    /// It ended.
+    pub fn end(&self, kind: usize) {
+        let mut state = self.state.borrow_mut();
+        let seconds = state.began.elapsed().as_secs_f64();
+        let (left, timed, total) = &mut state.kinds[kind];
+        (*left, *timed, *total) = (*left - 1, *timed + 1, *total + seconds);
+        state.done += 1;
+        self.bar.inc(1);
+    }
+
+    /// All is done, or interrupted.
+    pub fn close(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl State {
+    /// Seconds that are left; kinds that were not timed yet count as the mean of those that were.
+    fn left(&self) -> Option<f64> {
+        let (timed, total) = self.kinds.iter().fold((0, 0.0), |(n, s), k| (n + k.1, s + k.2));
+        let mean = (timed > 0).then(|| total / timed as f64)?;
+        Some(self.kinds.iter().map(|&(left, n, s)| left as f64 * if n > 0 { s / n as f64 } else { mean }).sum())
+    }
+}
+
+/// `45 s`, `12 min`, `3.5 h`.
+fn spoken(seconds: f64) -> String {
+    match seconds {
+        s if s < 90.0 => format!("{s:.0} s"),
+        s if s < 5400.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_follows_each_kinds_own_time() {
+        let state = |kinds| State { kinds, done: 0, all: 0, began: Instant::now(), line: Instant::now() };
+        assert_eq!(state(vec![(3, 0, 0.0)]).left(), None);
+        // 2 left at 5 s each, 1 left at the mean of 3 units that took 13 s.
+        let left = state(vec![(2, 2, 10.0), (0, 1, 3.0), (1, 0, 0.0)]).left().unwrap();
+        assert!((left - (10.0 + 13.0 / 3.0)).abs() < 1e-9);
+        assert_eq!([spoken(45.2), spoken(600.0), spoken(7200.0)], ["45 s", "10 min", "2.0 h"]);
+    }
 }

@@ -32,6 +32,12 @@ pub enum Purpose {
     AttackTarget = 11,
     /// Points that an attack tries at random.
     AttackProbe = 12,
+    /// Corruptions of images; the epoch is the kind, the draw the level.
+    Corruption = 13,
+    /// Noise of randomised smoothing; the epoch is 0 to choose a class and 1 to bound its share.
+    Smoothing = 14,
+    /// Which images a subset has; the image is the class.
+    Subset = 15,
 }
 
 /// The stream of (seed, purpose, epoch, image, draw).

@@ -1,6 +1,8 @@
 //! Intervals and scores of the tables.
 
 use serde::{Deserialize, Serialize};
+use statrs::distribution::{Continuous, ContinuousCDF, Normal};
+use statrs::function::beta::beta_reg;
 
 /// A count of successes among trials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +58,7 @@ pub struct Share {
     pub correct: usize,
     /// Trials.
     pub n: usize,
-    /// In per cent.
+    /// In per cent; 0 for no trials.
     pub percent: f64,
     /// Wilson's 95 % interval, per cent.
     pub wilson_95_percent: [f64; 2],
@@ -68,7 +70,8 @@ impl From<Proportion> for Share {
         Self {
             correct: p.correct,
             n: p.n,
-            percent: round(p.percent()),
+            // JSON has no NaN.
+            percent: if p.n == 0 { 0.0 } else { round(p.percent()) },
             wilson_95_percent: p.wilson_percent().map(round),
         }
     }
@@ -97,6 +100,50 @@ pub fn auroc(negatives: &[f32], positives: &[f32]) -> f64 {
     wins / (negatives.len() as f64 * positives.len() as f64)
 }
 
+/// The two-sided p-value of McNemar's exact test: of pairs in which one of two methods failed, `only_a` and `only_b`
+/// say how often it was which; 1 for no such pair.
+pub fn mcnemar(only_a: u64, only_b: u64) -> f64 {
+    let (n, k) = (only_a + only_b, only_a.min(only_b));
+    if n == 0 {
+        return 1.0;
+    }
+    // P(X <= k) of n fair coins.
+    (2.0 * beta_reg((n - k) as f64, (k + 1) as f64, 0.5)).min(1.0)
+}
+
+/// The x with `P(N(0, 1) <= x) = p`.
+///
+/// # Panics
+/// If p is not in (0, 1).
+pub fn normal_quantile(p: f64) -> f64 {
+    assert!(p > 0.0 && p < 1.0, "a quantile of {p}");
+    let standard = Normal::standard();
+    let x = standard.inverse_cdf(p);
+    // One step of Newton's method on the smaller tail, where nothing cancels.
+    let (tail, toward) = if p > 0.5 { (1.0 - p, -1.0) } else { (p, 1.0) };
+    let near = -x.abs();
+    let exact = near - (standard.cdf(near) - tail) / standard.pdf(near);
+    exact * toward
+}
+
+/// The exact one-sided lower bound at level 1 - `alpha` on a share of which `correct` of `n` draws are successes
+/// (Clopper & Pearson, 1934); 0 for no success.
+pub fn proportion_lower_bound(correct: u64, n: u64, alpha: f64) -> f64 {
+    if correct == 0 {
+        return 0.0;
+    }
+    if correct >= n {
+        return alpha.powf(1.0 / n as f64);
+    }
+    // The p at which so many successes or more have the chance alpha.
+    let (mut low, mut high) = (0.0, correct as f64 / n as f64);
+    for _ in 0..100 {
+        let p = (low + high) / 2.0;
+        if beta_reg(correct as f64, (n - correct + 1) as f64, p) < alpha { low = p } else { high = p }
+    }
+    low
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,6 +156,47 @@ mod tests {
         {
             let [l, h] = Proportion { correct, n }.wilson_percent();
             assert!((l - low).abs() < 1e-3 && (h - high).abs() < 1e-3, "{l} {h}");
+        }
+    }
+
+    #[test]
+    fn bounds_and_quantiles_equal_scipys() {
+        // scipy 1.17.1: beta.ppf(alpha, k, n - k + 1) and norm.ppf(p).
+        for (k, n, alpha, want) in [
+            (99_000, 100_000, 0.001, 0.988_989_340_377_474_8),
+            (50_200, 100_000, 0.001, 0.497_108_947_805_789_8),
+            (60, 100, 0.05, 0.512_975_820_253_894_3),
+            (99_999, 100_000, 0.001, 0.999_907_669_666_265_4),
+            (1, 10, 0.01, 0.001_004_528_708_249_950_9),
+        ] {
+            let got = proportion_lower_bound(k, n, alpha);
+            assert!((got / want - 1.0).abs() < 1e-8, "{k} of {n}: {got} {want}");
+        }
+        assert_eq!(proportion_lower_bound(0, 10, 0.01), 0.0);
+        assert!((proportion_lower_bound(10, 10, 0.01) - 0.01f64.powf(0.1)).abs() < 1e-12);
+        for (p, want) in [
+            (0.5001, 0.000_250_662_830_088_007_5),
+            (0.9, 1.281_551_565_544_600_4),
+            (0.999_31, 3.198_801_814_704_810_7),
+            (1.0 - 1e-9, 5.997_807_019_601_637),
+            (1e-4, -3.719_016_485_455_680_4),
+        ] {
+            let got = normal_quantile(p);
+            assert!((got - want).abs() < 1e-7, "{p}: {got} {want}");
+        }
+    }
+
+    #[test]
+    fn mcnemar_equals_scipys_binomtest() {
+        // scipy 1.17.1: binomtest(k, n, 0.5).pvalue.
+        for (a, b, want) in [
+            (3, 12, 0.035_156_25),
+            (40, 61, 0.046_044_066_929_342_785),
+            (5, 5, 1.0),
+            (0, 0, 1.0),
+            (0, 9, 0.003_906_25),
+        ] {
+            assert!((mcnemar(a, b) - want).abs() < 1e-9, "{a} {b} {}", mcnemar(a, b));
         }
     }
 

@@ -127,6 +127,10 @@ pub struct Averaged {
 }
 
 impl Attack for Averaged {
+    fn wants_one_class(&self) -> bool {
+        self.attack.wants_one_class()
+    }
+
     fn describe(&self) -> String {
         format!("{}, {} draws", self.attack.describe(), self.draws)
     }

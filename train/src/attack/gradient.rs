@@ -120,6 +120,10 @@ impl Pgd {
 }
 
 impl Attack for Pgd {
+    fn wants_one_class(&self) -> bool {
+        self.aims == Aims::Drawn
+    }
+
     fn describe(&self) -> String {
         let Self { steps, restarts, .. } = self;
         match (self.rule, self.start, self.aims) {

@@ -2,10 +2,13 @@
 //! [`launch`].
 
 pub mod apgd;
+pub mod diagnosis;
+pub mod evasion;
 pub mod expectation;
 pub mod fab;
 pub mod gradient;
 pub mod hop_skip_jump;
+pub mod int8;
 #[cfg(test)]
 mod linear;
 pub mod loss;
@@ -89,6 +92,11 @@ pub trait Attack: Send + Sync {
     /// Name and settings, as tables print them.
     fn describe(&self) -> String;
 
+    /// Whether only one class, drawn for each image, counts: then tables give the attack's success rate.
+    fn wants_one_class(&self) -> bool {
+        false
+    }
+
     /// Attacks samples that are classified right as they are ([`launch`] sees to that), each on its own: batches change
     /// nothing, and randomness is keyed by seed and sample.
     ///
@@ -146,7 +154,7 @@ pub(crate) fn wrong_classes(model: &dyn Classifier, samples: &[Sample]) -> Resul
 }
 
 /// The clean images side by side.
-fn joined(samples: &[Sample]) -> Vec<f32> {
+pub(crate) fn joined(samples: &[Sample]) -> Vec<f32> {
     samples.iter().flat_map(|s| s.clean).copied().collect()
 }
 

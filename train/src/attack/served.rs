@@ -1,10 +1,12 @@
 //! A trained network as attacks run it: folded as it is served, from pixels to logits in one graph, without candle.
 
 use super::model::{Classifier, Differentiable, checked};
+use crate::dataset::hex;
 use crate::encoder::{Bound, Network, values};
 use crate::graph::{Op, Stage, Trunk};
 use anyhow::{Result, ensure};
 use paradise_engine::Shape;
+use sha2::{Digest, Sha256};
 
 /// Trunk, mu head and classifier in one graph.
 #[derive(Debug, Clone)]
@@ -35,6 +37,14 @@ impl Served {
         }
         let classes = architecture.classes;
         Ok(Self { trunk: Trunk::new(graph)?, theta, classes })
+    }
+
+    /// SHA-256 of its graph and numbers, in hexadecimal.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(format!("{:?}", self.trunk.graph()));
+        self.theta.iter().for_each(|v| hash.update(v.to_le_bytes()));
+        hex(&hash.finalize())
     }
 
     fn images(&self, values: &[f32]) -> usize {

@@ -45,10 +45,8 @@ impl Order<'_> {
     }
 
     fn transfer(&self, attack: Pgd) -> Result<Box<dyn Attack>> {
-        let surrogate = self
-            .surrogate
-            .context("transfer attacks need a surrogate model, which only a library call can give so far")?
-            .clone();
+        let surrogate =
+            self.surrogate.context("transfer attacks need a surrogate model, give one with --surrogate")?.clone();
         Ok(Box::new(Transfer { surrogate, attack }))
     }
 }

@@ -5,6 +5,7 @@ pub mod encoder;
 
 pub use data::{Data, Source};
 
+use crate::attack::threat::Norm;
 use crate::device::{self, Precision};
 use crate::encoder::Architecture;
 use crate::objective::{Kind, Objective};
@@ -248,11 +249,23 @@ fn set(table: &mut toml::Table, change: &str) -> Result<()> {
 /// # Errors
 /// If it is neither, or out of range.
 pub fn parse_eps(text: &str) -> Result<f32> {
+    parse_radius(text, Norm::Linf)
+}
+
+/// A radius in a norm: as [`parse_eps`] in l_inf, any length in l2.
+///
+/// # Errors
+/// If it is no number, or out of range.
+pub fn parse_radius(text: &str, norm: Norm) -> Result<f32> {
     let number = |t: &str| t.trim().parse::<f32>().with_context(|| format!("eps {text:?} is not a number"));
     let eps = match text.split_once('/') {
         Some((a, b)) => number(a)? / number(b)?,
         None => number(text)?,
     };
+    if norm == Norm::L2 {
+        ensure!(eps >= 0.0 && eps.is_finite(), "eps {text} is not a length");
+        return Ok(eps);
+    }
     ensure!((0.0..=1.0).contains(&eps), "eps {text} is not in 0..=1 (pixels are in [0, 1]; 8/255 is meant as 8/255)");
     Ok(eps)
 }

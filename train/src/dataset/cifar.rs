@@ -18,6 +18,10 @@ pub enum Release {
     Hundred,
 }
 
+/// The test file of each release.
+pub(super) const TEST_FILES: [(Release, &str); 2] =
+    [(Release::Ten, "test_batch.bin"), (Release::Hundred, "test.bin")];
+
 impl Release {
     fn classes(self) -> usize {
         if self == Self::Ten { 10 } else { 100 }

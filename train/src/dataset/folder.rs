@@ -48,6 +48,28 @@ fn classes(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
+fn is_picture(path: &Path) -> bool {
+    path.extension().is_some_and(|e| ENDINGS.contains(&e.to_string_lossy().to_lowercase().as_str()))
+}
+
+/// The first `n` pictures in `folder` and the folders in it, sorted.
+pub(super) fn all_pictures(folder: &Path, n: usize) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for path in entries(folder)? {
+        if found.len() >= n {
+            break;
+        }
+        // A link may lead back up; only real folders are entered.
+        let kind = fs::symlink_metadata(&path).with_context(|| format!("{}: cannot read", path.display()))?;
+        if kind.is_dir() {
+            found.extend(all_pictures(&path, n - found.len())?);
+        } else if is_picture(&path) {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
 /// Pictures and classes of `folder`, whose folders must be among `classes`.
 fn pictures(folder: &Path, classes: &[String]) -> Result<(Vec<PathBuf>, Vec<u16>)> {
     let (mut paths, mut labels) = (Vec::new(), Vec::new());
@@ -55,10 +77,7 @@ fn pictures(folder: &Path, classes: &[String]) -> Result<(Vec<PathBuf>, Vec<u16>
         let Some(label) = classes.iter().position(|c| *c == name(&class)) else {
             bail!("{}: no such class among the training images", class.display())
         };
-        let is_picture = |p: &PathBuf| {
-            p.extension().is_some_and(|e| ENDINGS.contains(&e.to_string_lossy().to_lowercase().as_str()))
-        };
-        let found: Vec<PathBuf> = entries(&class)?.into_iter().filter(is_picture).collect();
+        let found: Vec<PathBuf> = entries(&class)?.into_iter().filter(|p| is_picture(p)).collect();
         ensure!(!found.is_empty(), "{}: holds no picture", class.display());
         labels.extend(std::iter::repeat_n(label as u16, found.len()));
         paths.extend(found);

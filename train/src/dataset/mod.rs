@@ -2,9 +2,11 @@
 
 pub mod celeba;
 pub mod cifar;
+pub mod corruption;
 pub mod embedded;
 pub mod files;
 pub mod folder;
+pub mod foreign;
 pub mod idx;
 pub mod picture;
 mod training;

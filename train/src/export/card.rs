@@ -2,12 +2,13 @@
 
 use super::CardSettings;
 use super::int8::{self, Record};
+use crate::attack::served::Served;
 use crate::attack::threat::Ball;
 use crate::attack::{Attack, Victim};
 use crate::config::Config;
 use crate::dataset::{Dataset, Splits};
 use crate::encoder::Encoder;
-use crate::evaluate;
+use crate::evaluate::{self, masking};
 use crate::objective::Objective;
 use crate::random::{self, Purpose};
 use crate::statistics::{Proportion, Share, auroc};
@@ -125,6 +126,7 @@ pub fn foreign_sets(test: &Dataset, seed: u64) -> Vec<(&'static str, Dataset)> {
 /// If the images do not fit the model.
 pub fn measure(
     encoder: &Encoder,
+    served: &Served,
     bytes: &[u8],
     splits: &Splits,
     settings: &CardSettings,
@@ -136,7 +138,7 @@ pub fn measure(
     let int8 = int8::classes(&records, &splits.test);
     let attacked = splits.test.head(settings.n);
     let (attack, ball) = (settings.attack.strongest(), Ball::linf(settings.eps));
-    let (report, outcome) = evaluate::robust(Victim::White(encoder), &attacked, &[&attack], ball, seed)?;
+    let (report, outcome) = evaluate::robust::measure(Victim::White(encoder), &attacked, &[&attack], ball, seed)?;
     let adversarial = outcome.on_grid(&attacked);
     let transferred = int8::predictions(&model, &adversarial)?;
     let accepted: Vec<bool> =
@@ -155,13 +157,26 @@ pub fn measure(
             eps_pixels: (f64::from(settings.eps) * 255.0 * 100.0).round() / 100.0,
             float_robust: report.worst.into(),
             int8_robust_transferred: transferred.correct_share().into(),
-            masking_checks: report.masking_checks.into(),
+            masking_checks: masking_verdict(served, ball, &splits.test, settings.checked, seed)?,
         },
         foreign,
         false_abstain: Proportion::of(records.iter().map(|r| !r.accept)),
         accepted: Proportion::of(accepted),
         adversarial,
     })
+}
+
+/// The verdict of the masking checks on the first `n` test images, in a line.
+///
+/// # Errors
+/// If the model fails.
+pub fn masking_verdict(served: &Served, ball: Ball, test: &Dataset, n: usize, seed: u64) -> Result<String> {
+    if n == 0 {
+        return Ok("not run".into());
+    }
+    let few = test.head(n);
+    let checks = masking::checks(Victim::White(served), None, ball, &few, seed)?;
+    Ok(format!("{}, {} images", checks.verdict(), few.len()))
 }
 
 fn separation(home: &[Record], foreign: &[Record]) -> Auroc {

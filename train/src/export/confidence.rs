@@ -1,8 +1,8 @@
 //! Fits what a device needs to know when not to trust itself, from the int8 engine's own outputs: the aggregate
 //! posterior (training images), calibration tables and thresholds (calibration images).
 
-use super::int8::{self, Record};
-use crate::dataset::Splits;
+use super::int8::Record;
+use crate::dataset::{Dataset, Splits};
 use crate::quantise::assemble::{Assembly, Confidence, Identity};
 use anyhow::{Result, ensure};
 use paradise_engine::{Model, Thresholds};
@@ -17,25 +17,35 @@ const VARIANCE_FLOOR: f64 = 1e-4;
 const PERMISSIVE: Thresholds =
     Thresholds { typicality_min: 0.0, entropy_p_min: 0.0, predictive_entropy_max_nats: f32::MAX };
 
-/// The finished `model.pmq`.
+/// Who answers while confidence is fitted: each image's record under a model's mixture and tables.
+pub type Answers<'a> = &'a dyn Fn(&Model, &Dataset) -> Result<Vec<Record>>;
+
+/// The finished `model.pmq`, its confidence fitted to the records that `answers` gives: the int8 engine's for what is
+/// exported.
 ///
 /// # Errors
 /// If a class has no training image or the model is not valid.
-pub fn fit(assembly: &Assembly, identity: &Identity, splits: &Splits, false_abstain: f64) -> Result<Vec<u8>> {
+pub fn fit(
+    assembly: &Assembly,
+    identity: &Identity,
+    splits: &Splits,
+    false_abstain: f64,
+    answers: Answers,
+) -> Result<Vec<u8>> {
     ensure!((0.0..1.0).contains(&false_abstain), "false-abstain rate {false_abstain} is not in 0..1");
     let mut confidence = placeholder(assembly, identity)?;
     let bytes = assembly.finish(identity, &confidence)?;
     let train = splits.train.sample(MIXTURE_IMAGES)?;
-    let training = int8::records(&Model::parse(&bytes)?, &train)?;
+    let training = answers(&Model::parse(&bytes)?, &train)?;
     mixture(&mut confidence, &training, &train.labels, splits.labels.len())?;
 
     let bytes = assembly.finish(identity, &confidence)?;
-    let calibration = int8::records(&Model::parse(&bytes)?, &splits.calibration)?;
+    let calibration = answers(&Model::parse(&bytes)?, &splits.calibration)?;
     confidence.rates = calibration.iter().map(|r| r.rate_nats).collect();
     confidence.entropies = calibration.iter().map(|r| r.posterior_entropy_nats).collect();
 
     let bytes = assembly.finish(identity, &confidence)?;
-    let calibration = int8::records(&Model::parse(&bytes)?, &splits.calibration)?;
+    let calibration = answers(&Model::parse(&bytes)?, &splits.calibration)?;
     confidence.thresholds = thresholds(&calibration, false_abstain);
     assembly.finish(identity, &confidence)
 }
@@ -127,6 +137,7 @@ mod tests {
     fn record(typicality: f32, entropy_p: f32, predictive: f32) -> Record {
         Record {
             class: 0,
+            probability: 0.5,
             mu: vec![],
             variance: vec![],
             rate_nats: 0.0,

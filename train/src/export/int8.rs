@@ -3,7 +3,7 @@
 use crate::dataset::Dataset;
 use crate::evaluate::Predictions;
 use anyhow::Result;
-use paradise_engine::{Model, Workspace, classify};
+use paradise_engine::{Answer, Model, Workspace, classify};
 use rayon::prelude::*;
 
 /// A device's answer to one image.
@@ -11,6 +11,8 @@ use rayon::prelude::*;
 pub struct Record {
     /// Class with the largest logit.
     pub class: u16,
+    /// Its probability.
+    pub probability: f32,
     /// Posterior means, `[d]`.
     pub mu: Vec<f32>,
     /// Posterior variances, `[d]`.
@@ -29,6 +31,23 @@ pub struct Record {
     pub accept: bool,
 }
 
+impl From<Answer<'_>> for Record {
+    fn from(a: Answer) -> Self {
+        Self {
+            class: a.class as u16,
+            probability: a.probabilities[a.class],
+            mu: a.mu.to_vec(),
+            variance: a.sigma.iter().map(|s| s * s).collect(),
+            rate_nats: a.rate_nats,
+            posterior_entropy_nats: a.posterior_entropy_nats,
+            predictive_entropy_nats: a.predictive_entropy_nats,
+            typicality: a.typicality,
+            entropy_p: a.entropy_p,
+            accept: a.decision.is_accept(),
+        }
+    }
+}
+
 /// The engine's answer to every image of `set`.
 ///
 /// # Errors
@@ -40,17 +59,7 @@ pub fn records(model: &Model, set: &Dataset) -> Result<Vec<Record>> {
         .map_init(memory, |(arena, floats), i| {
             let mut workspace = Workspace { arena, floats };
             let a = classify(model, set.image(i), &mut workspace, &mut |_, _| {})?;
-            Ok(Record {
-                class: a.class as u16,
-                mu: a.mu.to_vec(),
-                variance: a.sigma.iter().map(|s| s * s).collect(),
-                rate_nats: a.rate_nats,
-                posterior_entropy_nats: a.posterior_entropy_nats,
-                predictive_entropy_nats: a.predictive_entropy_nats,
-                typicality: a.typicality,
-                entropy_p: a.entropy_p,
-                accept: a.decision.is_accept(),
-            })
+            Ok(Record::from(a))
         })
         .collect()
 }

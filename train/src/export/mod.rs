@@ -2,6 +2,7 @@
 
 pub mod card;
 pub mod confidence;
+pub mod float;
 pub mod float_onnx;
 pub mod int8;
 pub mod int8_onnx;
@@ -9,11 +10,13 @@ mod onnx;
 mod selftest;
 
 use crate::attack::gradient::Pgd;
+use crate::attack::served::Served;
 use crate::config::Config;
 use crate::dataset::Splits;
-use crate::encoder::Network;
+use crate::encoder::{Encoder, Network};
 use crate::files;
-use crate::quantise::{self, assemble::Identity};
+use crate::quantise;
+use crate::quantise::assemble::{Assembly, Identity};
 use anyhow::{Context, Result};
 use card::Card;
 use paradise_engine::Model;
@@ -31,16 +34,30 @@ pub struct CardSettings {
     pub attack: Pgd,
     /// Share of calibration images that may be abstained.
     pub false_abstain: f64,
+    /// Test images of the masking checks; 0 for none.
+    pub checked: usize,
 }
 
 impl Default for CardSettings {
     fn default() -> Self {
-        Self { n: 2000, eps: 8.0 / 255.0, attack: Pgd::sign(40, 2), false_abstain: 0.05 }
+        Self { n: 2000, eps: 8.0 / 255.0, attack: Pgd::sign(40, 2), false_abstain: 0.05, checked: 200 }
     }
 }
 
 /// Training images on which activation ranges are observed.
 const RANGE_IMAGES: usize = 2000;
+
+/// What a model says of itself.
+fn identity(name: &str, splits: &Splits) -> Identity {
+    let policy = ImagePolicy { fit: Fit::Stretch, light_on_dark: true };
+    Identity { name: name.into(), labels: splits.labels.clone(), policy }
+}
+
+/// The int8 layers of a folded encoder, ranges observed on training images.
+fn assemble(encoder: &Encoder, splits: &Splits) -> Result<Assembly> {
+    let ranges = quantise::ranges(encoder, &splits.train.head(RANGE_IMAGES)?)?;
+    quantise::quantise(encoder, &ranges)
+}
 
 /// Quantises `network`, fits its confidence and writes the bundle to `out`.
 ///
@@ -56,19 +73,15 @@ pub fn export(
     out: &Path,
     settings: &CardSettings,
 ) -> Result<Card> {
-    let served = network.folded()?;
-    let encoder = served.frozen();
+    let folded = network.folded()?;
+    let encoder = folded.frozen();
     let name = out.file_name().context("--out has no folder name")?.to_string_lossy().into_owned();
-    let identity = Identity {
-        name: name.clone(),
-        labels: splits.labels.clone(),
-        policy: ImagePolicy { fit: Fit::Stretch, light_on_dark: true },
-    };
-    let ranges = quantise::ranges(&encoder, &splits.train.head(RANGE_IMAGES)?)?;
-    let assembly = quantise::quantise(&encoder, &ranges)?;
-    let bytes = confidence::fit(&assembly, &identity, splits, settings.false_abstain)?;
+    let identity = identity(&name, splits);
+    let assembly = assemble(&encoder, splits)?;
+    let bytes = confidence::fit(&assembly, &identity, splits, settings.false_abstain, &int8::records)?;
     let model = Model::parse(&bytes)?;
-    let measured = card::measure(&encoder, &bytes, splits, settings, config.seed)?;
+    let served = Served::new(network)?;
+    let measured = card::measure(&encoder, &served, &bytes, splits, settings, config.seed)?;
     let golden = selftest::build(&encoder, &model, splits, &measured.adversarial, settings.eps, config.seed)?;
     let mut contents = vec![
         ("model.pmq", bytes.clone()),

@@ -1,7 +1,7 @@
 //! Where a data set lies in two dimensions of the latent space, coloured by class.
 
 use super::{failed, legend};
-use crate::evaluate::Point;
+use crate::evaluate::latent::Point;
 use anyhow::Result;
 use plotters::prelude::*;
 

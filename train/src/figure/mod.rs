@@ -1,6 +1,9 @@
 //! Pictures, drawn with plotters and a font that is inside the program.
 
+pub mod gallery;
+pub mod histogram;
 pub mod latent;
+pub mod lines;
 pub mod report;
 pub mod search;
 
@@ -59,9 +62,10 @@ fn page(width: u32, height: u32, title: &str, draw: impl FnOnce(&Area) -> Result
     {
         let page = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
         page.fill(&WHITE).map_err(failed)?;
-        let page = page.margin(10, 0, 0, 0).titled(title, ("sans-serif", 34)).map_err(failed)?;
-        draw(&page)?;
-        page.present().map_err(failed)?;
+        let page = page.margin(10, 0, 0, 0);
+        let below = if title.is_empty() { page } else { page.titled(title, ("sans-serif", 34)).map_err(failed)? };
+        draw(&below)?;
+        below.present().map_err(failed)?;
     }
     let mut png = Vec::new();
     let encoder = image::codecs::png::PngEncoder::new(&mut png);

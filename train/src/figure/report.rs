@@ -1,6 +1,8 @@
 //! The demo's one-page report: accuracy against eps, rates in and out of distribution, samples with perturbations.
 
-use super::{Area, COLOURS, failed, legend};
+use super::histogram::{self, Bars};
+use super::lines::{self, Axes, Line};
+use super::{Area, failed};
 use crate::statistics::Proportion;
 use anyhow::Result;
 use paradise_engine::Shape;
@@ -45,95 +47,30 @@ pub fn draw(
         let (charts, pictures) = page.split_vertically(560);
         let (left, right) = charts.split_horizontally(WIDTH / 2);
         accuracy(&left, curves)?;
-        histogram(&right, rates)?;
+        let bars = Bars {
+            caption: "Rate in and out of distribution (int8 engine)",
+            x: "rate (nats); the last bin holds what lies beyond",
+            range: histogram::most(rates),
+            bins: 60,
+        };
+        histogram::chart(&right, rates, &bars)?;
         grid(&pictures, samples, curves, labels, note)
     })
 }
 
 fn accuracy(area: &Area, curves: &[Curve]) -> Result<()> {
     let last = curves.iter().flat_map(|c| c.points.last()).map(|p| p.0).fold(1.0, f32::max);
-    let mut chart = ChartBuilder::on(area)
-        .caption("Accuracy under attack", ("sans-serif", 26))
-        .margin(16)
-        .x_label_area_size(50)
-        .y_label_area_size(64)
-        .build_cartesian_2d(0f32..last * 1.03, 0f32..100f32)
-        .map_err(failed)?;
-    chart
-        .configure_mesh()
-        .x_desc("eps (1/255), l_inf")
-        .y_desc("accuracy (%)")
-        .label_style(("sans-serif", 18))
-        .axis_desc_style(("sans-serif", 20))
-        .light_line_style(WHITE)
-        .draw()
-        .map_err(failed)?;
-    for (curve, colour) in curves.iter().zip(COLOURS) {
-        let line = curve.points.iter().map(|(eps, p)| (*eps, p.percent() as f32));
-        chart
-            .draw_series(LineSeries::new(line, colour.stroke_width(3)).point_size(5))
-            .map_err(failed)?
-            .label(curve.name.clone())
-            .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 18, y + 5)], colour.filled()));
-        let bars = curve.points.iter().map(|(eps, p)| {
-            let [low, high] = p.wilson_percent().map(|v| v as f32);
-            ErrorBar::new_vertical(*eps, low, p.percent() as f32, high, colour.stroke_width(2), 10)
-        });
-        chart.draw_series(bars).map_err(failed)?;
-    }
-    legend(&mut chart)
-}
-
-fn histogram(area: &Area, rates: &[(String, Vec<f32>)]) -> Result<()> {
-    const BINS: usize = 60;
-    let mut all: Vec<f32> = rates.iter().flat_map(|r| r.1.iter().copied()).filter(|v| v.is_finite()).collect();
-    all.sort_by(f32::total_cmp);
-    let Some((&low, &top)) = all.first().zip(all.get(all.len().saturating_sub(1) * 99 / 100)) else {
-        return Ok(());
+    let point = |(eps, p): &(f32, Proportion)| (*eps, p.percent() as f32, Some(p.wilson_percent().map(|v| v as f32)));
+    let line = |c: &Curve| Line { name: c.name.clone(), points: c.points.iter().map(point).collect() };
+    let lines: Vec<Line> = curves.iter().map(line).collect();
+    let axes = Axes {
+        caption: "Accuracy under attack",
+        x: "eps (1/255), l_inf",
+        y: "accuracy (%)",
+        x_range: 0.0..last * 1.03,
+        y_range: 0.0..100.0,
     };
-    let high = top.max(low + 1.0);
-    let step = (high - low) / BINS as f32;
-    let counts = |values: &[f32]| {
-        let mut bins = vec![0f32; BINS];
-        for v in values {
-            // The last bin also holds the 1 % beyond it.
-            bins[(((v - low) / step).max(0.0) as usize).min(BINS - 1)] += 100.0 / values.len() as f32;
-        }
-        bins
-    };
-    let series: Vec<Vec<f32>> = rates.iter().map(|r| counts(&r.1)).collect();
-    let tallest = series.iter().flatten().copied().fold(1.0, f32::max).min(40.0);
-    let mut chart = ChartBuilder::on(area)
-        .caption("Rate in and out of distribution (int8 engine)", ("sans-serif", 26))
-        .margin(16)
-        .x_label_area_size(50)
-        .y_label_area_size(64)
-        .build_cartesian_2d(low..high, 0f32..tallest * 1.05)
-        .map_err(failed)?;
-    chart
-        .configure_mesh()
-        .x_desc("rate (nats); the last bin holds what lies beyond")
-        .y_desc("images (%)")
-        .label_style(("sans-serif", 18))
-        .axis_desc_style(("sans-serif", 20))
-        .light_line_style(WHITE)
-        .draw()
-        .map_err(failed)?;
-    for (((name, _), bins), colour) in rates.iter().zip(&series).zip(COLOURS) {
-        let outline = bins.iter().enumerate().flat_map(|(i, &v)| {
-            let at = low + i as f32 * step;
-            [(at, v.min(tallest)), (at + step, v.min(tallest))]
-        });
-        let outline: Vec<(f32, f32)> = outline.collect();
-        chart
-            .draw_series(
-                AreaSeries::new(outline.iter().copied(), 0.0, colour.mix(0.18)).border_style(colour.stroke_width(2)),
-            )
-            .map_err(failed)?
-            .label(name.clone())
-            .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 18, y + 5)], colour.filled()));
-    }
-    legend(&mut chart)
+    lines::chart(area, &lines, &axes)
 }
 
 /// Rows: clean image, then for each model the perturbation (mid-grey is none, full contrast 16/255) and what it saw.

@@ -1,0 +1,337 @@
+//! `train evaluate`, `train merge`, `train certify`.
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use paradise_train::attack::threat::Norm;
+use paradise_train::certificate::{self, Certificate, Smoothing};
+use paradise_train::config::parse_radius;
+use paradise_train::evaluate::command::{self, Ended, Options};
+use paradise_train::evaluate::plan::{Plan, Request};
+use paradise_train::evaluate::report::{self, Report};
+use paradise_train::evaluate::subject::Trained;
+use paradise_train::evaluate::work::Shard;
+use paradise_train::{files, interrupt, progress};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+/// The shell's code for a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+/// Which model on which images, and what is measured beside accuracy.
+#[derive(Args)]
+struct Subject {
+    /// Run folder.
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// Attack the int8 engine of this bundle, made from the run, instead of its float network.
+    #[arg(long, value_name = "DIR")]
+    bundle: Option<PathBuf>,
+    /// Feed the classifier one sample of the posterior instead of its mean; then average gradients: autoattack-rand.
+    #[arg(long, conflicts_with = "bundle")]
+    sampled: bool,
+    /// Run of an undefended model of the same images, for transfer attacks and two of the masking checks.
+    #[arg(long, value_name = "DIR")]
+    surrogate: Option<PathBuf>,
+    /// Another data set for the confidence figures: MNIST's or CIFAR's files, or any folder of pictures; repeatable.
+    #[arg(long, value_name = "NAME=DIR")]
+    foreign: Vec<String>,
+    /// Leave out the masking checks.
+    #[arg(long)]
+    no_checks: bool,
+    /// Leave out the confidence figures and the adaptive attack on abstention.
+    #[arg(long)]
+    no_confidence: bool,
+    /// Also write the figures here.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Attacks test images and writes a report: JSON, Markdown and one HTML page.
+#[derive(Args)]
+pub struct Evaluate {
+    #[command(flatten)]
+    subject: Subject,
+    /// Attacks, comma-separated, for example autoattack,pgd:40x2; an unknown name lists them all.
+    #[arg(long, value_name = "LIST", default_value = "fgsm,pgd:40x2")]
+    attacks: String,
+    /// How far is measured.
+    #[arg(long, value_enum, default_value = "linf")]
+    norm: Norm,
+    /// Radii, comma-separated, pixels in [0, 1]; checks, confidence and pictures use the first.
+    #[arg(long, value_name = "LIST", default_value = "8/255", allow_hyphen_values = true)]
+    eps: String,
+    /// Test images, stratified; at most the set.
+    #[arg(long, default_value_t = 2000)]
+    n: usize,
+    /// Seed of the attacks' starts.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Images of a unit of work: what an interruption loses at most, and what shards share out.
+    #[arg(long, default_value_t = 256)]
+    batch: usize,
+    /// Folder of the evaluation; the same command goes on there [default: in the run folder, by the settings].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Do only this part of the batches, for example 2/4; `train merge` puts them together.
+    #[arg(long, value_name = "I/N", default_value = "1/1")]
+    shard: String,
+}
+
+/// Puts the shards of one evaluation together and writes its report.
+#[derive(Args)]
+pub struct Merge {
+    /// Folders that `train evaluate --shard` wrote with --out.
+    #[arg(required = true, value_name = "DIR")]
+    shards: Vec<PathBuf>,
+    #[command(flatten)]
+    subject: Subject,
+    /// Folder of the whole evaluation.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+impl Subject {
+    fn options(&self, request: Request, n: usize, out: Option<PathBuf>) -> Result<Options> {
+        let foreign = |text: &String| {
+            let (name, path) = text.split_once('=').with_context(|| format!("--foreign {text}: not NAME=DIR"))?;
+            Ok((name.to_string(), PathBuf::from(path)))
+        };
+        Ok(Options {
+            run: self.run.clone(),
+            bundle: self.bundle.clone(),
+            sampled: self.sampled,
+            surrogate: self.surrogate.clone(),
+            request,
+            n,
+            out,
+            shard: Shard::WHOLE,
+            merge: Vec::new(),
+            checks: !self.no_checks,
+            confidence: !self.no_confidence,
+            foreign: self.foreign.iter().map(foreign).collect::<Result<_>>()?,
+        })
+    }
+
+    fn run(&self, options: &Options) -> Result<u8> {
+        let stop = interrupt::flag()?;
+        match command::evaluate(options, &stop)? {
+            Ended::Done(report, out) => {
+                print(&report);
+                println!("report: {}", out.join("report.html").display());
+                if let Some(path) = &self.json {
+                    files::write(path, serde_json::to_string_pretty(&report)?.as_bytes())?;
+                }
+                Ok(0)
+            }
+            Ended::Waiting(missing, out) => {
+                println!("{}: this part is done; {missing} units of other shards are missing", out.display());
+                println!("next: train merge --run {} --out DIR SHARD...", options.run.display());
+                Ok(0)
+            }
+            Ended::Stopped(out) => {
+                println!("stopped; the same command goes on in {}", out.display());
+                Ok(INTERRUPTED)
+            }
+        }
+    }
+}
+
+/// The figures of a report on a terminal.
+fn print(report: &Report) {
+    let row = |name: &str, value: String| println!("  {name:<30}{value}");
+    let share = |s: &paradise_train::statistics::Share| {
+        let [low, high] = s.wilson_95_percent;
+        format!("{:5.1} % [{low:.1}, {high:.1}]", s.percent)
+    };
+    let plan = &report.plan;
+    println!(
+        "{}, {} images of {}, {}, seed {}",
+        plan.model.name,
+        plan.images.n,
+        plan.images.source,
+        plan.norm.name(),
+        plan.seed
+    );
+    row("clean", share(&report.clean));
+    for radius in &report.radii {
+        println!("eps {:.2}/255 ({})", radius.eps * 255.0, radius.eps);
+        for attack in &radius.attacks {
+            let success =
+                attack.success.as_ref().map_or_else(String::new, |s| format!("   success rate {}", share(s)));
+            row(&attack.attack, share(&attack.robust) + &success);
+        }
+        row("worst case per image", share(&radius.worst));
+        row("  after rounding to 8 bits", share(&radius.worst_on_grid));
+    }
+    println!("masking checks: {}   (intervals: Wilson, 95 %)", report.masking());
+    if let Some(a) = &report.abstention {
+        row("wrong and accepted, clean", share(&a.clean));
+        row("  attacked", share(&a.plain));
+        row("  attacked to be accepted", share(&a.adaptive));
+    }
+    report.notes.iter().for_each(|note| println!("note: {note}"));
+}
+
+/// `train evaluate`.
+pub fn evaluate(arguments: &Evaluate) -> Result<u8> {
+    let eps = arguments.eps.split(',').map(|e| parse_radius(e, arguments.norm)).collect::<Result<_>>()?;
+    let request = Request {
+        norm: arguments.norm,
+        eps,
+        attacks: arguments.attacks.clone(),
+        seed: arguments.seed,
+        batch: arguments.batch,
+    };
+    let mut options = arguments.subject.options(request, arguments.n, arguments.out.clone())?;
+    options.shard = Shard::parse(&arguments.shard)?;
+    arguments.subject.run(&options)
+}
+
+/// `train merge`.
+pub fn merge(arguments: &Merge) -> Result<u8> {
+    let plan = Plan::read(&arguments.shards[0])?;
+    let request = Request {
+        norm: plan.norm,
+        eps: plan.eps.clone(),
+        attacks: plan.attacks.clone(),
+        seed: plan.seed,
+        batch: plan.batch,
+    };
+    let mut options = arguments.subject.options(request, plan.images.n, Some(arguments.out.clone()))?;
+    options.merge = arguments.shards.clone();
+    arguments.subject.run(&options)
+}
+
+/// Proves l2 radii by randomised smoothing (Cohen et al., 2019); resumable.
+#[derive(Args)]
+pub struct Certify {
+    /// Run folder.
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// Standard deviation of the noise, pixels in [0, 1].
+    #[arg(long, default_value = "0.12")]
+    sigma: f64,
+    /// Test images, stratified; at most the set.
+    #[arg(long, default_value_t = 100)]
+    n: usize,
+    /// Draws an image that choose the class.
+    #[arg(long, default_value_t = 100)]
+    choose: usize,
+    /// Draws an image that bound its share.
+    #[arg(long, default_value_t = 100_000)]
+    draws: usize,
+    /// Chance that a certificate is wrong.
+    #[arg(long, default_value_t = 0.001)]
+    alpha: f64,
+    /// Seed of the draws.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// File of the certificates [default: certificates-SIGMA.json in the run folder].
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// The file of certificates.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Certificates {
+    smoothing: Smoothing,
+    model_sha256: String,
+    images_sha256: String,
+    certificates: Vec<Certificate>,
+}
+
+/// `train certify`.
+pub fn certify(arguments: &Certify) -> Result<u8> {
+    let smoothing = Smoothing {
+        sigma: arguments.sigma,
+        n0: arguments.choose,
+        n: arguments.draws,
+        alpha: arguments.alpha,
+        seed: arguments.seed,
+    };
+    smoothing.check()?;
+    let trained = Trained::open(&arguments.run, arguments.n)?;
+    let set = trained.splits.test.head(arguments.n);
+    let served = trained.served()?;
+    let out = match &arguments.out {
+        Some(out) => out.clone(),
+        None => arguments.run.join(format!("certificates-{}.json", arguments.sigma)),
+    };
+    let mut all = Certificates {
+        smoothing,
+        model_sha256: served.digest(),
+        images_sha256: set.digest(),
+        certificates: Vec::new(),
+    };
+    if out.exists() {
+        let text = std::fs::read_to_string(&out).with_context(|| format!("{}: cannot read", out.display()))?;
+        let there: Certificates =
+            serde_json::from_str(&text).with_context(|| format!("{}: not a file of certificates", out.display()))?;
+        let same = there.smoothing == smoothing
+            && there.model_sha256 == all.model_sha256
+            && there.images_sha256 == all.images_sha256
+            && there.certificates.len() <= set.len();
+        ensure!(
+            same,
+            "{}: holds certificates of other settings, images or model; choose another --out",
+            out.display()
+        );
+        all = there;
+    }
+    let stop = interrupt::flag()?;
+    let bar = progress::bar(set.len() as u64, "certify");
+    bar.set_position(all.certificates.len() as u64);
+    for i in all.certificates.len()..set.len() {
+        all.certificates.push(smoothing.certify(&served, &set, i)?);
+        files::write(&out, serde_json::to_string(&all)?.as_bytes())?;
+        bar.inc(1);
+        if stop.load(Ordering::Relaxed) {
+            bar.finish_and_clear();
+            println!("stopped after {} images; the same command goes on in {}", i + 1, out.display());
+            return Ok(INTERRUPTED);
+        }
+    }
+    bar.finish_and_clear();
+    println!(
+        "smoothed {}: sigma {}, {} + {} draws, alpha {}; {} images; largest provable radius {:.3} (l_2)",
+        trained.config.objective.kind.name(),
+        smoothing.sigma,
+        smoothing.n0,
+        smoothing.n,
+        smoothing.alpha,
+        set.len(),
+        smoothing.best_radius()
+    );
+    let radii: Vec<f64> = (0..8).map(|k| smoothing.best_radius() * f64::from(k) / 8.0).collect();
+    for (radius, share) in radii.iter().zip(certificate::certified(&all.certificates, &set.labels, &radii)) {
+        println!("  right and certified at l_2 radius {radius:.3}   {share}");
+    }
+    println!("{}", out.display());
+    Ok(0)
+}
+
+/// Puts reports of several models side by side, as a Markdown table.
+#[derive(Args)]
+pub struct Compare {
+    /// Folders of evaluations of the same images and attacks, as DIR or NAME=DIR.
+    #[arg(required = true, value_name = "[NAME=]DIR")]
+    evaluations: Vec<String>,
+    /// Also write the table here.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// `train compare`.
+pub fn compare(arguments: &Compare) -> Result<u8> {
+    let read = |text: &String| {
+        let (name, path) = text.split_once('=').unwrap_or((text, text));
+        Ok((name.to_string(), Report::read(std::path::Path::new(path))?))
+    };
+    let reports = arguments.evaluations.iter().map(read).collect::<Result<Vec<_>>>()?;
+    let text = report::compare(&reports)?;
+    print!("{text}");
+    if let Some(out) = &arguments.out {
+        files::write(out, text.as_bytes())?;
+    }
+    Ok(0)
+}

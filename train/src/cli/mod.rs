@@ -1,0 +1,4 @@
+//! Command lines of the longer subcommands.
+
+pub mod evaluate;
+pub mod report;

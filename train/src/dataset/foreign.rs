@@ -1,0 +1,100 @@
+//! Images of another kind, by path, at the extents of the model's own: MNIST's or CIFAR's files, or any folder of
+//! pictures.
+
+use super::Dataset;
+use super::cifar;
+use super::folder;
+use super::idx;
+use super::picture::Policy;
+use anyhow::{Context, Result, ensure};
+use paradise_engine::Shape;
+use std::path::Path;
+
+/// Classes that an IDX label file may name; foreign labels are not used.
+const ANY_CLASS: usize = 65_535;
+
+/// At most `n` images of the set at `path`.
+///
+/// # Errors
+/// With the path of what is missing or broken, or if there is no image.
+pub fn read(path: &Path, shape: Shape, n: usize) -> Result<Dataset> {
+    ensure!(path.is_dir(), "{}: not a folder", path.display());
+    let has = |name: &str| path.join(name).exists();
+    let set = if has("t10k-images-idx3-ubyte") || has("t10k-images-idx3-ubyte.gz") {
+        idx::read(path, "t10k", ANY_CLASS)?
+    } else if let Some((release, file)) = cifar::TEST_FILES.into_iter().find(|(_, file)| has(file)) {
+        let file = path.join(file);
+        let bytes = std::fs::read(&file).with_context(|| format!("{}: cannot read", file.display()))?;
+        cifar::parse(release, &bytes).with_context(|| file.display().to_string())?
+    } else {
+        return pictures(path, shape, n);
+    };
+    let set = set.select(&(0..n.min(set.len())).collect::<Vec<_>>());
+    Ok(brought_to(&set, shape))
+}
+
+fn pictures(path: &Path, shape: Shape, n: usize) -> Result<Dataset> {
+    ensure!(shape.h == shape.w, "pictures become square images, the model takes {shape:?}");
+    let policy = Policy { channels: shape.c, side: shape.h, square: None };
+    let files = folder::all_pictures(path, n)?;
+    ensure!(!files.is_empty(), "{}: holds neither MNIST's nor CIFAR's test files nor a picture", path.display());
+    let images = files.iter().map(|f| policy.centre(f)).collect::<Result<Vec<_>>>()?;
+    Dataset::new(shape, images.concat(), vec![0; files.len()])
+}
+
+/// Channels by luma or repetition, rows and columns by nearest pixels of the middle.
+fn brought_to(set: &Dataset, shape: Shape) -> Dataset {
+    let [h, w, c] = [shape.h, shape.w, shape.c].map(usize::from);
+    let [sh, sw, sc] = [set.shape.h, set.shape.w, set.shape.c].map(usize::from);
+    let mut images = Vec::with_capacity(set.len() * h * w * c);
+    for i in 0..set.len() {
+        let image = set.image(i);
+        for y in 0..h {
+            for x in 0..w {
+                let at = (y * sh / h * sw + x * sw / w) * sc;
+                let own = &image[at..at + sc];
+                let luma = || match own {
+                    [r, g, b] => ((u32::from(*r) * 299 + u32::from(*g) * 587 + u32::from(*b) * 114) / 1000) as u8,
+                    _ => own[0],
+                };
+                if c == sc {
+                    images.extend_from_slice(own);
+                } else {
+                    images.extend(std::iter::repeat_n(luma(), c));
+                }
+            }
+        }
+    }
+    Dataset { shape, images, labels: set.labels.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{ImageBuffer, Luma};
+
+    #[test]
+    fn pictures_and_sets_come_at_the_models_extents() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("a")).unwrap();
+        for (k, name) in ["a/1.png", "2.png"].iter().enumerate() {
+            let picture = ImageBuffer::from_fn(40, 30, |_, _| Luma([k as u8 * 100]));
+            picture.save(folder.path().join(name)).unwrap();
+        }
+        let set = read(folder.path(), Shape::new(8, 8, 3), 10).unwrap();
+        assert_eq!((set.len(), set.shape), (2, Shape::new(8, 8, 3)));
+        assert_eq!(read(folder.path(), Shape::new(8, 8, 1), 1).unwrap().len(), 1);
+        let empty = tempfile::tempdir().unwrap();
+        assert!(read(empty.path(), set.shape, 5).unwrap_err().to_string().contains("neither"));
+        assert!(read(&empty.path().join("no"), set.shape, 5).unwrap_err().to_string().contains("not a folder"));
+    }
+
+    #[test]
+    fn colours_and_sides_change() {
+        let set = Dataset::new(Shape::new(2, 2, 3), vec![255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9], vec![3]).unwrap();
+        let grey = brought_to(&set, Shape::new(4, 4, 1));
+        assert_eq!((grey.images[0], grey.images[1], grey.images[2], grey.images[15]), (76, 76, 149, 9));
+        let back = brought_to(&grey, Shape::new(2, 2, 3));
+        assert_eq!(back.images[..6], [76, 76, 76, 149, 149, 149]);
+    }
+}

@@ -1,0 +1,153 @@
+//! The report's pictures.
+
+use super::super::confidence::{Quality, SCORES};
+use super::{Report, spoken};
+use crate::attack::Outcome;
+use crate::dataset::Dataset;
+use crate::figure::gallery::{self, Cell, Row};
+use crate::figure::lines::{self, Axes, Line};
+use crate::statistics::Share;
+use anyhow::Result;
+
+/// A picture of the report.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Picture {
+    /// What it shows.
+    pub caption: String,
+    /// The file.
+    pub png: Vec<u8>,
+}
+
+/// Images that are shown.
+const EXAMPLES: usize = 8;
+
+pub(super) fn draw(report: &Report, set: &Dataset, worst: &Outcome, classes: &[u16]) -> Result<Vec<Picture>> {
+    let mut all = Vec::new();
+    if report.radii.len() > 1 {
+        all.push(curve(report)?);
+    }
+    all.extend(examples(report, set, worst, classes)?);
+    if let Some(quality) = &report.confidence {
+        all.extend(confidence(quality)?);
+    }
+    Ok(all)
+}
+
+fn curve(report: &Report) -> Result<Picture> {
+    let unit = match report.plan.norm {
+        crate::attack::threat::Norm::Linf => 255.0,
+        crate::attack::threat::Norm::L2 => 1.0,
+    };
+    let mut order: Vec<&super::Radius> = report.radii.iter().collect();
+    order.sort_by(|a, b| a.eps.total_cmp(&b.eps));
+    let point = |eps: f32, s: &Share| (eps * unit, s.percent as f32, Some(s.wilson_95_percent.map(|v| v as f32)));
+    let with = |pick: &dyn Fn(&super::Radius) -> Share| {
+        let clean = (report.radii.iter().all(|r| r.eps > 0.0)).then(|| point(0.0, &report.clean));
+        clean.into_iter().chain(order.iter().map(|r| point(r.eps, &pick(r)))).collect()
+    };
+    let lines = [
+        Line { name: "worst case of all attacks".into(), points: with(&|r| r.worst.clone()) },
+        Line { name: "rounded to 8 bits".into(), points: with(&|r| r.worst_on_grid.clone()) },
+    ];
+    let last = order.last().map_or(1.0, |r| r.eps * unit);
+    let x = if unit > 1.0 { "eps (1/255), l_inf" } else { "eps, l_2" };
+    let axes = Axes {
+        caption: "Accuracy under attack",
+        x,
+        y: "accuracy (%)",
+        x_range: 0.0..last.max(1e-3) * 1.03,
+        y_range: 0.0..100.0,
+    };
+    Ok(Picture {
+        caption: "Robust accuracy against eps; bars are Wilson's 95 % intervals".into(),
+        png: lines::draw(&lines, &axes)?,
+    })
+}
+
+/// The first images that were right and fell.
+fn examples(report: &Report, set: &Dataset, worst: &Outcome, classes: &[u16]) -> Result<Option<Picture>> {
+    let grid = worst.on_grid(set);
+    let moved = |i: &usize| classes[*i] != set.labels[*i] && grid.image(*i) != set.image(*i);
+    let chosen: Vec<usize> = (0..set.len()).filter(moved).take(EXAMPLES).collect();
+    if chosen.is_empty() || !matches!(set.shape.c, 1 | 3) {
+        return Ok(None);
+    }
+    let name = |class: u16| report.labels.get(usize::from(class)).cloned().unwrap_or_default();
+    let cell = |pixels: Vec<u8>, caption: String| Cell { pixels, shape: set.shape, caption };
+    let row = |title: &str, make: &dyn Fn(usize) -> Cell| Row {
+        name: title.into(),
+        cells: chosen.iter().map(|i| make(*i)).collect(),
+    };
+    let reach = chosen
+        .iter()
+        .flat_map(|i| set.image(*i).iter().zip(grid.image(*i)).map(|(a, b)| a.abs_diff(*b)))
+        .max()
+        .map_or(1.0, f32::from);
+    let rows = [
+        row("clean", &|i| cell(set.image(i).to_vec(), name(set.labels[i]))),
+        row("perturbation", &|i| cell(gallery::difference(set.image(i), grid.image(i), reach), String::new())),
+        row("what the model sees", &|i| cell(grid.image(i).to_vec(), name(classes[i]))),
+    ];
+    let eps = spoken(&report.plan, report.plan.eps[0]);
+    let caption = format!("Images that fell at eps {eps}; full contrast of a perturbation is {reach}/255");
+    Ok(Some(Picture { caption, png: gallery::draw(&rows, &format!("Adversarial images at eps {eps}"), 112)? }))
+}
+
+fn confidence(q: &Quality) -> Result<[Picture; 3]> {
+    // Typicality is the rate in other numbers, and orders images alike.
+    let names = SCORES.iter().enumerate().filter(|(k, _)| *k != 1);
+    let by_score = names.map(|(k, name)| {
+        let points =
+            q.coverage.iter().map(move |c| (c.covered_percent as f32, c.accuracy_percent.values()[k] as f32));
+        Line::plain(name, points)
+    });
+    let by_score: Vec<Line> = by_score.collect();
+    let lowest = by_score.iter().flat_map(|l| &l.points).map(|p| p.1).fold(100.0, f32::min);
+    let coverage = Axes {
+        caption: "Risk and coverage",
+        x: "images answered (%)",
+        y: "accuracy on them (%)",
+        x_range: 50.0..100.0,
+        y_range: (lowest - 2.0).max(0.0)..100.0,
+    };
+    let reliability = [
+        Line::plain("model", q.reliability.iter().map(|b| (b.probability as f32, b.accuracy as f32))),
+        Line::plain("honest", [(0.0, 0.0), (1.0, 1.0)].into_iter()),
+    ];
+    let honest = Axes {
+        caption: "Reliability of the probabilities",
+        x: "mean probability of the given class",
+        y: "share that is right",
+        x_range: 0.0..1.0,
+        y_range: 0.0..1.0,
+    };
+    let mean = |name: &str, pick: &dyn Fn(&super::super::confidence::Corrupted) -> f64| {
+        let level = |level: usize| {
+            let own: Vec<f64> = q.corruptions.iter().filter(|c| c.level == level).map(pick).collect();
+            (level as f32, (own.iter().sum::<f64>() / own.len().max(1) as f64) as f32)
+        };
+        Line::plain(name, (1..=crate::dataset::corruption::LEVELS).map(level))
+    };
+    let corrupted = [
+        mean("accuracy", &|c| c.accuracy.percent),
+        mean("accuracy of the accepted", &|c| {
+            if c.accepted_accuracy.n > 0 { c.accepted_accuracy.percent } else { 100.0 }
+        }),
+        mean("abstained", &|c| c.abstained.percent),
+    ];
+    let levels = Axes {
+        caption: "Mean over the 15 corruptions",
+        x: "level",
+        y: "images (%)",
+        x_range: 0.9..5.1,
+        y_range: 0.0..100.0,
+    };
+    let picture = |caption: &str, lines: &[Line], axes: &Axes| -> Result<Picture> {
+        Ok(Picture { caption: caption.into(), png: lines::draw(lines, axes)? })
+    };
+    Ok([
+        picture("Accuracy of the images that each score trusts most", &by_score, &coverage)?,
+        picture("Probabilities against the share that is right, 15 bins", &reliability, &honest)?,
+        picture("Corruptions by level", &corrupted, &levels)?,
+    ])
+}

@@ -1,0 +1,142 @@
+//! Who is evaluated: a run's float network as it is served, or the int8 engine of a bundle made from that run.
+
+use super::plan::Identity;
+use crate::attack::int8::{Int8, StraightThrough};
+use crate::attack::model::Classifier;
+use crate::attack::served::Served;
+use crate::config::Config;
+use crate::dataset::{Dataset, Splits, hex};
+use crate::encoder::Network;
+use crate::export::int8::Record;
+use crate::export::{float, int8};
+use crate::fit::RunFolder;
+use anyhow::{Context, Result, ensure};
+use paradise_engine::Model;
+use std::path::Path;
+
+/// A run on disk.
+pub struct Trained {
+    /// Its configuration.
+    pub config: Config,
+    /// Its images.
+    pub splits: Splits,
+    /// Its best network.
+    pub network: Network,
+}
+
+impl Trained {
+    /// A run that is to be measured on `n` of its test images.
+    ///
+    /// # Errors
+    /// With the path of what is missing, or if the test set has fewer images.
+    pub fn open(run: &Path, n: usize) -> Result<Self> {
+        let folder = RunFolder::new(run);
+        let config = folder.read_config()?;
+        let splits = config.data.load()?;
+        let available = splits.test.len();
+        ensure!((1..=available).contains(&n), "--n {n}: the test set has {available} images");
+        let (network, _) = folder.best_network(&config, &splits)?;
+        Ok(Self { config, splits, network })
+    }
+
+    /// The network as attacks run it.
+    ///
+    /// # Errors
+    /// If it has no classifier.
+    pub fn served(&self) -> Result<Served> {
+        Served::new(&self.network)
+    }
+
+    /// Which model a run's network is.
+    pub fn identity(&self, served: &Served) -> Identity {
+        Identity { name: format!("float {}", self.config.objective.kind.name()), sha256: served.digest() }
+    }
+}
+
+/// Bytes of a bundle's model, fit for the run.
+///
+/// # Errors
+/// With the path, if the bundle is damaged or of other images or classes than the run.
+pub fn bundle_model(bundle: &Path, trained: &Trained) -> Result<Vec<u8>> {
+    let opened = paradise_runtime::Bundle::open(bundle)?;
+    let bytes = opened.file("model.pmq")?.to_vec();
+    let model = Model::parse(&bytes).with_context(|| format!("{}: model.pmq", bundle.display()))?;
+    let (header, test) = (model.header(), &trained.splits.test);
+    ensure!(
+        header.input == test.shape,
+        "{}: takes images of {:?}, the run's are {:?}",
+        bundle.display(),
+        header.input,
+        test.shape
+    );
+    ensure!(
+        header.classes as usize == trained.splits.labels.len(),
+        "{}: has {} classes, the run {}",
+        bundle.display(),
+        header.classes,
+        trained.splits.labels.len()
+    );
+    Ok(bytes)
+}
+
+/// The int8 engine under attack: its own answers, its float twin's gradients.
+pub fn int8_victim<'a>(engine: &'a Int8, twin: &'a Served) -> StraightThrough<'a> {
+    StraightThrough { answers: engine, gradients: twin }
+}
+
+/// Which model a bundle's is.
+pub fn int8_identity(model: &Model) -> Identity {
+    Identity { name: format!("int8 {}", model.header().name), sha256: hex(&model.hash()) }
+}
+
+/// Who says what a device would say of each image.
+pub enum Respondent<'a> {
+    /// The engine.
+    Int8(Model<'a>),
+    /// The folded float network under confidence fitted to it.
+    Float(&'a Network, Model<'a>),
+}
+
+impl Respondent<'_> {
+    /// `int8` or `float`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Int8(_) => "int8",
+            Self::Float(..) => "float",
+        }
+    }
+
+    /// Its mixture, tables and thresholds.
+    pub fn model(&self) -> &Model<'_> {
+        match self {
+            Self::Int8(model) | Self::Float(_, model) => model,
+        }
+    }
+
+    /// Each image's record.
+    ///
+    /// # Errors
+    /// If the images do not fit.
+    pub fn records(&self, set: &Dataset) -> Result<Vec<Record>> {
+        match self {
+            Self::Int8(model) => int8::records(model, set),
+            Self::Float(network, model) => float::records(&network.frozen(), model, set),
+        }
+    }
+}
+
+/// A model's shape and classes must be its surrogate's.
+///
+/// # Errors
+/// If they are not.
+pub fn check_surrogate(surrogate: &dyn Classifier, victim: &dyn Classifier) -> Result<()> {
+    ensure!(
+        surrogate.shape() == victim.shape() && surrogate.classes() == victim.classes(),
+        "--surrogate: takes {:?} and {} classes, the model {:?} and {}",
+        surrogate.shape(),
+        surrogate.classes(),
+        victim.shape(),
+        victim.classes()
+    );
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! The float network over a data set, judged by confidence that was fitted to its own posteriors: what int8 is compared
+//! with, and what evaluations of runs measure.
+
+use super::int8::Record;
+use super::{assemble, confidence, identity};
+use crate::dataset::{Dataset, Splits};
+use crate::encoder::{Encoder, values};
+use anyhow::Result;
+use paradise_engine::Model;
+use paradise_engine::inference::assess;
+
+/// Images run at once.
+const BATCH: usize = 256;
+
+/// The float network's answer to every image of `set`, under the mixture, tables and thresholds of `model`.
+///
+/// # Errors
+/// If the images do not fit the encoder.
+pub fn records(encoder: &Encoder, model: &Model, set: &Dataset) -> Result<Vec<Record>> {
+    let all: Vec<usize> = (0..set.len()).collect();
+    let mut records = Vec::with_capacity(set.len());
+    for ids in all.chunks(BATCH) {
+        let posterior = encoder.encode(&set.batch(ids)?)?;
+        let logits = encoder.classify(&posterior.mu)?;
+        let (d, classes) = (posterior.mu.dim(1)?, logits.dim(1)?);
+        let (mu, sigma, log_sigma) =
+            (values(&posterior.mu)?, values(&posterior.sigma)?, values(&posterior.log_sigma)?);
+        let logits = values(&logits)?;
+        let mut probabilities = vec![0.0; classes];
+        for i in 0..ids.len() {
+            let row = i * d..(i + 1) * d;
+            let (mu, sigma, log_sigma) = (&mu[row.clone()], &sigma[row.clone()], &log_sigma[row]);
+            let logits = &logits[i * classes..(i + 1) * classes];
+            records.push(assess(model, mu, sigma, log_sigma, logits, &mut probabilities).into());
+        }
+    }
+    Ok(records)
+}
+
+/// A `model.pmq` whose mixture, tables and thresholds are those of the folded float encoder, for [`records`].
+///
+/// # Errors
+/// If the network has no int8 form, or a class no training image.
+pub fn fit(encoder: &Encoder, splits: &Splits, false_abstain: f64) -> Result<Vec<u8>> {
+    let assembly = assemble(encoder, splits)?;
+    let answers = |model: &Model, set: &Dataset| records(encoder, model, set);
+    confidence::fit(&assembly, &identity("float", splits), splits, false_abstain, &answers)
+}
