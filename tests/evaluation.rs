@@ -244,7 +244,7 @@ fn models_that_cannot_be_evaluated_are_named() {
 fn the_int8_engine_is_attacked_itself() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("tiny");
-    let settings = CardSettings { n: 50, ..CardSettings::default() };
+    let settings = CardSettings { n: 50, checked: 20, ..CardSettings::default() };
     export::export(&STANDARD.network, &tiny(Kind::Standard, 3), &STANDARD.splits, &out, &settings).unwrap();
     let bytes = std::fs::read(out.join("model.pmq")).unwrap();
     let model = Model::parse(&bytes).unwrap();

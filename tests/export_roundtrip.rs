@@ -22,7 +22,7 @@ fn every_objective_trains_exports_and_self_tests() {
         let config = tiny(kind, 2);
         let run = fitted(&config, &splits, &folder.path().join("run"));
         let out = folder.path().join("tiny-model");
-        let settings = CardSettings { n: 100, attack: Pgd::sign(5, 1), ..CardSettings::default() };
+        let settings = CardSettings { n: 100, attack: Pgd::sign(5, 1), checked: 20, ..CardSettings::default() };
         let card = export(&run.network, &config, &splits, &out, &settings).unwrap();
         assert!(card.accuracy.float_clean.percent > 60.0, "{kind:?} learned nothing: {card:?}");
         assert!(card.accuracy.agreement.percent > 97.0, "{kind:?}");
@@ -54,7 +54,7 @@ fn a_residual_network_exports_and_self_tests() {
     config.fit.peak_rate = 5e-3;
     let run = fitted(&config, &splits, &folder.path().join("run"));
     let out = folder.path().join("residual");
-    let settings = CardSettings { n: 100, attack: Pgd::sign(5, 1), ..CardSettings::default() };
+    let settings = CardSettings { n: 100, attack: Pgd::sign(5, 1), checked: 20, ..CardSettings::default() };
     let card = export(&run.network, &config, &splits, &out, &settings).unwrap();
     assert!(card.accuracy.float_clean.percent > 60.0, "{card:?}");
     assert!(card.accuracy.agreement.percent > 96.0, "{card:?}");

@@ -1,5 +1,21 @@
 //! Attacks: perturbations inside a threat ball that change the class. One file an attack family; all are called through
-//! [`launch`].
+//! [`launch`], on any model that gives logits ([`model::Classifier`]; a closure is a [`model::Function`]) and, for those
+//! that follow gradients, the way back to pixels ([`model::Differentiable`]).
+//!
+//! ```
+//! use paradise_train::attack::{Sample, Victim, launch, model::Function, square::Square, threat::Ball};
+//! # fn main() -> anyhow::Result<()> {
+//! // Two classes by the mean of four pixels.
+//! let logits = |x: &[f32]| Ok(x.chunks_exact(4).flat_map(|x| [x.iter().sum::<f32>() - 2.0, 0.0]).collect());
+//! let model = Function { shape: paradise_engine::Shape::new(2, 2, 1), classes: 2, logits };
+//! let image = [0.52, 0.54, 0.53, 0.51];
+//! let samples = [Sample { clean: &image, label: 0, key: 0 }];
+//! let square = Square { queries: 50, ..Square::default() };
+//! let attempt = &launch(&square, Victim::Black(&model), Ball::linf(8.0 / 255.0), &samples, 0, &|_| ())?[0];
+//! assert!(attempt.broken && attempt.point.iter().sum::<f32>() < 2.0);
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod apgd;
 pub mod diagnosis;

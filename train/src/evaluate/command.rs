@@ -86,6 +86,9 @@ pub fn evaluate(options: &Options, stop: &AtomicBool) -> Result<Ended> {
     let set = trained.splits.test.head(options.n);
     let served = trained.served()?;
     inspect(&served, &set)?;
+    // Read now, so that a wrong path is not found after hours.
+    let load = |(name, path): &(String, PathBuf)| Ok((name.clone(), foreign::read(path, set.shape, FOREIGN)?));
+    let others = options.foreign.iter().map(load).collect::<Result<Vec<_>>>()?;
     let mut notes = Vec::new();
     let (mut identity, mut request) = (trained.identity(&served), options.request.clone());
     let bytes = options.bundle.as_ref().map(|b| subject::bundle_model(b, &trained)).transpose()?;
@@ -139,7 +142,8 @@ pub fn evaluate(options: &Options, stop: &AtomicBool) -> Result<Ended> {
         worst = worst.or(Some(outcome));
     }
     let worst = worst.context("a plan has a radius")?;
-    let finish = Finish { options, out: &out, set: &set, victim, ball: plan.ball(0), seed: plan.seed, stop };
+    let finish =
+        Finish { options, out: &out, set: &set, victim, ball: plan.ball(0), seed: plan.seed, others: &others, stop };
     let Some(checks) = finish.checks(surrogate.as_ref())? else { return Ok(Ended::Stopped(out)) };
 
     let fitted = match (&model, options.confidence) {
@@ -212,6 +216,7 @@ struct Finish<'a> {
     victim: Victim<'a>,
     ball: Ball,
     seed: u64,
+    others: &'a [(String, Dataset)],
     stop: &'a AtomicBool,
 }
 
@@ -237,7 +242,7 @@ impl Finish<'_> {
 
     fn confidence(&self, respondent: &Respondent) -> Result<Quality> {
         let path = self.out.join("work/confidence.json");
-        let names: Vec<&str> = self.options.foreign.iter().map(|f| &*f.0).collect();
+        let names: Vec<&str> = self.others.iter().map(|f| &*f.0).collect();
         if let Some(quality) = read::<Quality>(&path)? {
             let there: Vec<&str> = quality.foreign.iter().map(|f| &*f.name).collect();
             if there.ends_with(&names) && there.len() == names.len() + MADE {
@@ -245,10 +250,8 @@ impl Finish<'_> {
             }
         }
         eprintln!("confidence on {} test images, foreign ones and corruptions", self.set.len());
-        let load =
-            |(name, path): &(String, PathBuf)| Ok((name.clone(), foreign::read(path, self.set.shape, FOREIGN)?));
-        let others = self.options.foreign.iter().map(load).collect::<Result<Vec<_>>>()?;
-        let quality = confidence::measure(&|set| respondent.records(set), self.set, &others, CORRUPTED, self.seed)?;
+        let quality =
+            confidence::measure(&|set| respondent.records(set), self.set, self.others, CORRUPTED, self.seed)?;
         files::write(&path, serde_json::to_string(&quality)?.as_bytes())?;
         Ok(quality)
     }
