@@ -1,6 +1,7 @@
 //! Attacks: ball and box first, then success on an undefended model, then failure at eps = 0.
 
 use paradise_tests::{fitted, splits, tiny};
+use paradise_train::answer;
 use paradise_train::attack::expectation::{Averaged, Stochastic};
 use paradise_train::attack::gradient::Pgd;
 use paradise_train::attack::loss::descending;
@@ -76,7 +77,7 @@ fn run(attack: &dyn Attack, set: &Dataset, ball: Ball) -> Outcome {
 }
 
 fn clean_accuracy() -> paradise_train::statistics::Proportion {
-    evaluate::predictions(&PREY.served, &PREY.set).expect("predictions").correct_share()
+    answer::predictions(&PREY.served, &PREY.set).expect("predictions").correct_share()
 }
 
 #[test]
@@ -228,7 +229,7 @@ fn sampled_inference_is_attacked_in_expectation() {
     let broken = Outcome::of(&averaged, Victim::White(&model), ball, &set, 2).unwrap();
     let again = Outcome::of(&averaged, Victim::White(&model), ball, &set, 2).unwrap();
     assert_eq!(broken.points, again.points);
-    let clean = evaluate::predictions(&model, &set).unwrap().correct_share();
+    let clean = answer::predictions(&model, &set).unwrap().correct_share();
     assert!(broken.robust_share().correct < clean.correct);
     // Without randomness the average is the attack itself.
     let plain = run(&averaged, &set, ball);

@@ -4,6 +4,7 @@
 use anyhow::Result;
 use paradise_engine::{Model, Shape};
 use paradise_tests::{fitted, program, splits, text, tiny};
+use paradise_train::answer::float;
 use paradise_train::attack::evasion::{Guarded, evade};
 use paradise_train::attack::int8::{Int8, StraightThrough};
 use paradise_train::attack::model::{Classifier, Differentiable, Function};
@@ -16,7 +17,7 @@ use paradise_train::encoder::Network;
 use paradise_train::evaluate::masking::{self, Checks, Verdict};
 use paradise_train::evaluate::plan::{Identity, Plan, Request};
 use paradise_train::evaluate::work::{Shard, Work, inspect};
-use paradise_train::export::{self, CardSettings, float};
+use paradise_train::export::{self, CardSettings, confidence};
 use paradise_train::objective::Kind;
 use std::path::Path;
 use std::process::Stdio;
@@ -276,7 +277,7 @@ fn the_int8_engine_is_attacked_itself() {
 #[test]
 fn the_adaptive_attack_gets_more_wrong_answers_accepted() {
     let folded = STANDARD.network.folded().unwrap();
-    let bytes = float::fit(&folded.frozen(), &STANDARD.splits, 0.2).unwrap();
+    let bytes = confidence::fit_float(&folded.frozen(), &STANDARD.splits, 0.2).unwrap();
     let model = Model::parse(&bytes).unwrap();
     let guarded = Guarded::new(&STANDARD.network, &model).unwrap();
     let set = STANDARD.splits.test.head(60);

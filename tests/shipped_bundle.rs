@@ -4,9 +4,10 @@ use paradise_engine::Model;
 use paradise_engine::golden::Golden;
 use paradise_runtime::{Backend, BackendKind, Bundle, load};
 use paradise_tests::{referee, shipped, skipped};
+use paradise_train::answer::int8;
 use paradise_train::dataset::embedded;
 use paradise_train::export::card::Card;
-use paradise_train::export::{int8, int8_onnx};
+use paradise_train::export::int8_onnx;
 use std::fs;
 
 fn bundle() -> Bundle {

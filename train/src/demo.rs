@@ -1,14 +1,16 @@
 //! `train demo`: the main job, the whole way on the embedded images.
 
+use crate::answer;
+use crate::answer::int8;
 use crate::attack::gradient::Pgd;
 use crate::attack::served::Served;
 use crate::attack::threat::Ball;
 use crate::attack::{Outcome, Victim};
 use crate::config::Config;
-use crate::dataset::{Dataset, Splits, embedded};
+use crate::dataset::{Dataset, Splits, embedded, foreign};
 use crate::evaluate;
-use crate::export::card::{Card, foreign_sets, masking_verdict};
-use crate::export::{self, CardSettings, int8};
+use crate::export::card::{Card, masking_verdict};
+use crate::export::{self, CardSettings};
 use crate::figure::report::{self, Curve, Sample};
 use crate::files;
 use crate::fit::{self, Fitted, RunFolder};
@@ -186,7 +188,7 @@ fn samples(set: &Dataset, models: [(&Fitted, &Outcome); 2]) -> Result<Vec<Sample
         .collect();
     for (fitted, outcome) in models {
         let adversarial = outcome.on_grid(set).head(COUNT);
-        let classes = evaluate::predictions(&fitted.network.frozen(), &adversarial)?.classes;
+        let classes = answer::predictions(&fitted.network.frozen(), &adversarial)?.classes;
         for (i, sample) in samples.iter_mut().enumerate() {
             sample.shown.push((adversarial.image(i).to_vec(), classes[i]));
         }
@@ -202,7 +204,7 @@ fn rates(bundle: &Path, splits: &Splits) -> Result<Vec<(String, Vec<f32>)>> {
         Ok(int8::records(&model, set)?.into_iter().map(|r| r.rate_nats).collect())
     };
     let mut all = vec![("test images".to_string(), of(&splits.test)?)];
-    for (name, set) in foreign_sets(&splits.test, 0) {
+    for (name, set) in foreign::made(&splits.test, 0) {
         all.push((name.to_string(), of(&set)?));
     }
     Ok(all)
@@ -220,7 +222,7 @@ fn classify(splits: &Splits, out: &Path, bundle: &Path) -> Result<()> {
     files::create_folder(&folder)?;
     let bundle = Bundle::open(bundle)?;
     let mut backend = load(&bundle, BackendKind::Int8)?;
-    let noise = foreign_sets(&splits.test.head(1), 0).swap_remove(0).1;
+    let noise = foreign::made(&splits.test.head(1), 0).swap_remove(0).1;
     let three = splits.test.head(3);
     let mut pictures: Vec<(String, Vec<u8>)> = (0..3)
         .map(|i| Ok((splits.labels[three.labels[i] as usize].replace(' ', "-"), png(three.image(i), &three)?)))

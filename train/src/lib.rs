@@ -6,6 +6,7 @@
 //! `train` and the edge meet in a bundle, the folder that [`export`] writes, and nowhere else.
 #![deny(missing_docs)]
 
+pub mod answer;
 pub mod attack;
 pub mod certificate;
 pub mod checkpoint;
@@ -31,6 +32,7 @@ pub mod optimiser;
 pub mod progress;
 pub mod quantise;
 pub mod random;
+pub mod report;
 pub mod statistics;
 pub mod supplement;
 pub mod sweep;

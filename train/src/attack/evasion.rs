@@ -312,9 +312,10 @@ fn batch(guarded: &Guarded, ball: Ball, samples: &[Sample], steps: usize, seed: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::answer::{Record, float};
     use crate::dataset::{Training, embedded};
     use crate::encoder::small_conv::SmallConv;
-    use crate::export::{float, int8::Record};
+    use crate::export::confidence;
 
     #[test]
     fn the_worth_has_its_gradient_and_decisions_are_the_engines() {
@@ -324,7 +325,7 @@ mod tests {
         let encoder = SmallConv { channels: [3, 4], hidden: 12, latent: 4 };
         let network = Network::new(encoder.architecture(splits.test.shape, 10), 2).unwrap();
         let folded = network.folded().unwrap();
-        let bytes = float::fit(&folded.frozen(), &splits, 0.2).unwrap();
+        let bytes = confidence::fit_float(&folded.frozen(), &splits, 0.2).unwrap();
         let model = Model::parse(&bytes).unwrap();
         let guarded = Guarded::new(&network, &model).unwrap();
 

@@ -1,4 +1,4 @@
-//! Images of another kind, by path, at the extents of the model's own: MNIST's or CIFAR's files, or any folder of
+//! Images of another kind: made from a test set, or by path, at the extents of the model's own: MNIST's or CIFAR's files, or any folder of
 //! pictures.
 
 use super::Dataset;
@@ -6,9 +6,31 @@ use super::cifar;
 use super::folder;
 use super::idx;
 use super::picture::Policy;
+use crate::random::{self, Purpose};
 use anyhow::{Context, Result, ensure};
 use paradise_engine::Shape;
 use std::path::Path;
+
+/// Images unlike the training ones, made from the test images.
+///
+/// `uniform noise` keeps nothing, `shuffled pixels` the histogram, `inverted` the shapes.
+pub fn made(test: &Dataset, seed: u64) -> Vec<(&'static str, Dataset)> {
+    let each = test.shape.len() as usize;
+    let remake = |make: &dyn Fn(usize, &[u8]) -> Vec<u8>| {
+        let images = test.images.chunks_exact(each).enumerate().flat_map(|(i, image)| make(i, image)).collect();
+        Dataset { shape: test.shape, images, labels: test.labels.clone() }
+    };
+    let noise = |i: usize, _: &[u8]| {
+        let mut rng = random::stream(seed, Purpose::Noise, 1, i as u64, 0);
+        (0..each).map(|_| random::below(&mut rng, 256) as u8).collect()
+    };
+    let shuffled = |i: usize, image: &[u8]| {
+        let mut rng = random::stream(seed, Purpose::Noise, 2, i as u64, 0);
+        random::permutation(&mut rng, each).into_iter().map(|p| image[p]).collect()
+    };
+    let inverted = |_: usize, image: &[u8]| image.iter().map(|p| 255 - p).collect();
+    vec![("uniform noise", remake(&noise)), ("shuffled pixels", remake(&shuffled)), ("inverted", remake(&inverted))]
+}
 
 /// Classes that an IDX label file may name; foreign labels are not used.
 const ANY_CLASS: usize = 65_535;

@@ -1,10 +1,10 @@
 //! What a model's confidence is worth: how well each score tells foreign images and mistakes apart, what accuracy
 //! abstaining buys, how honest the probabilities are.
 
+use crate::answer::Record;
 use crate::dataset::Dataset;
 use crate::dataset::corruption::{self, LEVELS};
-use crate::export::card::foreign_sets;
-use crate::export::int8::Record;
+use crate::dataset::foreign::made;
 use crate::statistics::{Proportion, Share, auroc};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -155,7 +155,7 @@ pub fn measure(
     let mistakes = (!good.is_empty() && !bad.is_empty()).then(|| Scores::auroc(&good, &bad));
 
     let mut foreign = Vec::new();
-    let named = foreign_sets(set, seed).into_iter().map(|(n, s)| (n.to_string(), s));
+    let named = made(set, seed).into_iter().map(|(n, s)| (n.to_string(), s));
     for (name, set) in named.chain(others.iter().cloned()) {
         let records = answers(&set)?;
         foreign.push(Foreign {

@@ -1,7 +1,7 @@
 //! The checks that tell real robustness from masked gradients (Athalye et al., 2018; Carlini et al., 2019; Croce & Hein,
 //! 2020; Pintor et al., 2022), each with its number, the limit it is held to and a verdict.
 
-use super::predictions;
+use crate::answer::predictions;
 use crate::attack::diagnosis::{self, Path};
 use crate::attack::loss::{Aim, Loss, descending};
 use crate::attack::suite::{self, Surrogate};

@@ -1,7 +1,7 @@
 //! The figures of one radius, put together from its units of work.
 
-use super::predictions;
 use super::work::{Fate, Work};
+use crate::answer::predictions;
 use crate::attack::model::Classifier;
 use crate::attack::{Outcome, pixels};
 use crate::dataset::Dataset;

@@ -1,7 +1,7 @@
 //! A robustness table in one go, for small budgets: the demo's and the card's. Long evaluations go through
 //! [`work`](super::work).
 
-use super::predictions;
+use crate::answer::predictions;
 use crate::attack::threat::Ball;
 use crate::attack::{self, Attack, Outcome, Victim};
 use crate::dataset::Dataset;

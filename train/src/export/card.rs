@@ -1,16 +1,15 @@
 //! `card.toml`: what was trained on what, and every figure with the attack, N and interval beside it.
 
 use super::CardSettings;
-use super::int8::{self, Record};
+use crate::answer::{self, Record, int8};
 use crate::attack::served::Served;
 use crate::attack::threat::Ball;
 use crate::attack::{Attack, Victim};
 use crate::config::Config;
-use crate::dataset::{Dataset, Splits};
+use crate::dataset::{Dataset, Splits, foreign};
 use crate::encoder::Encoder;
 use crate::evaluate::{self, masking};
 use crate::objective::Objective;
-use crate::random::{self, Purpose};
 use crate::statistics::{Proportion, Share, auroc};
 use anyhow::Result;
 use paradise_engine::Model;
@@ -99,27 +98,6 @@ pub struct Measured {
     pub adversarial: Dataset,
 }
 
-/// Images unlike the training ones, made from the test images.
-///
-/// `uniform noise` keeps nothing, `shuffled pixels` the histogram, `inverted` the shapes.
-pub fn foreign_sets(test: &Dataset, seed: u64) -> Vec<(&'static str, Dataset)> {
-    let each = test.shape.len() as usize;
-    let remake = |make: &dyn Fn(usize, &[u8]) -> Vec<u8>| {
-        let images = test.images.chunks_exact(each).enumerate().flat_map(|(i, image)| make(i, image)).collect();
-        Dataset { shape: test.shape, images, labels: test.labels.clone() }
-    };
-    let noise = |i: usize, _: &[u8]| {
-        let mut rng = random::stream(seed, Purpose::Noise, 1, i as u64, 0);
-        (0..each).map(|_| random::below(&mut rng, 256) as u8).collect()
-    };
-    let shuffled = |i: usize, image: &[u8]| {
-        let mut rng = random::stream(seed, Purpose::Noise, 2, i as u64, 0);
-        random::permutation(&mut rng, each).into_iter().map(|p| image[p]).collect()
-    };
-    let inverted = |_: usize, image: &[u8]| image.iter().map(|p| 255 - p).collect();
-    vec![("uniform noise", remake(&noise)), ("shuffled pixels", remake(&shuffled)), ("inverted", remake(&inverted))]
-}
-
 /// Computes every figure of the card.
 ///
 /// # Errors
@@ -133,7 +111,7 @@ pub fn measure(
     seed: u64,
 ) -> Result<Measured> {
     let model = Model::parse(bytes)?;
-    let float = evaluate::predictions(encoder, &splits.test)?;
+    let float = answer::predictions(encoder, &splits.test)?;
     let records = int8::records(&model, &splits.test)?;
     let int8 = int8::classes(&records, &splits.test);
     let attacked = splits.test.head(settings.n);
@@ -143,7 +121,7 @@ pub fn measure(
     let transferred = int8::predictions(&model, &adversarial)?;
     let accepted: Vec<bool> =
         records.iter().zip(&splits.test.labels).filter(|(r, _)| r.accept).map(|(r, l)| r.class == *l).collect();
-    let foreign = foreign_sets(&splits.test, seed)
+    let foreign = foreign::made(&splits.test, seed)
         .into_iter()
         .map(|(name, set)| Ok((name.to_string(), separation(&records, &int8::records(&model, &set)?))))
         .collect::<Result<_>>()?;

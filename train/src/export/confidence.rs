@@ -1,8 +1,9 @@
 //! Fits what a device needs to know when not to trust itself, from the int8 engine's own outputs: the aggregate
 //! posterior (training images), calibration tables and thresholds (calibration images).
 
-use super::int8::Record;
+use crate::answer::{Record, float};
 use crate::dataset::{Dataset, Splits};
+use crate::encoder::Encoder;
 use crate::quantise::assemble::{Assembly, Confidence, Identity};
 use anyhow::{Result, ensure};
 use paradise_engine::{Model, Thresholds};
@@ -48,6 +49,16 @@ pub fn fit(
     let calibration = answers(&Model::parse(&bytes)?, &splits.calibration)?;
     confidence.thresholds = thresholds(&calibration, false_abstain);
     assembly.finish(identity, &confidence)
+}
+
+/// A `model.pmq` whose mixture, tables and thresholds are those of the folded float encoder, for [`float::records`].
+///
+/// # Errors
+/// If the network has no int8 form, or a class no training image.
+pub fn fit_float(encoder: &Encoder, splits: &Splits, false_abstain: f64) -> Result<Vec<u8>> {
+    let assembly = super::assemble(encoder, splits)?;
+    let answers = |model: &Model, set: &Dataset| float::records(encoder, model, set);
+    fit(&assembly, &super::identity("float", splits), splits, false_abstain, &answers)
 }
 
 /// One standard normal component and one calibration value: enough to run the encoder.

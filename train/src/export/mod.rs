@@ -2,13 +2,12 @@
 
 pub mod card;
 pub mod confidence;
-pub mod float;
 pub mod float_onnx;
-pub mod int8;
 pub mod int8_onnx;
 mod onnx;
 mod selftest;
 
+use crate::answer::int8;
 use crate::attack::gradient::Pgd;
 use crate::attack::served::Served;
 use crate::config::Config;

@@ -1,9 +1,9 @@
 //! `selftest.bin`: golden images with every operation's checksum, and labelled clean, noisy and adversarial probes.
 
-use super::int8;
+use crate::answer;
+use crate::answer::int8;
 use crate::dataset::{Dataset, Splits};
 use crate::encoder::{Encoder, values};
-use crate::evaluate;
 use crate::random::{self, Purpose};
 use anyhow::{Context, Result};
 use heapless::Vec as Bounded;
@@ -60,7 +60,7 @@ pub(super) fn build(
         (ProbeKind::Adversarial, eps * 255.0, &adversarial),
     ];
     for (kind, eps_pixels, set) in sets {
-        let float = evaluate::predictions(encoder, set)?.correct_share().correct;
+        let float = answer::predictions(encoder, set)?.correct_share().correct;
         let int8 = int8::predictions(model, set)?.correct_share().correct;
         let probes = Probes {
             kind,

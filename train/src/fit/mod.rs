@@ -9,6 +9,7 @@ mod resident;
 
 pub use folder::RunFolder;
 
+use crate::answer;
 use crate::attack::gradient::Pgd;
 use crate::attack::threat::Ball;
 use crate::attack::{Outcome, Victim};
@@ -16,7 +17,6 @@ use crate::checkpoint::{self, Progress, State};
 use crate::config::{Config, Select};
 use crate::dataset::{Dataset, Splits, Training};
 use crate::encoder::Network;
-use crate::evaluate;
 use crate::objective::{Batch, Pending};
 use crate::progress;
 use crate::random::{self, Purpose};
@@ -232,7 +232,7 @@ fn validate(config: &Config, network: &Network, validation: &Dataset) -> Result<
         })?;
         return Ok(Validation::Images { loss });
     }
-    let clean = evaluate::predictions(&encoder, validation)?.correct_share().percent();
+    let clean = answer::predictions(&encoder, validation)?.correct_share().percent();
     let robust = match config.fit.select {
         Select::Clean => None,
         Select::Robust => {

@@ -1,11 +1,11 @@
 //! Table 4: white-box against black-box accuracy, the supplement's test for masked gradients.
 
 use super::Model;
+use crate::answer::predictions;
 use crate::attack::suite::{self, Surrogate};
 use crate::attack::threat::Ball;
 use crate::attack::{Outcome, Victim};
 use crate::dataset::Dataset;
-use crate::evaluate::predictions;
 use crate::statistics::{Proportion, Share};
 use anyhow::Result;
 use serde::Serialize;

@@ -10,8 +10,8 @@ pub mod targeted;
 use crate::attack::model::Differentiable;
 use crate::attack::served::Served;
 use crate::dataset::Dataset;
-use crate::evaluate::subject::Trained;
 use crate::random::{self, Purpose};
+use crate::report::subject::Trained;
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
 

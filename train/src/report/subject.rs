@@ -1,14 +1,14 @@
 //! Who is evaluated: a run's float network as it is served, or the int8 engine of a bundle made from that run.
 
-use super::plan::Identity;
+use crate::answer::Record;
+use crate::answer::{float, int8};
 use crate::attack::int8::{Int8, StraightThrough};
 use crate::attack::model::Classifier;
 use crate::attack::served::Served;
 use crate::config::Config;
 use crate::dataset::{Dataset, Splits, hex};
 use crate::encoder::Network;
-use crate::export::int8::Record;
-use crate::export::{float, int8};
+use crate::evaluate::plan::Identity;
 use crate::fit::RunFolder;
 use anyhow::{Context, Result, ensure};
 use paradise_engine::Model;

@@ -52,7 +52,7 @@ fn confidence(reports: &[(String, Report)]) -> String {
         let covered =
             |percent: f64| q.coverage.iter().find(|c| c.covered_percent == percent).map(|c| c.accuracy_percent);
         let Some(at_80) = covered(80.0) else { continue };
-        let by = |pick: &dyn Fn(&super::super::confidence::Scores) -> f64| {
+        let by = |pick: &dyn Fn(&crate::evaluate::confidence::Scores) -> f64| {
             q.foreign.iter().map(|f| format!("{:.3}", pick(&f.auroc))).collect::<Vec<_>>().join(" / ")
         };
         let adaptive = r.abstention.as_ref().map_or_else(|| "-".into(), |a| format!("{:.1} %", a.worst.percent));

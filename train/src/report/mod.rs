@@ -1,16 +1,18 @@
 //! The report of an evaluation: JSON for programs, Markdown for commits, one HTML page for people.
 
+pub mod command;
 mod compare;
 mod html;
 mod markdown;
 mod pictures;
+pub mod subject;
 
-use super::confidence::Quality;
-use super::masking::Checks;
-use super::plan::Plan;
-use super::radius::Radius;
 use crate::attack::Outcome;
 use crate::dataset::Dataset;
+use crate::evaluate::confidence::Quality;
+use crate::evaluate::masking::Checks;
+use crate::evaluate::plan::Plan;
+use crate::evaluate::radius::Radius;
 use crate::files;
 use crate::statistics::Share;
 use anyhow::{Context, Result};

@@ -1,9 +1,9 @@
 //! The report's pictures.
 
-use super::super::confidence::{Quality, SCORES};
 use super::{Report, spoken};
 use crate::attack::Outcome;
 use crate::dataset::Dataset;
+use crate::evaluate::confidence::{Quality, SCORES};
 use crate::figure::gallery::{self, Cell, Row};
 use crate::figure::lines::{self, Axes, Line};
 use crate::statistics::Share;
@@ -121,7 +121,7 @@ fn confidence(q: &Quality) -> Result<[Picture; 3]> {
         x_range: 0.0..1.0,
         y_range: 0.0..1.0,
     };
-    let mean = |name: &str, pick: &dyn Fn(&super::super::confidence::Corrupted) -> f64| {
+    let mean = |name: &str, pick: &dyn Fn(&crate::evaluate::confidence::Corrupted) -> f64| {
         let level = |level: usize| {
             let own: Vec<f64> = q.corruptions.iter().filter(|c| c.level == level).map(pick).collect();
             (level as f32, (own.iter().sum::<f64>() / own.len().max(1) as f64) as f32)

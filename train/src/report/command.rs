@@ -1,13 +1,9 @@
 //! `train evaluate` and `train merge`: from a run or a bundle to its report.
 
-use super::confidence::{self, Quality};
-use super::masking::{self, Checks};
-use super::plan::{Identity, Plan, Request};
-use super::predictions;
-use super::radius::Radius;
-use super::report::{Abstention, Report};
 use super::subject::{self, Respondent, Trained};
-use super::work::{Shard, Work, inspect};
+use super::{Abstention, Report};
+use crate::answer::Record;
+use crate::answer::predictions;
 use crate::attack::evasion::{self, Guarded};
 use crate::attack::expectation::Stochastic;
 use crate::attack::int8::Int8;
@@ -16,8 +12,12 @@ use crate::attack::suite::{self, Surrogate};
 use crate::attack::threat::{Ball, Norm};
 use crate::attack::{Outcome, Victim, pixels, samples};
 use crate::dataset::{Dataset, foreign};
-use crate::export::float;
-use crate::export::int8::Record;
+use crate::evaluate::confidence::{self, Quality};
+use crate::evaluate::masking::{self, Checks};
+use crate::evaluate::plan::{Identity, Plan, Request};
+use crate::evaluate::radius::Radius;
+use crate::evaluate::work::{Shard, Work, inspect};
+use crate::export::confidence::fit_float;
 use crate::files;
 use crate::statistics::{Proportion, Share};
 use anyhow::{Context, Result};
@@ -147,7 +147,7 @@ pub fn evaluate(options: &Options, stop: &AtomicBool) -> Result<Ended> {
     let Some(checks) = finish.checks(surrogate.as_ref())? else { return Ok(Ended::Stopped(out)) };
 
     let fitted = match (&model, options.confidence) {
-        (None, true) => match float::fit(&encoder, &trained.splits, confidence::FALSE_ABSTAIN) {
+        (None, true) => match fit_float(&encoder, &trained.splits, confidence::FALSE_ABSTAIN) {
             Ok(bytes) => Some(bytes),
             Err(error) => {
                 notes.push(format!("Confidence was not measured: {error:#}."));

@@ -1,8 +1,8 @@
 //! The report's tables as Markdown.
 
-use super::super::confidence::{Corrupted, SCORES, Scores};
-use super::super::masking::Verdict;
 use super::{Report, share, spoken};
+use crate::evaluate::confidence::{Corrupted, SCORES, Scores};
+use crate::evaluate::masking::Verdict;
 use std::fmt::Write;
 
 /// A table's head and rows.
@@ -66,7 +66,7 @@ pub(super) fn tables(report: &Report) -> Vec<Table> {
 }
 
 /// Accuracy under an attack, and its success rate where that is its measure.
-fn accuracy(row: &super::super::radius::Row) -> String {
+fn accuracy(row: &crate::evaluate::radius::Row) -> String {
     match &row.success {
         Some(success) => format!("{}; attack success rate {}", share(&row.robust), share(success)),
         None => share(&row.robust),
@@ -87,7 +87,7 @@ fn summary(report: &Report) -> Table {
 
 fn checks(report: &Report) -> Option<Table> {
     let checks = report.checks.as_ref()?;
-    let row = |c: &super::super::masking::Check| {
+    let row = |c: &crate::evaluate::masking::Check| {
         let verdict = match c.verdict {
             Verdict::Passed => "passed",
             Verdict::Flagged => "FLAGGED",

@@ -1,9 +1,8 @@
 //! The float network over a data set, judged by confidence that was fitted to its own posteriors: what int8 is compared
 //! with, and what evaluations of runs measure.
 
-use super::int8::Record;
-use super::{assemble, confidence, identity};
-use crate::dataset::{Dataset, Splits};
+use super::Record;
+use crate::dataset::Dataset;
 use crate::encoder::{Encoder, values};
 use anyhow::Result;
 use paradise_engine::Model;
@@ -35,14 +34,4 @@ pub fn records(encoder: &Encoder, model: &Model, set: &Dataset) -> Result<Vec<Re
         }
     }
     Ok(records)
-}
-
-/// A `model.pmq` whose mixture, tables and thresholds are those of the folded float encoder, for [`records`].
-///
-/// # Errors
-/// If the network has no int8 form, or a class no training image.
-pub fn fit(encoder: &Encoder, splits: &Splits, false_abstain: f64) -> Result<Vec<u8>> {
-    let assembly = assemble(encoder, splits)?;
-    let answers = |model: &Model, set: &Dataset| records(encoder, model, set);
-    confidence::fit(&assembly, &identity("float", splits), splits, false_abstain, &answers)
 }
