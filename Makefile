@@ -5,7 +5,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 APT ?= $(shell [ "$$(id -u)" = 0 ] && echo apt-get || echo sudo apt-get)
 
-.PHONY: help demo build test lint venv tools firmware firmware-test check-gpio models method-runs method-table bench bench-train bench-attack cuda check-cuda clean
+.PHONY: help demo build test lint venv tools firmware firmware-test check-gpio models method-runs method-table method-seeds bench bench-train bench-attack cuda check-cuda clean
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -81,6 +81,19 @@ method-table: method-runs ## Attack and check every row; its table is docs/metho
 		name=$${row//[:=]/-}; run=runs/method-table/$$name; evaluations="$$evaluations $$name=$$run/evaluation"; \
 		$(TRAIN) evaluate --run $$run --surrogate runs/method-table/standard --attacks light --eps 8/255,4/255,0.1 --n 1000 --out $$run/evaluation; \
 	done; $(TRAIN) compare $$evaluations --out docs/method-table.md
+
+SEEDS = 1 2 3 4
+
+method-seeds: method-table ## How much the table's figures differ from seed to seed (APGD-CE; about 20 minutes more)
+	@evaluations=; for row in $(ROWS); do \
+		name=$${row//[:=]/-}; base=runs/method-table/$$name; \
+		for seed in 0 $(SEEDS); do \
+			run=$$base; [ $$seed = 0 ] || { run=$$base-seed-$$seed; \
+				$(TRAIN) fit --config $$base/config.toml --seed $$seed --out $$run --resume; }; \
+			$(TRAIN) evaluate --run $$run --attacks apgd-ce --eps 8/255,4/255,0.1 --n 1000 --no-checks --no-confidence --out $$run/seeds; \
+			evaluations="$$evaluations $$name=$$run/seeds"; \
+		done; \
+	done; $(TRAIN) compare $$evaluations --out docs/method-seeds.md
 
 bench: build ## Latency of the shipped bundle on both back ends
 	target/release/paradised bench --model models/fashion-mnist-small --versus tract

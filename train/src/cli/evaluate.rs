@@ -310,7 +310,8 @@ pub fn certify(arguments: &Certify) -> Result<u8> {
     Ok(0)
 }
 
-/// Puts reports of several models side by side, as a Markdown table.
+/// Puts reports of several models side by side, as a Markdown table; a name that comes more than once is one row of
+/// means over its runs.
 #[derive(Args)]
 pub struct Compare {
     /// Folders of evaluations of the same images and attacks, as DIR or NAME=DIR.

@@ -4,8 +4,8 @@ use super::{Report, share, spoken};
 use crate::statistics::mcnemar;
 use anyhow::{Result, ensure};
 
-/// A table of models on the same images under the same attacks, as Markdown; each is compared with the first at the
-/// first radius by McNemar's exact test.
+/// A table of models on the same images under the same attacks, as Markdown. Each is compared with the first at the
+/// first radius by McNemar's exact test; where a name comes more than once, the table is [`over_runs`].
 ///
 /// # Errors
 /// If there is no report, or one is of other images, attacks or radii than the first.
@@ -20,18 +20,34 @@ pub fn compare(reports: &[(String, Report)]) -> Result<String> {
             "{name}: is of other attacks or radii than the first"
         );
     }
+    let repeats = reports.iter().enumerate().any(|(i, r)| reports[..i].iter().any(|b| b.0 == r.0));
+    Ok(if repeats { over_runs(reports) } else { one_each(reports) })
+}
+
+/// The line above a table, and the names of the radii.
+fn opening(first: &Report, last: &str) -> (String, Vec<String>) {
+    let plan = &first.plan;
     let radii: Vec<String> = plan.eps.iter().map(|e| format!("eps {}", spoken(plan, *e))).collect();
-    let mut text = format!(
-        "{} test images, {}, attacks {} (per-image worst case), seed {}; intervals are Wilson's, 95 %; p: McNemar's \
-         exact test against the first row at {}\n\n| model | clean | {} | p | masking checks |\n|---|---|{}---|---|\n",
+    let text = format!(
+        "{} test images, {}, attacks {} (per-image worst case), seed {}; {last}\n\n",
         plan.images.n,
         plan.norm.name(),
         plan.attacks,
-        plan.seed,
-        radii[0],
-        radii.join(" | "),
-        "---|".repeat(radii.len())
+        plan.seed
     );
+    (text, radii)
+}
+
+/// A row a report.
+fn one_each(reports: &[(String, Report)]) -> String {
+    let first = &reports[0].1;
+    let note = "intervals are Wilson's, 95 %; p: McNemar's exact test against the first row at the first radius";
+    let (mut text, radii) = opening(first, note);
+    let rule = "---|".repeat(radii.len());
+    text.push_str(&format!(
+        "| model | clean | {} | p | masking checks |\n|---|---|{rule}---|---|\n",
+        radii.join(" | ")
+    ));
     for (name, r) in reports {
         let cells: Vec<String> = r.radii.iter().map(|r| share(&r.worst)).collect();
         let pairs = || first.radii[0].held.bytes().zip(r.radii[0].held.bytes());
@@ -41,7 +57,38 @@ pub fn compare(reports: &[(String, Report)]) -> Result<String> {
         text.push_str(&format!("| {name} | {} | {} | {p} | {} |\n", share(&r.clean), cells.join(" | "), r.masking()));
     }
     text.push_str(&confidence(reports));
-    Ok(text)
+    text
+}
+
+/// A row a name: mean and standard deviation over the runs that bear it, and their range.
+fn over_runs(reports: &[(String, Report)]) -> String {
+    let (mut text, radii) = opening(&reports[0].1, "mean over runs ± their standard deviation (smallest to largest)");
+    let rule = "---|".repeat(radii.len());
+    text.push_str(&format!("| model | runs | clean | {} |\n|---|---|---|{rule}\n", radii.join(" | ")));
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in reports {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    for name in names {
+        let own: Vec<&Report> = reports.iter().filter(|r| r.0 == name).map(|r| &r.1).collect();
+        let cell = |pick: &dyn Fn(&Report) -> f64| spread(&own.iter().map(|r| pick(r)).collect::<Vec<f64>>());
+        let cells: Vec<String> = (0..radii.len()).map(|k| cell(&|r| r.radii[k].worst.percent)).collect();
+        let clean = cell(&|r| r.clean.percent);
+        text.push_str(&format!("| {name} | {} | {clean} | {} |\n", own.len(), cells.join(" | ")));
+    }
+    text
+}
+
+/// `33.1 ± 0.9 (32.4 to 34.4)`.
+fn spread(values: &[f64]) -> String {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let square = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
+    let deviation = if values.len() > 1 { (square / (n - 1.0)).sqrt() } else { 0.0 };
+    let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
+    format!("{mean:.1} ± {deviation:.1} ({low:.1} to {high:.1})")
 }
 
 /// What confidence is worth, a row a model.
@@ -79,4 +126,50 @@ fn confidence(reports: &[(String, Report)]) -> String {
          | model | rate | posterior entropy | predictive entropy | at 80 % coverage | ECE | wrong and accepted |\n\
          |---|---|---|---|---|---|---|\n{rows}"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attack::threat::Norm;
+    use crate::dataset::Dataset;
+    use crate::evaluate::plan::{Identity, Plan, Request};
+    use crate::evaluate::radius::Radius;
+    use crate::statistics::{Proportion, Share};
+    use paradise_engine::Shape;
+
+    fn report(held: &str, attacks: &str) -> Report {
+        let set = Dataset::new(Shape::new(1, 1, 1), vec![0; held.len()], vec![0; held.len()]).unwrap();
+        let request = Request { norm: Norm::Linf, eps: vec![0.1], attacks: attacks.into(), seed: 0, batch: 4 };
+        let model = Identity { name: "float".into(), sha256: "00".into() };
+        let of = |ones: usize| Share::from(Proportion { correct: ones, n: held.len() });
+        let worst = of(held.bytes().filter(|b| *b == b'1').count());
+        let radius =
+            Radius { eps: 0.1, attacks: vec![], worst: worst.clone(), held: held.into(), worst_on_grid: worst };
+        Report {
+            paradise: "0".into(),
+            plan: Plan::new(model, None, "set", &set, request).unwrap(),
+            labels: vec![],
+            clean: of(held.len()),
+            radii: vec![radius],
+            checks: None,
+            respondent: "none".into(),
+            confidence: None,
+            abstention: None,
+            notes: vec![],
+        }
+    }
+
+    #[test]
+    fn models_are_paired_and_runs_are_averaged() {
+        let named = |name: &str, held: &str| (name.to_string(), report(held, "fgsm"));
+        // Nine images that only the second holds: p = 2 / 2^9.
+        let table = compare(&[named("a", "1000000000"), named("b", "1111111111")]).unwrap();
+        assert!(table.contains("| b |") && table.contains("| 0.0039 |"), "{table}");
+        let table = compare(&[named("a", "1100"), named("b", "1111"), named("a", "1110")]).unwrap();
+        assert!(table.contains("| a | 2 |") && table.contains("62.5 ± 17.7 (50.0 to 75.0)"), "{table}");
+        let other = ("c".to_string(), report("1100", "pgd"));
+        assert!(compare(&[named("a", "1100"), other]).unwrap_err().to_string().contains("c: is of other attacks"));
+        assert!(compare(&[]).is_err());
+    }
 }
