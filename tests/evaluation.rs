@@ -249,7 +249,7 @@ fn the_int8_engine_is_attacked_itself() {
     export::export(&STANDARD.network, &tiny(Kind::Standard, 3), &STANDARD.splits, &out, &settings).unwrap();
     let bytes = std::fs::read(out.join("model.pmq")).unwrap();
     let model = Model::parse(&bytes).unwrap();
-    let engine = Int8 { model: &model };
+    let engine = Int8::new(&model);
     let through = StraightThrough { answers: &engine, gradients: &STANDARD.served };
     let set = STANDARD.splits.test.head(60);
     let clean =

@@ -2,16 +2,40 @@
 
 use crate::artifact::Model;
 use crate::kernel::scalar::{self, Rows, Source, Target};
-use crate::layer::{Head, Layer, Op};
+use crate::layer::{Layer, Op};
 use crate::requant::Output;
 use crate::tensor::Span;
 use core::ops::Range;
 
-/// Runs every layer. `observe(layer, output)` sees each layer's int8 output in NHWC order.
+/// Where the heads' outputs go, `[d]` each.
+pub(crate) struct Heads<'a> {
+    /// Posterior means.
+    pub mu: &'a mut [f32],
+    /// What sigma is the sigmoid of.
+    pub s: &'a mut [f32],
+}
+
+/// Who computes a layer.
+pub(crate) trait Kernels {
+    /// Layer `index`: `a` and `b` are its inputs, `y` its output.
+    fn step(&mut self, index: usize, layer: &Layer, a: &[i8], b: &[i8], y: &mut [i8]);
+
+    /// The heads over the features.
+    fn heads(&mut self, features: &[i8], heads: Heads);
+}
+
+/// Runs every layer, then the heads. `observe(layer, output)` sees each layer's int8 output in NHWC order.
 ///
 /// `image` is u8 HWC and has the model's input length; `arena` has at least its arena length (both checked by
 /// [`crate::inference`]).
-pub(crate) fn run(model: &Model, image: &[u8], arena: &mut [i8], observe: &mut dyn FnMut(usize, &[i8])) {
+pub(crate) fn run(
+    model: &Model,
+    image: &[u8],
+    arena: &mut [i8],
+    kernels: &mut dyn Kernels,
+    observe: &mut dyn FnMut(usize, &[i8]),
+    heads: Heads,
+) {
     let header = model.header();
     for (q, pixel) in arena[header.activations[0].range()].iter_mut().zip(image) {
         // u8 - 128, exactly.
@@ -21,15 +45,10 @@ pub(crate) fn run(model: &Model, image: &[u8], arena: &mut [i8], observe: &mut d
         let inputs = layer.inputs.map(|i| header.activations[i as usize].range());
         let output = header.activations[index + 1].range();
         let (a, b, y) = borrow(arena, inputs, output);
-        step(model, index, layer, a, b, y);
+        kernels.step(index, layer, a, b, y);
         observe(index, y);
     }
-}
-
-/// mu or s: the head applied to the features.
-pub(crate) fn head(model: &Model, head: &Head, arena: &[i8], out: &mut [f32]) {
-    let rows = rows(model, head.weight, head.bias, head.scale);
-    scalar::head(&arena[model.features().range()], rows, out);
+    kernels.heads(&arena[model.features().range()], heads);
 }
 
 /// Two inputs and the output, which validation has shown to be disjoint from both.
@@ -47,33 +66,49 @@ fn borrow(arena: &mut [i8], inputs: [Range<usize>; 2], output: Range<usize>) -> 
     (pick(&inputs[0]), pick(&inputs[1]), y)
 }
 
-fn step(model: &Model, index: usize, layer: &Layer, a: &[i8], b: &[i8], y: &mut [i8]) {
-    let header = model.header();
-    let [x, second] = layer.inputs.map(|i| header.activations[i as usize]);
-    let target = header.activations[index + 1];
-    let zero = x.zero_point;
-    let out = |relu| Output::new(target.zero_point, relu);
-    let source = Source { x: a, shape: x.shape, zero };
-    let extent = [target.shape.h as usize, target.shape.w as usize];
-    match &layer.op {
-        Op::Conv { window, groups, weight, bias, scale, relu } => {
-            let rows = rows(model, *weight, *bias, *scale);
-            scalar::conv(source, window, *groups as usize, rows, Target { y, extent, out: out(*relu) });
-        }
-        Op::Dense { weight, bias, scale, relu } => {
-            scalar::dense(a, rows(model, *weight, *bias, *scale), out(*relu), y);
-        }
-        Op::Affine { mul, add, relu } => {
-            scalar::affine(a, zero, model.f32s(*mul), model.f32s(*add), out(*relu), y);
-        }
-        Op::Add { ratio, relu } => scalar::add(a, b, [zero, second.zero_point], *ratio, out(*relu), y),
-        Op::AvgPool { window, scale } => {
-            scalar::avg_pool(source, window, *scale, Target { y, extent, out: out(false) });
-        }
-        Op::MaxPool { window } => scalar::max_pool(source, window, y, extent),
+/// The scalar kernels over a model.
+pub(crate) struct Scalar<'a, 'm>(pub &'a Model<'m>);
+
+impl<'m> Scalar<'_, 'm> {
+    /// A linear map's numbers.
+    pub fn rows(model: &Model<'m>, weight: Span, bias: Span, scale: Span) -> Rows<'m> {
+        Rows { weight: model.i8s(weight), bias: model.i32s(bias), scale: model.f32s(scale) }
     }
 }
 
-fn rows<'a>(model: &Model<'a>, weight: Span, bias: Span, scale: Span) -> Rows<'a> {
-    Rows { weight: model.i8s(weight), bias: model.i32s(bias), scale: model.f32s(scale) }
+impl Kernels for Scalar<'_, '_> {
+    fn step(&mut self, index: usize, layer: &Layer, a: &[i8], b: &[i8], y: &mut [i8]) {
+        let model = self.0;
+        let header = model.header();
+        let [x, second] = layer.inputs.map(|i| header.activations[i as usize]);
+        let target = header.activations[index + 1];
+        let zero = x.zero_point;
+        let out = |relu| Output::new(target.zero_point, relu);
+        let source = Source { x: a, shape: x.shape, zero };
+        let extent = [target.shape.h as usize, target.shape.w as usize];
+        match &layer.op {
+            Op::Conv { window, groups, weight, bias, scale, relu } => {
+                let rows = Self::rows(model, *weight, *bias, *scale);
+                scalar::conv(source, window, *groups as usize, rows, Target { y, extent, out: out(*relu) });
+            }
+            Op::Dense { weight, bias, scale, relu } => {
+                scalar::dense(a, Self::rows(model, *weight, *bias, *scale), out(*relu), y);
+            }
+            Op::Affine { mul, add, relu } => {
+                scalar::affine(a, zero, model.f32s(*mul), model.f32s(*add), out(*relu), y);
+            }
+            Op::Add { ratio, relu } => scalar::add(a, b, [zero, second.zero_point], *ratio, out(*relu), y),
+            Op::AvgPool { window, scale } => {
+                scalar::avg_pool(source, window, *scale, Target { y, extent, out: out(false) });
+            }
+            Op::MaxPool { window } => scalar::max_pool(source, window, y, extent),
+        }
+    }
+
+    fn heads(&mut self, features: &[i8], heads: Heads) {
+        let header = self.0.header();
+        for (head, to) in [(&header.mu, heads.mu), (&header.sigma, heads.s)] {
+            scalar::head(features, Self::rows(self.0, head.weight, head.bias, head.scale), to);
+        }
+    }
 }

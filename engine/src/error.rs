@@ -110,6 +110,13 @@ pub enum RunError {
         /// Values given.
         got: usize,
     },
+    /// The scratch memory is smaller than the prepared model needs.
+    Scratch {
+        /// Bytes needed.
+        need: usize,
+        /// Bytes given.
+        got: usize,
+    },
 }
 
 impl fmt::Display for RunError {
@@ -119,6 +126,9 @@ impl fmt::Display for RunError {
             Self::Arena { need, got } => write!(f, "arena has {got} bytes, the model needs {need}"),
             Self::Floats { need, got } => {
                 write!(f, "float workspace has {got} values, the model needs {need}")
+            }
+            Self::Scratch { need, got } => {
+                write!(f, "scratch memory has {got} bytes, the prepared model needs {need}")
             }
         }
     }

@@ -3,7 +3,7 @@
 use crate::artifact::Model;
 use crate::classifier;
 use crate::decision::Decision;
-use crate::encoder;
+use crate::encoder::{self, Heads, Kernels, Scalar};
 use crate::error::RunError;
 use crate::information::{Calibration, rate_nats};
 use crate::posterior;
@@ -58,6 +58,17 @@ pub fn classify<'m>(
     memory: &'m mut Workspace<'_>,
     observe: &mut dyn FnMut(usize, &[i8]),
 ) -> Result<Answer<'m>, RunError> {
+    run(model, image, memory, &mut Scalar(model), observe)
+}
+
+/// [`classify`] with whichever kernels.
+pub(crate) fn run<'m>(
+    model: &Model,
+    image: &[u8],
+    memory: &'m mut Workspace<'_>,
+    kernels: &mut dyn Kernels,
+    observe: &mut dyn FnMut(usize, &[i8]),
+) -> Result<Answer<'m>, RunError> {
     let header = model.header();
     let need = header.input.len() as usize;
     if image.len() != need {
@@ -68,9 +79,8 @@ pub fn classify<'m>(
         return Err(RunError::Arena { need, got: memory.arena.len() });
     }
     let parts = split(model, memory.floats)?;
-    encoder::run(model, image, memory.arena, observe);
-    encoder::head(model, &header.mu, memory.arena, parts.mu);
-    encoder::head(model, &header.sigma, memory.arena, parts.s);
+    let heads = Heads { mu: &mut *parts.mu, s: &mut *parts.s };
+    encoder::run(model, image, memory.arena, kernels, observe, heads);
     for (j, s) in parts.s.iter().enumerate() {
         parts.log_sigma[j] = posterior::log_sigma(*s);
         parts.sigma[j] = posterior::sigma(*s);

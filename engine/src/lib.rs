@@ -15,10 +15,12 @@
 //! binds the mirror to this crate.
 #![no_std]
 #![deny(missing_docs)]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
 
 pub mod artifact;
 pub mod classifier;
@@ -34,8 +36,11 @@ pub mod information;
 pub mod kernel;
 pub mod layer;
 pub mod posterior;
+pub mod prepared;
 pub mod requant;
 pub mod tensor;
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+mod tiled;
 mod validate;
 
 pub use artifact::Model;
@@ -44,4 +49,5 @@ pub use error::{FormatError, RunError};
 pub use header::Header;
 pub use inference::{Answer, Workspace, classify};
 pub use layer::{Layer, Op};
+pub use prepared::Prepared;
 pub use tensor::Shape;

@@ -22,6 +22,16 @@ impl Output {
         Self { low: low as f32, high: (127 - zero) as f32, zero }
     }
 
+    /// The clamp's bounds, centred on the zero point.
+    pub fn bounds(&self) -> [f32; 2] {
+        [self.low, self.high]
+    }
+
+    /// The zero point.
+    pub fn zero(&self) -> i32 {
+        self.zero
+    }
+
     /// `rne(clamp(value)) + zero`; NaN reads as the lower bound.
     ///
     /// Equals ONNX `QuantizeLinear` with scale 1: the bounds are integers, so clamping first changes nothing.

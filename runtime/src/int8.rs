@@ -2,7 +2,7 @@
 
 use crate::bundle::{Bundle, BundleError};
 use crate::pipeline::{Backend, BackendError, BackendKind};
-use paradise_engine::{Answer, FormatError, Model, Workspace, classify};
+use paradise_engine::{Answer, FormatError, Model, Prepared, Workspace};
 use self_cell::self_cell;
 
 /// Bytes behind the arena that no inference may touch.
@@ -14,7 +14,7 @@ self_cell!(
     struct Resident {
         owner: Vec<u8>,
         #[covariant]
-        dependent: Model,
+        dependent: Prepared,
     }
 );
 
@@ -23,6 +23,7 @@ pub struct Int8 {
     resident: Resident,
     arena: Vec<i8>,
     floats: Vec<f32>,
+    scratch: Vec<u8>,
 }
 
 impl std::fmt::Debug for Int8 {
@@ -46,20 +47,31 @@ impl Int8 {
     /// # Errors
     /// If they are not a valid model.
     pub fn new(bytes: Vec<u8>) -> Result<Self, FormatError> {
-        Ok(Self::over(Resident::try_new(bytes, |bytes| Model::parse(bytes))?))
+        Ok(Self::over(Resident::try_new(bytes, |bytes| Model::parse(bytes).map(|model| Prepared::new(&model)))?))
     }
 
     fn over(resident: Resident) -> Self {
-        let model = resident.borrow_dependent();
+        let prepared = resident.borrow_dependent();
+        let model = prepared.model();
         let mut arena = vec![0; model.header().arena_bytes as usize];
         arena.resize(arena.len() + GUARD, CANARY);
-        let floats = vec![0.0; model.float_len()];
-        Self { resident, arena, floats }
+        let (floats, scratch) = (vec![0.0; model.float_len()], vec![0; prepared.scratch_len()]);
+        Self { resident, arena, floats, scratch }
     }
 
     /// The model.
     pub fn model(&self) -> &Model<'_> {
-        self.resident.borrow_dependent()
+        self.resident.borrow_dependent().model()
+    }
+
+    /// The kernels in use.
+    pub fn kernels(&self) -> &'static str {
+        self.resident.borrow_dependent().kernels()
+    }
+
+    /// Whether the model's bytes and their packed copy are as they were loaded.
+    pub fn is_intact(&self) -> bool {
+        self.resident.borrow_dependent().is_intact()
     }
 
     /// Bytes of the model in memory.
@@ -75,15 +87,26 @@ impl Int8 {
     /// The same model with bit `bit` of its resident tensors flipped after loading, for proving that checks can
     /// fail. Counts from the first weight; wraps past the last.
     pub fn with_flipped_bit(&self, bit: usize) -> Self {
-        let model = self.model();
         let mut bytes = self.resident.borrow_owner().clone();
-        let blob = model.blob_offset();
+        let blob = self.model().blob_offset();
         let at = bit % (8 * (bytes.len() - blob));
         bytes[blob + at / 8] ^= 1 << (at % 8);
-        let resident = Resident::new(bytes, |bytes| {
-            model.over_faulty_bytes(bytes).unwrap_or_else(|| unreachable!("a copy has the original's length"))
-        });
-        Self::over(resident)
+        self.over_bytes(bytes, false)
+    }
+
+    /// The same model with the scalar kernels, which define every bit.
+    pub fn with_scalar_kernels(&self) -> Self {
+        self.over_bytes(self.resident.borrow_owner().clone(), true)
+    }
+
+    /// The model over other bytes of its length.
+    fn over_bytes(&self, bytes: Vec<u8>, scalar: bool) -> Self {
+        let model = self.model();
+        Self::over(Resident::new(bytes, |bytes| {
+            let copy = model.over_faulty_bytes(bytes);
+            let copy = copy.unwrap_or_else(|| unreachable!("a copy has the original's length"));
+            if scalar { Prepared::scalar(&copy) } else { Prepared::new(&copy) }
+        }))
     }
 
     /// Runs one input; `observe(layer, output)` sees every int8 output.
@@ -96,11 +119,11 @@ impl Int8 {
         observe: &mut dyn FnMut(usize, &[i8]),
         read: &mut dyn FnMut(&Model, &Answer),
     ) -> Result<(), BackendError> {
-        let model = self.resident.borrow_dependent();
+        let prepared = self.resident.borrow_dependent();
         let end = self.arena.len() - GUARD;
         let mut memory = Workspace { arena: &mut self.arena[..end], floats: &mut self.floats };
-        let answer = classify(model, input, &mut memory, observe).map_err(BackendError::Run)?;
-        read(model, &answer);
+        let answer = prepared.classify(input, &mut memory, &mut self.scratch, observe).map_err(BackendError::Run)?;
+        read(prepared.model(), &answer);
         Ok(())
     }
 }

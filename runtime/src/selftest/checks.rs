@@ -46,7 +46,7 @@ fn int8_only(subject: &mut Subject, check: impl FnOnce(&mut Int8, &Golden) -> Ou
 
 fn resident_weights(subject: &mut Subject) -> Outcome {
     int8_only(subject, |int8, _| {
-        let holds = int8.model().is_intact();
+        let holds = int8.is_intact();
         let size = int8.size();
         judge(
             holds,
@@ -147,8 +147,39 @@ fn repeatability(subject: &mut Subject) -> Outcome {
     judge(holds, "four runs of one image")
 }
 
+/// Every layer of the golden images and of images at the ends of the range, by this CPU's kernels and by the scalar ones.
 fn kernels(subject: &mut Subject) -> Outcome {
-    int8_only(subject, |_, _| (Status::NotApplicable, "this build has the scalar kernel only".into()))
+    int8_only(subject, |int8, golden| {
+        let name = int8.kernels();
+        let mut scalar = int8.with_scalar_kernels();
+        if name == scalar.kernels() {
+            return (Status::NotApplicable, "this CPU runs the scalar kernels".into());
+        }
+        let size = int8.model().header().input.len() as usize;
+        let mut images: Vec<Vec<u8>> = golden.header().cases.iter().map(|c| golden.bytes(c.image).to_vec()).collect();
+        images.extend([0u8, 127, 128, 255].map(|v| vec![v; size]));
+        images.push((0..size).map(|i| if i % 2 == 0 { 0 } else { 255 }).collect());
+        for (i, image) in images.iter().enumerate() {
+            match (layer_checksums(int8, image), layer_checksums(&mut scalar, image)) {
+                (Ok(ours), Ok(truth)) if ours == truth => {}
+                (Ok(_), Ok(_)) => return judge(false, format!("image {i}: {name} differs from scalar")),
+                (Err(error), _) | (_, Err(error)) => return judge(false, format!("image {i}: {error}")),
+            }
+        }
+        judge(true, format!("{name} equals scalar on {} images, every layer and output", images.len()))
+    })
+}
+
+/// A checksum of every layer's output, and the bits of mu, log sigma, logits and rate.
+fn layer_checksums(int8: &mut Int8, image: &[u8]) -> Result<Vec<u32>, String> {
+    let (mut layers, mut outputs) = (Vec::new(), Vec::new());
+    int8.observe(image, &mut |_, output| layers.push(crc32(output)), &mut |_, a| {
+        let floats = a.mu.iter().chain(a.log_sigma).chain(a.logits).chain(core::iter::once(&a.rate_nats));
+        outputs.extend(floats.map(|v| v.to_bits()));
+    })
+    .map_err(|e| e.to_string())?;
+    layers.extend(outputs);
+    Ok(layers)
 }
 
 fn arena_guard(subject: &mut Subject) -> Outcome {

@@ -55,6 +55,7 @@ pub fn run(folder: &Path, kind: BackendKind, options: &Options) -> Report {
             if let (Some(bit), Some(int8)) = (options.flip_weight_bit, loaded.int8()) {
                 *int8 = int8.with_flipped_bit(bit);
             }
+            report.kernel = loaded.int8().map_or("tract", |int8| int8.kernels());
             report.add(
                 "load",
                 Status::Passed,

@@ -53,7 +53,7 @@ pub struct Report {
     pub version: &'static str,
     /// Processor architecture.
     pub architecture: &'static str,
-    /// What runs the encoder: the engine's kernel, or tract.
+    /// What runs the encoder: the engine's kernels, or tract; none before it is loaded.
     pub kernel: &'static str,
     /// In order.
     pub checks: Vec<Check>,
@@ -66,7 +66,7 @@ impl Report {
             backend,
             version: env!("CARGO_PKG_VERSION"),
             architecture: std::env::consts::ARCH,
-            kernel: if backend == BackendKind::Int8 { "scalar" } else { "tract" },
+            kernel: "none",
             checks: Vec::new(),
         }
     }

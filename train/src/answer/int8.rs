@@ -3,7 +3,7 @@
 use super::{Predictions, Record};
 use crate::dataset::Dataset;
 use anyhow::Result;
-use paradise_engine::{Model, Workspace, classify};
+use paradise_engine::{Model, Prepared, Workspace};
 use rayon::prelude::*;
 
 /// The engine's answer to every image of `set`.
@@ -11,12 +11,16 @@ use rayon::prelude::*;
 /// # Errors
 /// If the images do not fit the model.
 pub fn records(model: &Model, set: &Dataset) -> Result<Vec<Record>> {
-    let memory = || (vec![0i8; model.header().arena_bytes as usize], vec![0.0f32; model.float_len()]);
+    let prepared = Prepared::new(model);
+    let memory = || {
+        let arena = vec![0i8; model.header().arena_bytes as usize];
+        (arena, vec![0.0f32; model.float_len()], vec![0u8; prepared.scratch_len()])
+    };
     (0..set.len())
         .into_par_iter()
-        .map_init(memory, |(arena, floats), i| {
+        .map_init(memory, |(arena, floats, scratch), i| {
             let mut workspace = Workspace { arena, floats };
-            let a = classify(model, set.image(i), &mut workspace, &mut |_, _| {})?;
+            let a = prepared.classify(set.image(i), &mut workspace, scratch, &mut |_, _| {})?;
             Ok(Record::from(a))
         })
         .collect()

@@ -3,33 +3,37 @@
 
 use super::model::{Classifier, Differentiable, checked};
 use anyhow::Result;
-use paradise_engine::{Model, Shape, Workspace, classify};
+use paradise_engine::{Model, Prepared, Shape, Workspace};
 
 /// The engine as a classifier; images are rounded to the 8-bit grid, as a device would be sent them.
-pub struct Int8<'m> {
-    /// The model.
-    pub model: &'m Model<'m>,
+pub struct Int8<'m>(Prepared<'m>);
+
+impl<'m> Int8<'m> {
+    /// The engine over a model.
+    pub fn new(model: &Model<'m>) -> Self {
+        Self(Prepared::new(model))
+    }
 }
 
 impl Classifier for Int8<'_> {
     fn shape(&self) -> Shape {
-        self.model.header().input
+        self.0.model().header().input
     }
 
     fn classes(&self) -> usize {
-        self.model.header().classes as usize
+        self.0.model().header().classes as usize
     }
 
     fn logits(&self, images: &[f32]) -> Result<Vec<f32>> {
         let each = self.shape().len() as usize;
-        let mut arena = vec![0i8; self.model.header().arena_bytes as usize];
-        let mut floats = vec![0.0f32; self.model.float_len()];
-        let mut bytes = vec![0u8; each];
+        let mut arena = vec![0i8; self.0.model().header().arena_bytes as usize];
+        let mut floats = vec![0.0f32; self.0.model().float_len()];
+        let (mut bytes, mut scratch) = (vec![0u8; each], vec![0u8; self.0.scratch_len()]);
         let mut logits = Vec::with_capacity(images.len() / each * self.classes());
         for image in images.chunks_exact(each) {
             bytes.iter_mut().zip(image).for_each(|(b, v)| *b = (v * 255.0).round() as u8);
             let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
-            logits.extend(classify(self.model, &bytes, &mut memory, &mut |_, _| {})?.logits);
+            logits.extend(self.0.classify(&bytes, &mut memory, &mut scratch, &mut |_, _| {})?.logits);
         }
         checked(logits, images.len() / each, self.classes())
     }

@@ -116,7 +116,7 @@ pub fn evaluate(options: &Options, stop: &AtomicBool) -> Result<Ended> {
     let work = Work::open(&out, &plan, &entries)?;
     work.gather(&options.merge)?;
 
-    let engine = model.as_ref().map(|model| Int8 { model });
+    let engine = model.as_ref().map(Int8::new);
     let through = engine.as_ref().map(|engine| subject::int8_victim(engine, &served));
     let folded = trained.network.folded()?;
     let encoder = folded.frozen();

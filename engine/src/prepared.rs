@@ -1,0 +1,95 @@
+//! A model made ready for the CPU at hand: kernels chosen once by what it can do, weights packed once in their order.
+//!
+//! The answers are those of [`classify`](crate::classify), bit for bit.
+
+use crate::artifact::Model;
+use crate::encoder::Scalar;
+use crate::error::RunError;
+use crate::inference::{self, Answer, Workspace};
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+use crate::tiled::{Running, Tiled};
+
+/// A model ready to run.
+#[derive(Debug, Clone)]
+pub struct Prepared<'m> {
+    model: Model<'m>,
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
+    tiled: Option<Tiled>,
+}
+
+impl<'m> Prepared<'m> {
+    /// The model with the fastest kernels of this CPU.
+    pub fn new(model: &Model<'m>) -> Self {
+        Self {
+            model: model.clone(),
+            #[cfg(all(feature = "std", target_arch = "x86_64"))]
+            tiled: Tiled::new(model),
+        }
+    }
+
+    /// The model with the scalar kernels, which define every bit.
+    pub fn scalar(model: &Model<'m>) -> Self {
+        Self {
+            model: model.clone(),
+            #[cfg(all(feature = "std", target_arch = "x86_64"))]
+            tiled: None,
+        }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model<'m> {
+        &self.model
+    }
+
+    /// The kernels in use, as reports name them.
+    pub fn kernels(&self) -> &'static str {
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        if let Some(tiled) = &self.tiled {
+            return tiled.kernels();
+        }
+        "scalar"
+    }
+
+    /// Whether the model's bytes and their packed copy are as they were loaded.
+    pub fn is_intact(&self) -> bool {
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        if self.tiled.as_ref().is_some_and(|t| !t.is_intact()) {
+            return false;
+        }
+        self.model.is_intact()
+    }
+
+    /// Bytes of scratch memory that an inference needs beside its [`Workspace`].
+    pub fn scratch_len(&self) -> usize {
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        if let Some(tiled) = &self.tiled {
+            return tiled.scratch_len();
+        }
+        0
+    }
+
+    /// [`classify`](crate::classify) with these kernels.
+    ///
+    /// # Errors
+    /// If the image, the arena, the float workspace or the scratch memory has the wrong size.
+    pub fn classify<'w>(
+        &self,
+        image: &[u8],
+        memory: &'w mut Workspace<'_>,
+        scratch: &mut [u8],
+        observe: &mut dyn FnMut(usize, &[i8]),
+    ) -> Result<Answer<'w>, RunError> {
+        let need = self.scratch_len();
+        if scratch.len() < need {
+            return Err(RunError::Scratch { need, got: scratch.len() });
+        }
+        let scalar = Scalar(&self.model);
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        if let Some(tiled) = &self.tiled {
+            let mut running = Running { tiled, scalar, scratch };
+            return inference::run(&self.model, image, memory, &mut running, observe);
+        }
+        let mut scalar = scalar;
+        inference::run(&self.model, image, memory, &mut scalar, observe)
+    }
+}
