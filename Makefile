@@ -95,8 +95,8 @@ method-seeds: method-table ## How much the table's figures differ from seed to s
 		done; \
 	done; $(TRAIN) compare $$evaluations --out docs/method-seeds.md
 
-bench: build ## Latency of the shipped bundle on both back ends
-	target/release/paradised bench --model models/fashion-mnist-small --versus tract
+bench: build ## Latency of the shipped bundle: every set of kernels, and tract
+	target/release/paradised bench --model models/fashion-mnist-small --every-kernel --versus tract
 
 bench-train: .venv-bench/.ready ## One training step against PyTorch on the CPU, one and two threads
 	$(CARGO) bench --workspace --bench step -- $(CURDIR)/.venv-bench/bin/python $(NETS)

@@ -7,6 +7,8 @@ use crate::encoder::Scalar;
 use crate::error::RunError;
 use crate::inference::{self, Answer, Workspace};
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
+use crate::kernel::isa::Isa;
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
 use crate::tiled::{Running, Tiled};
 
 /// A model ready to run.
@@ -20,19 +22,18 @@ pub struct Prepared<'m> {
 impl<'m> Prepared<'m> {
     /// The model with the fastest kernels of this CPU.
     pub fn new(model: &Model<'m>) -> Self {
-        Self {
-            model: model.clone(),
-            #[cfg(all(feature = "std", target_arch = "x86_64"))]
-            tiled: Tiled::new(model),
-        }
+        Self::nth(model, 0)
     }
 
-    /// The model with the scalar kernels, which define every bit.
-    pub fn scalar(model: &Model<'m>) -> Self {
+    /// The model with the `n`-th kernels of this CPU, the fastest first; past the last, the scalar ones, which define
+    /// every bit.
+    pub fn nth(model: &Model<'m>, n: usize) -> Self {
+        #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
+        let _ = n;
         Self {
             model: model.clone(),
             #[cfg(all(feature = "std", target_arch = "x86_64"))]
-            tiled: None,
+            tiled: Isa::all().nth(n).map(|isa| Tiled::new(model, isa)),
         }
     }
 

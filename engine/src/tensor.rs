@@ -76,6 +76,11 @@ impl<'a, T: FromLe> Le<'a, T> {
         Self { bytes: &bytes[..bytes.len() & !3], number: core::marker::PhantomData }
     }
 
+    /// The bytes of the view, four a number.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// Numbers in the view.
     pub fn len(&self) -> usize {
         self.bytes.len() / 4

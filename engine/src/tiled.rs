@@ -2,11 +2,12 @@
 
 use crate::artifact::Model;
 use crate::encoder::{Heads, Kernels, Scalar};
-use crate::kernel::avx512::{self, Avx512, Map};
-use crate::kernel::packed::{self, Packed};
+use crate::kernel::isa::Isa;
+use crate::kernel::packed::{self, Map, Order, Packed};
 use crate::kernel::scalar::{Source, Target};
-use crate::layer::{Head, Layer, Op};
+use crate::layer::{Head, Layer, Op, Window};
 use crate::requant::Output;
+use crate::tensor::Shape;
 use alloc::vec::Vec;
 
 /// Layers in a kernel's order.
@@ -14,18 +15,22 @@ use alloc::vec::Vec;
 enum Step {
     Conv(Packed),
     Dense(Packed),
-    Affine {
-        mul: Vec<f32>,
-        add: Vec<f32>,
-    },
     /// Read from the model as it is.
     Plain,
+}
+
+/// Largest frame, bytes: borders are not bounded by a model's size, and a larger one runs on the scalar kernels.
+const MAX_FRAME: usize = 64 << 20;
+
+fn frame_len(shape: Shape, window: &Window, order: Order) -> usize {
+    let [rows, pitch] = packed::frame_extent(&Source { x: &[], shape, zero: 0 }, window, order);
+    rows.saturating_mul(pitch)
 }
 
 /// A model's numbers for tiles.
 #[derive(Debug, Clone)]
 pub(crate) struct Tiled {
-    token: Avx512,
+    isa: Isa,
     steps: Vec<Step>,
     heads: [Packed; 2],
     scratch: usize,
@@ -34,9 +39,9 @@ pub(crate) struct Tiled {
 }
 
 impl Tiled {
-    /// The model for this CPU; `None` where it has not the instructions.
-    pub fn new(model: &Model) -> Option<Self> {
-        let token = avx512::detect()?;
+    /// The model for an instruction set.
+    pub fn new(model: &Model, isa: Isa) -> Self {
+        let order = isa.order();
         let header = model.header();
         let mut scratch = 0;
         let mut need = |bytes: usize| scratch = scratch.max(bytes + packed::SLACK);
@@ -44,36 +49,33 @@ impl Tiled {
         for layer in &header.layers {
             let x = header.activations[layer.inputs[0] as usize].shape;
             steps.push(match &layer.op {
-                Op::Conv { window, groups: 1, weight, bias, scale, .. } => {
-                    let source = Source { x: &[], shape: x, zero: 0 };
-                    let [rows, pitch] = packed::frame_extent(&source, window);
-                    need(rows * pitch);
+                Op::Conv { window, groups: 1, weight, bias, scale, .. }
+                    if frame_len(x, window, order) <= MAX_FRAME =>
+                {
+                    need(frame_len(x, window, order));
                     let [kernel_h, kernel_w] = window.kernel.map(usize::from);
                     let rows = Scalar::rows(model, *weight, *bias, *scale);
-                    Step::Conv(Packed::new(rows, kernel_h, kernel_w * x.c as usize))
+                    Step::Conv(Packed::new(rows, kernel_h, kernel_w * x.c as usize, order))
                 }
                 Op::Dense { weight, bias, scale, .. } => {
-                    need(x.len() as usize);
-                    Step::Dense(Packed::new(Scalar::rows(model, *weight, *bias, *scale), 1, x.len() as usize))
-                }
-                Op::Affine { mul, add, .. } => {
-                    Step::Affine { mul: model.f32s(*mul).iter().collect(), add: model.f32s(*add).iter().collect() }
+                    need(x.len() as usize * order.width());
+                    Step::Dense(Packed::new(Scalar::rows(model, *weight, *bias, *scale), 1, x.len() as usize, order))
                 }
                 _ => Step::Plain,
             });
         }
         let features = model.features().shape.len() as usize;
-        need(features);
-        let head = |h: &Head| Packed::new(Scalar::rows(model, h.weight, h.bias, h.scale), 1, features);
+        need(features * order.width());
+        let head = |h: &Head| Packed::new(Scalar::rows(model, h.weight, h.bias, h.scale), 1, features, order);
         let heads = [head(&header.mu), head(&header.sigma)];
-        let mut this = Self { token, steps, heads, scratch, checksum: 0 };
+        let mut this = Self { isa, steps, heads, scratch, checksum: 0 };
         this.checksum = this.sum();
-        Some(this)
+        this
     }
 
     /// The kernels, as reports name them.
     pub fn kernels(&self) -> &'static str {
-        "avx512-vnni"
+        self.isa.name()
     }
 
     /// Whether every packed number is as it was loaded.
@@ -95,11 +97,6 @@ impl Tiled {
             }
         }
         self.heads.iter().for_each(&mut packed);
-        for step in &self.steps {
-            if let Step::Affine { mul, add } = step {
-                mul.iter().chain(add).for_each(|v| hash.update(&v.to_le_bytes()));
-            }
-        }
         hash.finalize()
     }
 
@@ -119,10 +116,11 @@ pub(crate) struct Running<'a, 'm> {
 
 impl Running<'_, '_> {
     /// A linear map of one pixel.
-    fn flat<'s>(scratch: &'s mut [u8], x: &[i8], packed: &'s Packed) -> Map<'s> {
-        packed::flip(x, &mut scratch[..x.len()]);
-        scratch[x.len()..x.len() + packed::SLACK].fill(0);
-        Map { frame: &scratch[..x.len() + packed::SLACK], pitch: 0, step: [0, 0], extent: [1, 1], packed }
+    fn flat<'s>(scratch: &'s mut [u8], x: &[i8], order: Order, packed: &'s Packed) -> Map<'s> {
+        let len = x.len() * order.width();
+        packed::inputs(x, order, &mut scratch[..len]);
+        scratch[len..len + packed::SLACK].fill(0);
+        Map { frame: &scratch[..len + packed::SLACK], pitch: 0, step: [0, 0], extent: [1, 1], packed }
     }
 }
 
@@ -134,27 +132,29 @@ impl Kernels for Running<'_, '_> {
         let extent = [target.shape.h as usize, target.shape.w as usize];
         let source = Source { x: a, shape: x.shape, zero: x.zero_point };
         let out = |relu| Output::new(target.zero_point, relu);
-        let token = self.tiled.token;
+        let isa = self.tiled.isa;
+        let order = isa.order();
         match (&self.tiled.steps[index], &layer.op) {
             (Step::Conv(packed), Op::Conv { window, relu, .. }) => {
-                let [rows, pitch] = packed::frame_extent(&source, window);
+                let [rows, pitch] = packed::frame_extent(&source, window, order);
                 let frame = &mut self.scratch[..rows * pitch + packed::SLACK];
-                packed::frame(&source, window, frame);
+                packed::frame(&source, window, order, frame);
                 let [down, right] = window.stride.map(usize::from);
-                let step = [right * x.shape.c as usize, down * pitch];
-                avx512::requantised(token, &Map { frame, pitch, step, extent, packed }, out(*relu), y);
+                let step = [right * x.shape.c as usize * order.width(), down * pitch];
+                isa.requantised(&Map { frame, pitch, step, extent, packed }, out(*relu), y);
             }
             (Step::Dense(packed), Op::Dense { relu, .. }) => {
-                avx512::requantised(token, &Self::flat(self.scratch, a, packed), out(*relu), y);
+                isa.requantised(&Self::flat(self.scratch, a, order, packed), out(*relu), y);
             }
-            (Step::Affine { mul, add }, Op::Affine { relu, .. }) => {
-                avx512::affine(token, a, x.zero_point, mul, add, out(*relu), y);
+            (_, Op::Affine { mul, add, relu }) => {
+                let model = self.scalar.0;
+                isa.affine(a, x.zero_point, model.f32s(*mul), model.f32s(*add), out(*relu), y);
             }
             (_, Op::Add { ratio, relu }) => {
-                avx512::add(token, a, b, [x.zero_point, second.zero_point], *ratio, out(*relu), y);
+                isa.add(a, b, [x.zero_point, second.zero_point], *ratio, out(*relu), y);
             }
             (_, Op::AvgPool { window, scale }) => {
-                avx512::avg_pool(token, &source, window, *scale, Target { y, extent, out: out(false) });
+                isa.avg_pool(source, window, *scale, Target { y, extent, out: out(false) });
             }
             _ => self.scalar.step(index, layer, a, b, y),
         }
@@ -162,7 +162,7 @@ impl Kernels for Running<'_, '_> {
 
     fn heads(&mut self, features: &[i8], heads: Heads) {
         for (packed, to) in self.tiled.heads.iter().zip([heads.mu, heads.s]) {
-            avx512::real(self.tiled.token, &Self::flat(self.scratch, features, packed), to);
+            self.tiled.isa.real(&Self::flat(self.scratch, features, self.tiled.isa.order(), packed), to);
         }
     }
 }
@@ -171,8 +171,7 @@ impl Kernels for Running<'_, '_> {
 mod tests {
     use super::*;
     use crate::kernel::scalar::{self, Rows};
-    use crate::layer::Window;
-    use crate::tensor::{Le, Shape};
+    use crate::tensor::Le;
     use proptest::prelude::*;
     use std::vec::Vec;
 
@@ -197,13 +196,13 @@ mod tests {
         values.flat_map(u32::to_le_bytes).collect()
     }
 
-    /// The token; a test of these kernels says so where it cannot run.
-    fn token() -> Option<Avx512> {
-        let token = avx512::detect();
-        if token.is_none() {
-            std::eprintln!("skipped: this CPU has no AVX-512 VNNI");
+    /// Every instruction set of this CPU; a test says so where there is none.
+    fn sets() -> Vec<Isa> {
+        let all: Vec<Isa> = Isa::all().collect();
+        if all.is_empty() {
+            std::eprintln!("skipped: this CPU has none of the instruction sets that have kernels");
         }
-        token
+        all
     }
 
     struct Case {
@@ -230,7 +229,7 @@ mod tests {
         }
     }
 
-    fn convolution_is_equal(token: Avx512, shape: Shape, window: Window, channels: usize, zeros: [i8; 2], seed: u64) {
+    fn convolution_is_equal(isa: Isa, shape: Shape, window: Window, channels: usize, zeros: [i8; 2], seed: u64) {
         let Some(extent) = window.output(shape) else { return };
         let extent = extent.map(usize::from);
         let run = window.kernel[1] as usize * shape.c as usize;
@@ -240,15 +239,17 @@ mod tests {
             let out = Output::new(zeros[1], relu);
             let mut want = vec![0; extent[0] * extent[1] * channels];
             scalar::conv(source, &window, 1, case.rows(), Target { y: &mut want, extent, out });
-            let packed = Packed::new(case.rows(), window.kernel[0] as usize, run);
-            let [rows, pitch] = packed::frame_extent(&source, &window);
+            let order = isa.order();
+            let packed = Packed::new(case.rows(), window.kernel[0] as usize, run, order);
+            let [rows, pitch] = packed::frame_extent(&source, &window, order);
             let mut frame = vec![0xaa; rows * pitch + packed::SLACK];
-            packed::frame(&source, &window, &mut frame);
-            let step = [window.stride[1] as usize * shape.c as usize, window.stride[0] as usize * pitch];
+            packed::frame(&source, &window, order, &mut frame);
+            let step =
+                [window.stride[1] as usize * shape.c as usize * order.width(), window.stride[0] as usize * pitch];
             let mut got = vec![0x55; want.len()];
             let map = Map { frame: &frame, pitch, step, extent, packed: &packed };
-            avx512::requantised(token, &map, out, &mut got);
-            assert_eq!(got, want, "{shape:?} {window:?} {channels} channels");
+            isa.requantised(&map, out, &mut got);
+            assert_eq!(got, want, "{} {shape:?} {window:?} {channels} channels", isa.name());
         }
     }
 
@@ -256,44 +257,48 @@ mod tests {
 
     #[test]
     fn lengths_at_every_edge_are_equal() {
-        let Some(token) = token() else { return };
-        for n in (1..=70).chain(255..=257) {
-            for channels in [1, 15, 16, 17, 33, 48, 64] {
-                let case = Case::new(n, channels, n, n as u64);
-                let packed = Packed::new(case.rows(), 1, n);
-                let mut scratch = vec![0x77; n + packed::SLACK];
-                let out = Output::new(-3, false);
-                let (mut want, mut got) = (vec![0; channels], vec![0; channels]);
-                scalar::dense(&case.x, case.rows(), out, &mut want);
-                avx512::requantised(token, &Running::flat(&mut scratch, &case.x, &packed), out, &mut got);
-                assert_eq!(got, want, "{n} {channels}");
-                let (mut want, mut got) = (vec![0.0; channels], vec![0.0; channels]);
-                scalar::head(&case.x, case.rows(), &mut want);
-                avx512::real(token, &Running::flat(&mut scratch, &case.x, &packed), &mut got);
-                assert_eq!(got, want, "{n} {channels}");
+        for isa in sets() {
+            for n in (1..=70).chain(255..=257) {
+                lengths_are_equal(isa, n);
             }
-            let (a, b) = (bytes(n, 1, -128), bytes(n, 2, -128));
-            let (out, mut want, mut got) = (Output::new(5, n % 2 == 0), vec![0; n], vec![0; n]);
-            // Some products land on halves, some leave f32's range.
-            for ratio in [[0.5, 0.25], [0.013, 1.7], [f32::MAX, -f32::MAX]] {
-                scalar::add(&a, &b, [-7, 100], ratio, out, &mut want);
-                avx512::add(token, &a, &b, [-7, 100], ratio, out, &mut got);
-                assert_eq!(got, want, "{n}");
-            }
-            let constant = |k: usize| [0.5, -0.013, 1.7, f32::MAX][k % 4];
-            let (mul, add): (Vec<f32>, Vec<f32>) = (0..n).map(|k| (constant(k), constant(k + 1) * 3.0)).unzip();
-            let x = bytes(3 * n, 9, -128);
-            let (mut want, mut got) = (vec![0; 3 * n], vec![0; 3 * n]);
-            let view = |v: &[f32]| words(v.iter().map(|v| v.to_bits()));
-            scalar::affine(&x, 11, Le::new(&view(&mul)), Le::new(&view(&add)), out, &mut want);
-            avx512::affine(token, &x, 11, &mul, &add, out, &mut got);
-            assert_eq!(got, want, "{n}");
         }
+    }
+
+    fn lengths_are_equal(isa: Isa, n: usize) {
+        let order = isa.order();
+        for channels in [1, 7, 8, 9, 15, 16, 17, 33, 48, 64] {
+            let case = Case::new(n, channels, n, n as u64);
+            let packed = Packed::new(case.rows(), 1, n, order);
+            let mut scratch = vec![0x77; n * order.width() + packed::SLACK];
+            let out = Output::new(-3, false);
+            let (mut want, mut got) = (vec![0; channels], vec![0; channels]);
+            scalar::dense(&case.x, case.rows(), out, &mut want);
+            isa.requantised(&Running::flat(&mut scratch, &case.x, order, &packed), out, &mut got);
+            assert_eq!(got, want, "{} {n} {channels}", isa.name());
+            let (mut want, mut got) = (vec![0.0; channels], vec![0.0; channels]);
+            scalar::head(&case.x, case.rows(), &mut want);
+            isa.real(&Running::flat(&mut scratch, &case.x, order, &packed), &mut got);
+            assert_eq!(got, want, "{} {n} {channels}", isa.name());
+        }
+        let (a, b) = (bytes(n, 1, -128), bytes(n, 2, -128));
+        let (out, mut want, mut got) = (Output::new(5, n.is_multiple_of(2)), vec![0; n], vec![0; n]);
+        // Some products land on halves, some leave f32's range.
+        for ratio in [[0.5, 0.25], [0.013, 1.7], [f32::MAX, -f32::MAX]] {
+            scalar::add(&a, &b, [-7, 100], ratio, out, &mut want);
+            isa.add(&a, &b, [-7, 100], ratio, out, &mut got);
+            assert_eq!(got, want, "{} {n}", isa.name());
+        }
+        let constant = |k: usize| [0.5, -0.013, 1.7, f32::MAX][k % 4].to_bits();
+        let (mul, add) = (words((0..n).map(constant)), words((1..=n).map(constant)));
+        let x = bytes(3 * n, 9, -128);
+        let (mut want, mut got) = (vec![0; 3 * n], vec![0; 3 * n]);
+        scalar::affine(&x, 11, Le::new(&mul), Le::new(&add), out, &mut want);
+        isa.affine(&x, 11, Le::new(&mul), Le::new(&add), out, &mut got);
+        assert_eq!(got, want, "{} {n}", isa.name());
     }
 
     #[test]
     fn the_shapes_of_real_networks_are_equal() {
-        let Some(token) = token() else { return };
         let square = |kernel, stride, pad| Window { kernel: [kernel; 2], stride: [stride; 2], pad: [pad; 4] };
         for (shape, window, channels) in [
             (Shape::new(32, 32, 3), square(3, 1, 1), 16),
@@ -306,7 +311,7 @@ mod tests {
             (Shape::new(28, 28, 1), square(5, 2, 2), 16),
             (Shape::new(14, 14, 16), square(3, 2, 1), 32),
         ] {
-            convolution_is_equal(token, shape, window, channels, [-128, 3], 7);
+            sets().into_iter().for_each(|isa| convolution_is_equal(isa, shape, window, channels, [-128, 3], 7));
         }
     }
 
@@ -318,19 +323,20 @@ mod tests {
             stride in [1u16..4, 1u16..4], pad in [0u16..4, 0u16..4, 0u16..4, 0u16..4], zeros in any::<[i8; 2]>(),
             scale in 1e-4f32..1e-1, seed: u64,
         ) {
-            let Some(token) = token() else { return Ok(()) };
             let (shape, window) = (Shape::new(h, w, c), Window { kernel, stride, pad });
-            convolution_is_equal(token, shape, window, channels, zeros, seed);
+            sets().into_iter().for_each(|isa| convolution_is_equal(isa, shape, window, channels, zeros, seed));
             if let Some(extent) = window.output(shape) {
                 let extent = extent.map(usize::from);
                 let x = bytes(shape.len() as usize, seed, -128);
                 let source = Source { x: &x, shape, zero: zeros[0] };
                 let out = Output::new(zeros[1], false);
                 let mut want = vec![0; extent[0] * extent[1] * c as usize];
-                let mut got = want.clone();
                 scalar::avg_pool(source, &window, scale, Target { y: &mut want, extent, out });
-                avx512::avg_pool(token, &source, &window, scale, Target { y: &mut got, extent, out });
-                prop_assert_eq!(got, want);
+                for isa in sets() {
+                    let mut got = vec![0x55; want.len()];
+                    isa.avg_pool(source, &window, scale, Target { y: &mut got, extent, out });
+                    prop_assert_eq!(&got, &want, "{}", isa.name());
+                }
             }
         }
     }

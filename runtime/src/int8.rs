@@ -91,21 +91,30 @@ impl Int8 {
         let blob = self.model().blob_offset();
         let at = bit % (8 * (bytes.len() - blob));
         bytes[blob + at / 8] ^= 1 << (at % 8);
-        self.over_bytes(bytes, false)
+        self.over_bytes(bytes, 0)
     }
 
-    /// The same model with the scalar kernels, which define every bit.
-    pub fn with_scalar_kernels(&self) -> Self {
-        self.over_bytes(self.resident.borrow_owner().clone(), true)
+    /// The same model with each set of kernels that this CPU has, the fastest first, the scalar ones, which define every
+    /// bit, last.
+    pub fn with_every_kernel(&self) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        loop {
+            let next = self.over_bytes(self.resident.borrow_owner().clone(), all.len());
+            let last = next.kernels() == "scalar";
+            all.push(next);
+            if last {
+                return all;
+            }
+        }
     }
 
     /// The model over other bytes of its length.
-    fn over_bytes(&self, bytes: Vec<u8>, scalar: bool) -> Self {
+    fn over_bytes(&self, bytes: Vec<u8>, kernels: usize) -> Self {
         let model = self.model();
         Self::over(Resident::new(bytes, |bytes| {
             let copy = model.over_faulty_bytes(bytes);
             let copy = copy.unwrap_or_else(|| unreachable!("a copy has the original's length"));
-            if scalar { Prepared::scalar(&copy) } else { Prepared::new(&copy) }
+            Prepared::nth(&copy, kernels)
         }))
     }
 

@@ -7,10 +7,11 @@
 // Intrinsics: each block says which check above it makes it sound.
 #![allow(unsafe_code)]
 
-use super::packed::{LANES, Packed, SLACK};
+use super::packed::{LANES, Map};
 use super::scalar::{Source, Target};
 use crate::layer::Window;
 use crate::requant::Output;
+use crate::tensor::Le;
 use core::arch::x86_64::*;
 
 /// Proof that the CPU has AVX-512 F, BW, VL and VNNI and that the system keeps their registers; only [`detect`] makes it.
@@ -29,39 +30,12 @@ pub fn detect() -> Option<Avx512> {
 /// Pixels of a tile at most.
 const PIXELS: usize = 8;
 
-/// A linear map at every output pixel of a frame.
-pub struct Map<'a> {
-    /// x + 128, with at least [`SLACK`] bytes after the last that is needed.
-    pub frame: &'a [u8],
-    /// Bytes from one run of a pixel to its next.
-    pub pitch: usize,
-    /// Bytes from one output pixel to the next, and from one row of them to the next.
-    pub step: [usize; 2],
-    /// Rows and columns of output pixels.
-    pub extent: [usize; 2],
-    /// The map.
-    pub packed: &'a Packed,
-}
-
-impl Map<'_> {
-    /// Refuses a frame that a tile would leave.
-    fn check(&self, outputs: usize) {
-        let [rows, columns] = self.extent;
-        assert!(rows > 0 && columns > 0 && self.packed.rows > 0, "an empty map");
-        let last = (rows - 1) * self.step[1] + (columns - 1) * self.step[0];
-        let end = last + (self.packed.rows - 1) * self.pitch + 4 * self.packed.steps;
-        assert!(end <= self.frame.len(), "a tile would read byte {end} of {}", self.frame.len());
-        assert_eq!(outputs, rows * columns * self.packed.channels, "outputs of a map");
-        assert_eq!(self.packed.lines.len(), self.packed.blocks() * self.packed.rows * self.packed.steps);
-    }
-}
-
 /// Requantised outputs `[rows][columns][channels]`.
 ///
 /// # Panics
 /// If the frame or the outputs do not fit the map.
 pub fn requantised(_: Avx512, map: &Map, out: Output, y: &mut [i8]) {
-    map.check(y.len());
+    map.check(1, y.len());
     // SAFETY: the token proves the instructions; `check` proved that every tile stays in frame, lines and outputs.
     unsafe { requantised_map(map, out, y) }
 }
@@ -71,7 +45,7 @@ pub fn requantised(_: Avx512, map: &Map, out: Output, y: &mut [i8]) {
 /// # Panics
 /// If the frame or the outputs do not fit the map, or it has more than one pixel.
 pub fn real(_: Avx512, map: &Map, y: &mut [f32]) {
-    map.check(y.len());
+    map.check(1, y.len());
     assert_eq!(map.extent, [1, 1], "a head has one pixel");
     // SAFETY: as `requantised`.
     unsafe { real_map(map, y) }
@@ -234,7 +208,7 @@ unsafe fn centred(from: *const i8, mask: u16, zero: i8) -> __m512 {
 ///
 /// # Panics
 /// If the lengths do not agree.
-pub fn affine(_: Avx512, x: &[i8], zero: i8, mul: &[f32], add: &[f32], out: Output, y: &mut [i8]) {
+pub fn affine(_: Avx512, x: &[i8], zero: i8, mul: Le<f32>, add: Le<f32>, out: Output, y: &mut [i8]) {
     assert!(
         mul.len() == add.len() && x.len() == y.len() && x.len().is_multiple_of(mul.len()),
         "lengths of an affine map"
@@ -244,15 +218,15 @@ pub fn affine(_: Avx512, x: &[i8], zero: i8, mul: &[f32], add: &[f32], out: Outp
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-unsafe fn affine_map(x: &[i8], zero: i8, mul: &[f32], add: &[f32], out: Output, y: &mut [i8]) {
+unsafe fn affine_map(x: &[i8], zero: i8, mul: Le<f32>, add: Le<f32>, out: Output, y: &mut [i8]) {
     let channels = mul.len();
     for first in (0..channels).step_by(LANES) {
         let mask = lanes(channels - first);
         // SAFETY: lanes inside the mask are below `channels`, pixels below the length.
         unsafe {
             let (m, a) = (
-                _mm512_maskz_loadu_ps(mask, mul.as_ptr().add(first)),
-                _mm512_maskz_loadu_ps(mask, add.as_ptr().add(first)),
+                _mm512_maskz_loadu_ps(mask, mul.bytes().as_ptr().cast::<f32>().add(first)),
+                _mm512_maskz_loadu_ps(mask, add.bytes().as_ptr().cast::<f32>().add(first)),
             );
             for at in (first..x.len()).step_by(channels) {
                 // Two roundings, as the definition has them: no FMA.
@@ -292,7 +266,7 @@ unsafe fn add_map(a: &[i8], b: &[i8], zero: [i8; 2], ratio: [f32; 2], out: Outpu
 ///
 /// # Panics
 /// If the output does not fit the window.
-pub fn avg_pool(_: Avx512, source: &Source, window: &Window, scale: f32, target: Target) {
+pub fn avg_pool(_: Avx512, source: Source, window: &Window, scale: f32, target: Target) {
     let Target { y, extent, out } = target;
     let (h, w, c) = (source.shape.h as usize, source.shape.w as usize, source.shape.c as usize);
     assert!(source.x.len() == h * w * c && y.len() == extent[0] * extent[1] * c, "lengths of a pool");
@@ -306,7 +280,7 @@ pub fn avg_pool(_: Avx512, source: &Source, window: &Window, scale: f32, target:
             let to = &mut y[(row * extent[1] + column) * c..][..c];
             assert!(area[1] <= h && area[3] <= w || inside_y.is_empty() || inside_x.is_empty(), "a window's taps");
             // SAFETY: the token; the area lies in the input.
-            unsafe { average(source, area, scale, out, to) }
+            unsafe { average(&source, area, scale, out, to) }
         }
     }
 }
@@ -330,5 +304,3 @@ unsafe fn average(source: &Source, [top, bottom, left, right]: [usize; 4], scale
         unsafe { _mm_mask_storeu_epi8(to.as_mut_ptr().add(first), mask, bytes) }
     }
 }
-
-const _: () = assert!(SLACK >= 3, "a run's last step reads up to three bytes more");

@@ -1,7 +1,11 @@
 //! Kernels: the arithmetic of each operation over slices. [`scalar`] is the truth; faster ones equal it bit for bit.
 
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
-pub(crate) mod avx512;
+mod avx2;
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+mod avx512;
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+pub(crate) mod isa;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 pub(crate) mod packed;
 pub mod scalar;

@@ -147,6 +147,9 @@ pub struct Bench {
     /// Also time this back end, in turns, and end with the ratio of the medians.
     #[arg(long, value_name = "int8|tract")]
     pub versus: Option<BackendKind>,
+    /// Also time every other set of kernels that this CPU has, in turns; only for the int8 back end.
+    #[arg(long)]
+    pub every_kernel: bool,
     /// Timed inferences.
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub runs: u32,

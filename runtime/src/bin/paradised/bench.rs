@@ -3,6 +3,7 @@
 use crate::arguments::Bench;
 use anyhow::Context;
 use paradise_engine::golden::Golden;
+use paradise_runtime::int8::Int8;
 use paradise_runtime::{Backend, BackendKind, Bundle, load};
 use serde_json::json;
 use std::time::Instant;
@@ -10,9 +11,15 @@ use std::time::Instant;
 /// Untimed inferences first.
 const WARM: usize = 20;
 
+/// A back end under its name in reports.
+struct Timed {
+    name: String,
+    backend: Box<dyn Backend>,
+}
+
 /// Sorted latencies of one back end, microseconds.
 struct Latency {
-    kind: BackendKind,
+    name: String,
     times: Vec<f64>,
 }
 
@@ -22,43 +29,56 @@ impl Latency {
     }
 }
 
-/// Runs the bundle's golden images and prints minimum, median and 99th percentile; with `--versus`, the ratio of medians.
+/// Runs the bundle's golden images and prints minimum, median and 99th percentile; with `--versus` or
+/// `--every-kernel`, the ratios of medians.
 pub fn run(arguments: &Bench) -> anyhow::Result<u8> {
     let bundle = Bundle::open(&arguments.model.model)?;
     let path = bundle.path("selftest.bin");
     let golden = Golden::parse(bundle.file("selftest.bin")?).with_context(|| path.display().to_string())?;
     let images: Vec<&[u8]> = golden.header().cases.iter().map(|c| golden.bytes(c.image)).collect();
-    let kinds = [Some(arguments.model.backend), arguments.versus];
-    let mut backends: Vec<Box<dyn Backend>> =
-        kinds.into_iter().flatten().map(|kind| load(&bundle, kind)).collect::<Result<_, _>>()?;
+    let mut backends = Vec::new();
+    if arguments.every_kernel {
+        anyhow::ensure!(arguments.model.backend == BackendKind::Int8, "--every-kernel is for --backend int8");
+        for int8 in Int8::load(&bundle)?.with_every_kernel() {
+            backends.push(Timed { name: format!("int8-{}", int8.kernels()), backend: Box::new(int8) });
+        }
+    } else {
+        let kind = arguments.model.backend;
+        backends.push(Timed { name: kind.to_string(), backend: load(&bundle, kind)? });
+    }
+    if let Some(kind) = arguments.versus {
+        backends.push(Timed { name: kind.to_string(), backend: load(&bundle, kind)? });
+    }
     let latencies = measure(&mut backends, &images, arguments.runs as usize)?;
     for l in &latencies {
         let (min, p50, p99) = (l.times[0], l.at(0.5), l.at(0.99));
         if arguments.json {
             let runs = l.times.len();
             let report = json!({
-                "model": bundle.name(), "backend": l.kind, "runs": runs, "min_us": min, "p50_us": p50, "p99_us": p99,
+                "model": bundle.name(), "backend": l.name, "runs": runs, "min_us": min, "p50_us": p50, "p99_us": p99,
             });
             println!("{report}");
         } else {
-            println!("{} on {}: {} inferences, batch 1, one thread", bundle.name(), l.kind, l.times.len());
+            println!("{} on {}: {} inferences, batch 1, one thread", bundle.name(), l.name, l.times.len());
             println!("  min {min:.1} us   p50 {p50:.1} us   p99 {p99:.1} us");
         }
     }
-    if let [ours, peer] = &latencies[..] {
-        println!("ratio {}-{}-vs-{} {:.3}", bundle.name(), ours.kind, peer.kind, ours.at(0.5) / peer.at(0.5));
+    if let [ours, peers @ ..] = &latencies[..] {
+        for peer in peers {
+            println!("ratio {}-{}-vs-{} {:.3}", bundle.name(), ours.name, peer.name, ours.at(0.5) / peer.at(0.5));
+        }
     }
     Ok(0)
 }
 
 /// Times every back end on each image in turn, so that a drift of the machine's speed meets all alike.
-fn measure(backends: &mut [Box<dyn Backend>], images: &[&[u8]], runs: usize) -> anyhow::Result<Vec<Latency>> {
+fn measure(backends: &mut [Timed], images: &[&[u8]], runs: usize) -> anyhow::Result<Vec<Latency>> {
     let mut all: Vec<Latency> =
-        backends.iter().map(|b| Latency { kind: b.kind(), times: Vec::with_capacity(runs) }).collect();
+        backends.iter().map(|b| Latency { name: b.name.clone(), times: Vec::with_capacity(runs) }).collect();
     for i in 0..WARM + runs {
-        for (backend, latency) in backends.iter_mut().zip(&mut all) {
+        for (timed, latency) in backends.iter_mut().zip(&mut all) {
             let began = Instant::now();
-            backend.answer(images[i % images.len()], &mut |_, _| {})?;
+            timed.backend.answer(images[i % images.len()], &mut |_, _| {})?;
             if i >= WARM {
                 latency.times.push(began.elapsed().as_secs_f64() * 1e6);
             }
