@@ -36,7 +36,7 @@ const BUNDLE: &str = "fashion-mnist-small";
 
 /// A card's figures in a few lines.
 pub fn describe(card: &Card) -> String {
-    let share = |s: &Share| Proportion { correct: s.correct, n: s.n }.to_string();
+    let share = Share::to_string;
     let a = &card.accuracy;
     let sizes: usize = card.sizes.values().sum();
     format!(

@@ -51,6 +51,14 @@ impl std::fmt::Display for Proportion {
     }
 }
 
+/// Mean and standard deviation of a sample (over n - 1; 0 for a single value).
+pub fn mean_and_deviation(values: &[f64]) -> [f64; 2] {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let square = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
+    [mean, if values.len() > 1 { (square / (n - 1.0)).sqrt() } else { 0.0 }]
+}
+
 /// A proportion as cards and reports store it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Share {
@@ -74,6 +82,14 @@ impl From<Proportion> for Share {
             percent: if p.n == 0 { 0.0 } else { round(p.percent()) },
             wilson_95_percent: p.wilson_percent().map(round),
         }
+    }
+}
+
+impl std::fmt::Display for Share {
+    /// As [`Proportion`]'s.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [low, high] = self.wilson_95_percent;
+        write!(f, "{:5.1} % [{low:.1}, {high:.1}]", self.percent)
     }
 }
 

@@ -28,27 +28,10 @@ const PIXELS: usize = 4;
 
 /// Requantised outputs `[rows][columns][channels]`.
 ///
-/// # Panics
-/// If the frame or the outputs do not fit the map.
-pub fn requantised(_: Avx2, map: &Map, out: Output, y: &mut [i8]) {
-    map.check(2, y.len());
-    // SAFETY: the token proves the instructions; `check` proved that every tile stays in frame, lines and outputs.
-    unsafe { requantised_map(map, out, y) }
-}
-
-/// `f32(acc) * scale` of one pixel, `[channels]`.
-///
-/// # Panics
-/// If the frame or the outputs do not fit the map, or it has more than one pixel.
-pub fn real(_: Avx2, map: &Map, y: &mut [f32]) {
-    map.check(2, y.len());
-    assert_eq!(map.extent, [1, 1], "a head has one pixel");
-    // SAFETY: as `requantised`.
-    unsafe { real_map(map, y) }
-}
-
+/// # Safety
+/// The CPU has the instructions, and [`Map::check`] has held for these outputs.
 #[target_feature(enable = "avx2")]
-unsafe fn requantised_map(map: &Map, out: Output, y: &mut [i8]) {
+pub unsafe fn requantised(map: &Map, out: Output, y: &mut [i8]) {
     let [rows, columns] = map.extent;
     for block in 0..map.packed.blocks() {
         for row in 0..rows {
@@ -129,8 +112,12 @@ unsafe fn tile<const P: usize>(map: &Map, block: usize, row: usize, column: usiz
     }
 }
 
+/// `f32(acc) * scale` of a map of one pixel, `[channels]`.
+///
+/// # Safety
+/// As [`requantised`].
 #[target_feature(enable = "avx2")]
-unsafe fn real_map(map: &Map, y: &mut [f32]) {
+pub unsafe fn real(map: &Map, y: &mut [f32]) {
     for (block, y) in y.chunks_mut(LANES).enumerate() {
         // SAFETY: as `tile`.
         unsafe {

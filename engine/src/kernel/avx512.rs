@@ -32,27 +32,10 @@ const PIXELS: usize = 8;
 
 /// Requantised outputs `[rows][columns][channels]`.
 ///
-/// # Panics
-/// If the frame or the outputs do not fit the map.
-pub fn requantised(_: Avx512, map: &Map, out: Output, y: &mut [i8]) {
-    map.check(1, y.len());
-    // SAFETY: the token proves the instructions; `check` proved that every tile stays in frame, lines and outputs.
-    unsafe { requantised_map(map, out, y) }
-}
-
-/// `f32(acc) * scale` of one pixel, `[channels]`.
-///
-/// # Panics
-/// If the frame or the outputs do not fit the map, or it has more than one pixel.
-pub fn real(_: Avx512, map: &Map, y: &mut [f32]) {
-    map.check(1, y.len());
-    assert_eq!(map.extent, [1, 1], "a head has one pixel");
-    // SAFETY: as `requantised`.
-    unsafe { real_map(map, y) }
-}
-
+/// # Safety
+/// The CPU has the instructions, and [`Map::check`] has held for these outputs.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn requantised_map(map: &Map, out: Output, y: &mut [i8]) {
+pub unsafe fn requantised(map: &Map, out: Output, y: &mut [i8]) {
     let blocks = map.packed.blocks();
     let mut block = 0;
     while block < blocks {
@@ -163,8 +146,12 @@ unsafe fn tile<const P: usize, const Q: usize>(
     }
 }
 
+/// `f32(acc) * scale` of a map of one pixel, `[channels]`.
+///
+/// # Safety
+/// As [`requantised`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn real_map(map: &Map, y: &mut [f32]) {
+pub unsafe fn real(map: &Map, y: &mut [f32]) {
     for block in 0..map.packed.blocks() {
         // SAFETY: as `tile`.
         unsafe {

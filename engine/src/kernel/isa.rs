@@ -1,5 +1,8 @@
 //! The instruction sets that have kernels, and which of them a CPU has.
 
+// Kernels are called here: each block says which check above it makes it sound.
+#![allow(unsafe_code)]
+
 use super::avx2::{self, Avx2};
 use super::avx512::{self, Avx512};
 use super::packed::{Map, Order};
@@ -48,14 +51,35 @@ impl Isa {
         }
     }
 
-    /// Requantised outputs of a map.
+    /// Requantised outputs `[rows][columns][channels]` of a map.
+    ///
+    /// # Panics
+    /// If the frame or the outputs do not fit the map.
     pub fn requantised(self, map: &Map, out: Output, y: &mut [i8]) {
-        by_set!(self, requantised(map, out, y));
+        map.check(self.order().width(), y.len());
+        // SAFETY: the token proves the instructions, the check that every tile stays in frame, lines and outputs.
+        unsafe {
+            match self {
+                Self::Avx512(_) => avx512::requantised(map, out, y),
+                Self::Avx2(_) => avx2::requantised(map, out, y),
+            }
+        }
     }
 
-    /// A head.
+    /// A head: `f32(acc) * scale` of a map of one pixel, `[channels]`.
+    ///
+    /// # Panics
+    /// If the frame or the outputs do not fit the map, or it has more than one pixel.
     pub fn real(self, map: &Map, y: &mut [f32]) {
-        by_set!(self, real(map, y));
+        map.check(self.order().width(), y.len());
+        assert_eq!(map.extent, [1, 1], "a head has one pixel");
+        // SAFETY: as `requantised`.
+        unsafe {
+            match self {
+                Self::Avx512(_) => avx512::real(map, y),
+                Self::Avx2(_) => avx2::real(map, y),
+            }
+        }
     }
 
     /// [`scalar::affine`](super::scalar::affine).

@@ -4,7 +4,7 @@
 use super::loss::{Aim, Loss, descending};
 use super::model::Differentiable;
 use super::threat::Ball;
-use super::{Sample, in_batches};
+use super::{Sample, in_batches, joined};
 use crate::random::{self, Purpose};
 use anyhow::Result;
 
@@ -83,6 +83,19 @@ fn walk(model: &dyn Differentiable, ball: Ball, samples: &[Sample], steps: usize
         }
     }
     Ok(paths)
+}
+
+/// The cross-entropy's gradient at each image, f32 `[n][h][w][c]`.
+///
+/// # Errors
+/// If the model fails.
+pub fn gradients(model: &dyn Differentiable, samples: &[Sample]) -> Result<Vec<f32>> {
+    let of = |samples: &[Sample]| {
+        let aims = || samples.iter().map(|s| Aim { label: s.label, target: None });
+        let weigh = &mut |logits: &[f32]| Ok(Loss::CrossEntropy.rows(logits, aims()).1);
+        Ok(model.pull(&joined(samples), weigh)?.1)
+    };
+    in_batches(model, samples, 1, of)
 }
 
 /// Whether no value of a gradient is a normal number.

@@ -19,10 +19,15 @@ pub fn project(x: f32, clean: f32, eps: f32) -> f32 {
     x.max(low).min(high)
 }
 
+/// Whole steps of an 8-bit pixel in `eps`.
+pub fn whole_steps(eps: f32) -> f32 {
+    // An eps such as 8/255 in f32 may fall just below 8 steps; a thousandth of a step is no perturbation.
+    (eps * 255.0 + 1e-3).floor()
+}
+
 /// The 8-bit value nearest `x` that is at most `eps` from the 8-bit pixel `clean`.
 pub fn to_grid(x: f32, clean: u8, eps: f32) -> u8 {
-    // An eps such as 8/255 in f32 may fall just below 8 steps; a thousandth of a step is no perturbation.
-    let reach = (eps * 255.0 + 1e-3).floor();
+    let reach = whole_steps(eps);
     let clean = f32::from(clean);
     let nearest = (x * 255.0).round();
     nearest.clamp((clean - reach).max(0.0), (clean + reach).min(255.0)) as u8

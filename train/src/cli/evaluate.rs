@@ -139,10 +139,6 @@ impl Subject {
 /// The figures of a report on a terminal.
 fn print(report: &Report) {
     let row = |name: &str, value: String| println!("  {name:<30}{value}");
-    let share = |s: &paradise_train::statistics::Share| {
-        let [low, high] = s.wilson_95_percent;
-        format!("{:5.1} % [{low:.1}, {high:.1}]", s.percent)
-    };
     let plan = &report.plan;
     println!(
         "{}, {} images of {}, {}, seed {}",
@@ -152,22 +148,21 @@ fn print(report: &Report) {
         plan.norm.name(),
         plan.seed
     );
-    row("clean", share(&report.clean));
+    row("clean", report.clean.to_string());
     for radius in &report.radii {
         println!("eps {:.2}/255 ({})", radius.eps * 255.0, radius.eps);
         for attack in &radius.attacks {
-            let success =
-                attack.success.as_ref().map_or_else(String::new, |s| format!("   success rate {}", share(s)));
-            row(&attack.attack, share(&attack.robust) + &success);
+            let success = attack.success.as_ref().map_or_else(String::new, |s| format!("   success rate {s}"));
+            row(&attack.attack, format!("{}{success}", attack.robust));
         }
-        row("worst case per image", share(&radius.worst));
-        row("  after rounding to 8 bits", share(&radius.worst_on_grid));
+        row("worst case per image", radius.worst.to_string());
+        row("  after rounding to 8 bits", radius.worst_on_grid.to_string());
     }
     println!("masking checks: {}   (intervals: Wilson, 95 %)", report.masking());
     if let Some(a) = &report.abstention {
-        row("wrong and accepted, clean", share(&a.clean));
-        row("  attacked", share(&a.plain));
-        row("  attacked to be accepted", share(&a.adaptive));
+        row("wrong and accepted, clean", a.clean.to_string());
+        row("  attacked", a.plain.to_string());
+        row("  attacked to be accepted", a.adaptive.to_string());
     }
     report.notes.iter().for_each(|note| println!("note: {note}"));
 }

@@ -3,7 +3,7 @@
 
 use crate::answer::predictions;
 use crate::attack::diagnosis::{self, Path};
-use crate::attack::loss::{Aim, Loss, descending};
+use crate::attack::loss::descending;
 use crate::attack::suite::{self, Surrogate};
 use crate::attack::threat::{Ball, Norm};
 use crate::attack::{Sample, Victim, in_batches, joined, launch, pixels, samples};
@@ -222,7 +222,8 @@ fn gradients(
     let held = robust(&probe.broken("pgd:40x1", wider(most))?);
 
     let standing: Vec<Sample> = right(probe)?;
-    let vanished = vanishing(model, &standing)?;
+    let slopes = diagnosis::gradients(model, &standing)?;
+    let vanished = slopes.chunks_exact(model.shape().len() as usize).filter(|g| diagnosis::vanishes(g)).count();
     let paths = diagnosis::paths(model, ball, &standing, STEPS, probe.seed)?;
     let share = |of: &dyn Fn(&Path) -> bool, among: usize| {
         100.0 * paths.iter().filter(|p| of(p)).count() as f64 / among.max(1) as f64
@@ -307,18 +308,6 @@ fn right<'a>(probe: &Probe<'a>) -> Result<Vec<Sample<'a>>> {
     let logits = model.logits(&joined(probe.samples))?;
     let rows = probe.samples.iter().zip(logits.chunks_exact(model.classes()));
     Ok(rows.filter(|(s, z)| descending(z)[0] == s.label).map(|(s, _)| *s).collect())
-}
-
-/// Images whose cross-entropy has no gradient.
-fn vanishing(model: &dyn crate::attack::model::Differentiable, samples: &[Sample]) -> Result<usize> {
-    let each = model.shape().len() as usize;
-    let of = |samples: &[Sample]| {
-        let aims = || samples.iter().map(|s| Aim { label: s.label, target: None });
-        let (_, gradient) =
-            model.pull(&joined(samples), &mut |logits| Ok(Loss::CrossEntropy.rows(logits, aims()).1))?;
-        Ok(gradient.chunks_exact(each).map(diagnosis::vanishes).collect())
-    };
-    Ok(in_batches(model, samples, 1, of)?.into_iter().filter(|v: &bool| *v).count())
 }
 
 /// Attacks that need no gradient must find nothing that those with gradients did not: over 0.2 points (AutoAttack's

@@ -1,7 +1,7 @@
 //! The figures of one radius, put together from its units of work.
 
 use super::work::{Fate, Work};
-use crate::answer::predictions;
+use crate::answer::{Predictions, predictions};
 use crate::attack::model::Classifier;
 use crate::attack::{Outcome, pixels};
 use crate::dataset::Dataset;
@@ -38,11 +38,11 @@ pub struct Radius {
 }
 
 impl Radius {
-    /// The figures of radius `k`, and the per-image worst case.
+    /// The figures of radius `k`, the per-image worst case, and what the model says of that on the 8-bit grid.
     ///
     /// # Errors
     /// If a unit is missing or damaged, or the model fails.
-    pub fn of(work: &Work, k: usize, model: &dyn Classifier, set: &Dataset) -> Result<(Self, Outcome)> {
+    pub fn of(work: &Work, k: usize, model: &dyn Classifier, set: &Dataset) -> Result<(Self, Outcome, Predictions)> {
         let each = set.shape.len() as usize;
         let n = set.len();
         let ball = work.plan.ball(k);
@@ -74,14 +74,14 @@ impl Radius {
             let success = entry.attack.wants_one_class().then(|| Proportion { correct: led, n: right }.into());
             rows.push(Row { attack: entry.attack.describe(), seen, robust, success });
         }
-        let on_grid = predictions(model, &worst.on_grid(set))?.correct_share();
+        let on_grid = predictions(model, &worst.on_grid(set))?;
         let figures = Self {
             eps: ball.eps,
             attacks: rows,
             worst: worst.robust_share().into(),
             held: worst.broken.iter().map(|b| if *b { '0' } else { '1' }).collect(),
-            worst_on_grid: on_grid.into(),
+            worst_on_grid: on_grid.correct_share().into(),
         };
-        Ok((figures, worst))
+        Ok((figures, worst, on_grid))
     }
 }

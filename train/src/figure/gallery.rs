@@ -59,7 +59,8 @@ pub fn draw(rows: &[Row], title: &str, side: u32) -> Result<Vec<u8>> {
     })
 }
 
-fn picture(area: &Area, x: i32, y: i32, side: usize, cell: &Cell) -> Result<()> {
+/// One picture, `side` pixels high and wide, its upper left corner at (x, y).
+pub(super) fn picture(area: &Area, x: i32, y: i32, side: usize, cell: &Cell) -> Result<()> {
     let [h, w, c] = [cell.shape.h, cell.shape.w, cell.shape.c].map(|v| v as usize);
     for py in 0..side {
         for px in 0..side {

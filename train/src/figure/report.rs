@@ -1,5 +1,6 @@
 //! The demo's one-page report: accuracy against eps, rates in and out of distribution, samples with perturbations.
 
+use super::gallery::{self, Cell};
 use super::histogram::{self, Bars};
 use super::lines::{self, Axes, Line};
 use super::{Area, failed};
@@ -92,15 +93,19 @@ fn grid(area: &Area, samples: &[Sample], curves: &[Curve], labels: &[String], no
     }
     for (i, sample) in samples.iter().enumerate() {
         let x = LEFT + i as i32 * 158;
-        picture(area, x, row_y(0), CELL, sample, |at| sample.clean[at])?;
+        let show = |pixels: Vec<u8>, y: i32| {
+            let cell = Cell { pixels, shape: sample.shape, caption: String::new() };
+            gallery::picture(area, x, y, CELL as usize, &cell)
+        };
+        show(sample.clean.clone(), row_y(0))?;
         text(&labels[sample.label as usize], x, row_y(0) + CELL + 6, 18, &BLACK)?;
         for (m, (shown, class)) in sample.shown.iter().enumerate() {
             let difference = |at: usize| {
                 let change = i32::from(shown[at]) - i32::from(sample.clean[at]);
                 (128 + change * 8).clamp(0, 255) as u8
             };
-            picture(area, x, row_y(1 + 2 * m), CELL, sample, difference)?;
-            picture(area, x, row_y(2 + 2 * m), CELL, sample, |at| shown[at])?;
+            show((0..shown.len()).map(difference).collect(), row_y(1 + 2 * m))?;
+            show(shown.clone(), row_y(2 + 2 * m))?;
             let right = *class == sample.label;
             let colour = if right { RGBColor(0, 110, 60) } else { RGBColor(190, 30, 30) };
             let verdict = format!("{}{}", if right { "" } else { "wrong: " }, labels[*class as usize]);
@@ -108,16 +113,4 @@ fn grid(area: &Area, samples: &[Sample], curves: &[Curve], labels: &[String], no
         }
     }
     text(note, 20, row_y(rows.len()) + 8, 17, &RGBColor(90, 90, 90))
-}
-
-fn picture(area: &Area, x: i32, y: i32, size: i32, sample: &Sample, value: impl Fn(usize) -> u8) -> Result<()> {
-    let (h, w, c) = (sample.shape.h as usize, sample.shape.w as usize, sample.shape.c as usize);
-    for py in 0..size {
-        for px in 0..size {
-            let at = (py as usize * h / size as usize * w + px as usize * w / size as usize) * c;
-            let v = value(at);
-            area.draw_pixel((x + px, y + py), &RGBColor(v, v, v)).map_err(failed)?;
-        }
-    }
-    Ok(())
 }

@@ -3,13 +3,13 @@
 use super::subject::{self, Respondent, Trained};
 use super::{Abstention, Report};
 use crate::answer::Record;
-use crate::answer::predictions;
+use crate::answer::{Predictions, predictions};
 use crate::attack::evasion::{self, Guarded};
 use crate::attack::expectation::Stochastic;
 use crate::attack::int8::Int8;
 use crate::attack::model::Classifier;
 use crate::attack::suite::{self, Surrogate};
-use crate::attack::threat::{Ball, Norm};
+use crate::attack::threat::{self, Ball, Norm};
 use crate::attack::{Outcome, Victim, pixels, samples};
 use crate::dataset::{Dataset, foreign};
 use crate::evaluate::confidence::{self, Quality};
@@ -98,7 +98,7 @@ pub fn evaluate(options: &Options, stop: &AtomicBool) -> Result<Ended> {
         notes.push(
             "The int8 engine is attacked itself; gradients pass its rounding from the run's float network.".into(),
         );
-        if request.norm == Norm::Linf && whole_steps(&mut request.eps) {
+        if request.norm == Norm::Linf && round_down(&mut request.eps) {
             notes.push("Radii are rounded down to whole 8-bit steps: the engine takes nothing between.".into());
         }
     }
@@ -135,13 +135,13 @@ pub fn evaluate(options: &Options, stop: &AtomicBool) -> Result<Ended> {
     }
     let classifier = victim.classifier();
     let mut radii = Vec::new();
-    let mut worst: Option<Outcome> = None;
+    let mut worst: Option<(Outcome, Predictions)> = None;
     for k in 0..plan.eps.len() {
-        let (radius, outcome) = Radius::of(&work, k, classifier, &set)?;
+        let (radius, outcome, on_grid) = Radius::of(&work, k, classifier, &set)?;
         radii.push(radius);
-        worst = worst.or(Some(outcome));
+        worst = worst.or(Some((outcome, on_grid)));
     }
-    let worst = worst.context("a plan has a radius")?;
+    let (worst, on_grid) = worst.context("a plan has a radius")?;
     let finish =
         Finish { options, out: &out, set: &set, victim, ball: plan.ball(0), seed: plan.seed, others: &others, stop };
     let Some(checks) = finish.checks(surrogate.as_ref())? else { return Ok(Ended::Stopped(out)) };
@@ -182,17 +182,15 @@ pub fn evaluate(options: &Options, stop: &AtomicBool) -> Result<Ended> {
         abstention,
         notes,
     };
-    let classes = predictions(classifier, &worst.on_grid(&set))?.classes;
-    report.write(&out, &set, &worst, &classes)?;
+    report.write(&out, &set, &worst, &on_grid.classes)?;
     Ok(Ended::Done(Box::new(report), out))
 }
 
 /// Rounds radii down to whole 8-bit steps; whether that changed one.
-fn whole_steps(eps: &mut [f32]) -> bool {
+fn round_down(eps: &mut [f32]) -> bool {
     let mut changed = false;
     for e in eps {
-        // An eps such as 8/255 in f32 may fall just below 8 steps.
-        let whole = (*e * 255.0 + 1e-3).floor() / 255.0;
+        let whole = threat::whole_steps(*e) / 255.0;
         changed |= (whole - *e).abs() > 1e-5;
         *e = whole;
     }

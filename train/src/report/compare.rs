@@ -1,7 +1,7 @@
 //! Several reports side by side.
 
 use super::{Report, share, spoken};
-use crate::statistics::mcnemar;
+use crate::statistics::{mcnemar, mean_and_deviation};
 use anyhow::{Result, ensure};
 
 /// A table of models on the same images under the same attacks, as Markdown. Each is compared with the first at the
@@ -83,10 +83,7 @@ fn over_runs(reports: &[(String, Report)]) -> String {
 
 /// `33.1 ± 0.9 (32.4 to 34.4)`.
 fn spread(values: &[f64]) -> String {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let square = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
-    let deviation = if values.len() > 1 { (square / (n - 1.0)).sqrt() } else { 0.0 };
+    let [mean, deviation] = mean_and_deviation(values);
     let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
     format!("{mean:.1} ± {deviation:.1} ({low:.1} to {high:.1})")
 }

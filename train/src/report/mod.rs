@@ -115,6 +115,5 @@ pub(super) fn spoken(plan: &Plan, eps: f32) -> String {
 
 /// `53.4 % [50.1, 56.7]`.
 pub(super) fn share(s: &Share) -> String {
-    let [low, high] = s.wilson_95_percent;
-    format!("{:.1} % [{low:.1}, {high:.1}]", s.percent)
+    s.to_string().trim_start().into()
 }

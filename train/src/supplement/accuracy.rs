@@ -4,6 +4,7 @@ use super::Model;
 use crate::attack::model::Classifier;
 use crate::attack::{in_batches, pixels};
 use crate::dataset::Dataset;
+use crate::statistics::mean_and_deviation;
 use anyhow::{Result, ensure};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -67,16 +68,15 @@ pub fn cells(models: &[Model], set: &Dataset) -> Result<Vec<Cell>> {
         group.push((config.seed, top(&model.served, set)?));
     }
     let cell = |((encoder, objective), runs): ((String, String), Vec<Seeded>)| {
-        let n = runs.len() as f64;
-        let mean = |k: usize| runs.iter().map(|r| r.1[k]).sum::<f64>() / n;
-        let square = runs.iter().map(|r| (r.1[0] - mean(0)).powi(2)).sum::<f64>();
+        let of = |k: usize| mean_and_deviation(&runs.iter().map(|r| r.1[k]).collect::<Vec<f64>>());
+        let ([top_1_percent, deviation_percent], [top_5_percent, _]) = (of(0), of(1));
         Cell {
             encoder,
             objective,
             seeds: runs.iter().map(|r| r.0).collect(),
-            top_1_percent: mean(0),
-            top_5_percent: mean(1),
-            deviation_percent: if runs.len() > 1 { (square / (n - 1.0)).sqrt() } else { 0.0 },
+            top_1_percent,
+            top_5_percent,
+            deviation_percent,
         }
     };
     Ok(groups.into_iter().map(cell).collect())

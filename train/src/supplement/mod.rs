@@ -9,6 +9,7 @@ pub mod targeted;
 
 use crate::attack::model::Differentiable;
 use crate::attack::served::Served;
+use crate::attack::{self, diagnosis};
 use crate::dataset::Dataset;
 use crate::random::{self, Purpose};
 use crate::report::subject::Trained;
@@ -68,16 +69,8 @@ pub fn open(runs: &[impl AsRef<Path>]) -> Result<Vec<Model>> {
 
 /// The cross-entropy's gradient at each image, f32 `[n][h][w][c]`.
 fn gradients(model: &dyn Differentiable, set: &Dataset) -> Result<Vec<f32>> {
-    use crate::attack::loss::{Aim, Loss};
-    let mut all = Vec::with_capacity(set.images.len());
-    let order: Vec<usize> = (0..set.len()).collect();
-    for ids in order.chunks(64) {
-        let part = set.select(ids);
-        let aims = || part.labels.iter().map(|l| Aim { label: usize::from(*l), target: None });
-        let weigh = &mut |logits: &[f32]| Ok(Loss::CrossEntropy.rows(logits, aims()).1);
-        all.extend(model.pull(&crate::attack::pixels(&part), weigh)?.1);
-    }
-    Ok(all)
+    let pixels = attack::pixels(set);
+    diagnosis::gradients(model, &attack::samples(set, &pixels))
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
 //! Figure 6: successful targeted attacks on two models.
 
 use super::Model;
+use crate::answer::predictions;
 use crate::attack::gradient::Pgd;
-use crate::attack::loss::descending;
-use crate::attack::model::Classifier;
 use crate::attack::threat::Ball;
 use crate::attack::{Outcome, Victim};
 use crate::dataset::Dataset;
@@ -20,20 +19,13 @@ pub fn figure(models: &[Model], set: &Dataset, ball: Ball, most: usize, seed: u6
     let attacked = |m: &Model| Outcome::of(&attack, Victim::White(&m.served), ball, set, seed);
     let outcomes = models.iter().map(attacked).collect::<Result<Vec<_>>>()?;
     let grids: Vec<Dataset> = outcomes.iter().map(|o| o.on_grid(set)).collect();
-    let classes = |m: &Model, grid: &Dataset| -> Result<Vec<usize>> {
-        let mut all = Vec::new();
-        for i in 0..grid.len() {
-            let x: Vec<f32> = grid.image(i).iter().map(|b| f32::from(*b) / 255.0).collect();
-            all.push(descending(&m.served.logits(&x)?)[0]);
-        }
-        Ok(all)
-    };
-    let given = models.iter().zip(&grids).map(|(m, g)| classes(m, g)).collect::<Result<Vec<_>>>()?;
+    let classes = |(m, grid): (&Model, &Dataset)| Ok(predictions(&m.served, grid)?.classes);
+    let given = models.iter().zip(&grids).map(classes).collect::<Result<Vec<_>>>()?;
     let all_led = |i: &usize| {
         let target = given[0][*i];
         // An image that is wrong as it is was not led anywhere.
         let led = |m: usize| outcomes[m].broken[*i] && grids[m].image(*i) != set.image(*i) && given[m][*i] == target;
-        target != usize::from(set.labels[*i]) && (0..models.len()).all(led)
+        target != set.labels[*i] && (0..models.len()).all(led)
     };
     let chosen: Vec<usize> = (0..set.len()).filter(all_led).take(most).collect();
     ensure!(!chosen.is_empty(), "no image of {} was led to the same class on every model at this radius", set.len());
@@ -51,7 +43,9 @@ pub fn figure(models: &[Model], set: &Dataset, ball: Ball, most: usize, seed: u6
     let mut rows =
         vec![row("original".into(), &|i| (set.image(i).to_vec(), labels[usize::from(set.labels[i])].clone()))];
     for (m, model) in models.iter().enumerate() {
-        rows.push(row(model.name.clone(), &|i| (grids[m].image(i).to_vec(), labels[given[m][i]].clone())));
+        rows.push(row(model.name.clone(), &|i| {
+            (grids[m].image(i).to_vec(), labels[usize::from(given[m][i])].clone())
+        }));
         let change = |i: usize| difference(set.image(i), grids[m].image(i), ball.eps * 255.0);
         rows.push(row("perturbation".into(), &|i| (change(i), String::new())));
     }
