@@ -5,7 +5,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 APT ?= $(shell [ "$$(id -u)" = 0 ] && echo apt-get || echo sudo apt-get)
 
-.PHONY: help demo build test lint venv tools firmware firmware-test check-gpio models method-runs method-table method-seeds bench bench-train bench-attack cuda check-cuda clean
+.PHONY: help demo build test lint venv tools firmware firmware-test check-gpio models method-runs method-table method-seeds bench bench-train bench-attack bench-engine cuda check-cuda clean
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -105,6 +105,14 @@ bench-attack: .venv-bench/.ready ## AutoAttack against torchattacks' on the same
 	$(MAKE) method-runs ROWS="standard paradise-pm:gamma=10 paradise-am:gamma=3"
 	$(CARGO) bench --workspace --bench autoattack -- $(CURDIR)/.venv-bench/bin/python 8/255 $(addprefix $(CURDIR)/runs/method-table/,standard paradise-pm-gamma-10 paradise-am-gamma-3)
 
+bench-engine: .venv-peers/.ready ## The int8 engine against LiteRT, ONNX Runtime and OpenVINO, batch 1, one thread
+	$(CARGO) bench --workspace --bench engine -- $(CURDIR)/.venv-peers/bin/python $(NETS)
+
+.venv-peers/.ready: train/benches/peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --requirement $<
+	touch $@
+
 .venv-bench/.ready: train/benches/requirements.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/pip install --quiet --requirement $<
@@ -117,4 +125,4 @@ check-cuda: ## The CUDA side compiles: Rust and the GPU's kernels
 	train/build-cuda.sh check
 
 clean: ## Remove what was built and installed here
-	rm -rf target firmware/target .venv .venv-bench .venv-cuda
+	rm -rf target firmware/target .venv .venv-bench .venv-peers .venv-cuda

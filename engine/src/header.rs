@@ -2,7 +2,7 @@
 
 use crate::decision::Thresholds;
 use crate::image::ImagePolicy;
-use crate::layer::{Activation, Head, Layer, MAX_LAYERS};
+use crate::layer::{Activation, Head, Layer, MAX_LAYERS, Op, Window};
 use crate::tensor::{Shape, Span};
 use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
@@ -86,4 +86,36 @@ pub struct Header {
     pub entropy_table: Table,
     /// When to abstain.
     pub thresholds: Thresholds,
+}
+
+impl Header {
+    /// Steps of layer `index`: multiply-accumulates of a linear map, summands or comparisons of the others. Saturates;
+    /// counted from shapes, which only validation has checked.
+    pub fn work(&self, index: usize) -> u64 {
+        let layer = &self.layers[index];
+        let x = self.activations[layer.inputs[0] as usize].shape;
+        let area = |window: &Window| u64::from(window.kernel[0]) * u64::from(window.kernel[1]);
+        let each = match &layer.op {
+            Op::Conv { window, groups, .. } => area(window).saturating_mul(u64::from(x.c / groups)),
+            Op::Dense { .. } => x.len(),
+            Op::AvgPool { window, .. } | Op::MaxPool { window } => area(window),
+            Op::Affine { .. } | Op::Add { .. } => 1,
+        };
+        self.activations[index + 1].shape.len().saturating_mul(each)
+    }
+
+    /// Multiply-accumulates of layer `index`: 0 for what is no linear map.
+    pub fn macs(&self, index: usize) -> u64 {
+        if matches!(self.layers[index].op, Op::Conv { .. } | Op::Dense { .. }) { self.work(index) } else { 0 }
+    }
+
+    /// Multiply-accumulates of the heads.
+    pub fn head_macs(&self) -> u64 {
+        2 * u64::from(self.latent) * self.activations.last().map_or(0, |a| a.shape.len())
+    }
+
+    /// Multiply-accumulates of one inference.
+    pub fn total_macs(&self) -> u64 {
+        (0..self.layers.len()).map(|i| self.macs(i)).fold(self.head_macs(), u64::saturating_add)
+    }
 }

@@ -143,17 +143,7 @@ fn area(window: &Window) -> u64 {
 
 /// The work of one inference, counted from shapes that were checked.
 fn macs(h: &Header) -> Result<(), FormatError> {
-    let mut total = 0u64;
-    for (index, layer) in h.layers.iter().enumerate() {
-        let x = h.activations[layer.inputs[0] as usize].shape;
-        let each = match &layer.op {
-            Op::Conv { window, groups, .. } => area(window) * u64::from(x.c / groups),
-            Op::Dense { .. } => x.len(),
-            Op::AvgPool { window, .. } | Op::MaxPool { window } => area(window),
-            Op::Affine { .. } | Op::Add { .. } => 1,
-        };
-        total = total.saturating_add(h.activations[index + 1].shape.len().saturating_mul(each));
-    }
+    let total = (0..h.layers.len()).map(|i| h.work(i)).fold(0, u64::saturating_add);
     limit("multiply-accumulates", MAX_MACS, total)
 }
 

@@ -12,13 +12,11 @@ use paradise_train::config::encoder::{Encoder, Kind};
 use paradise_train::device::{Choice, Precision};
 use paradise_train::optimiser::{self, Settings};
 use paradise_train::random::{self, Purpose};
-use std::error::Error;
-use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Instant;
+use turns::{Outcome, Side, median};
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
+mod turns;
 
 const NETS: [(&str, Kind); 6] = [
     ("small-conv", Kind::SmallConv),
@@ -123,61 +121,8 @@ fn peak_mib() -> Outcome<f64> {
     Ok(line.split_whitespace().nth(1).ok_or("no number")?.parse::<f64>()? / 1024.0)
 }
 
-/// One side, waiting for a line to run a step.
-struct Side {
-    child: Child,
-    go: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-    seconds: Vec<f64>,
-}
-
-impl Side {
-    fn start(command: &mut Command) -> Outcome<Self> {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let (go, out) = (child.stdin.take(), child.stdout.take().ok_or("no output")?);
-        let mut side = Self { child, go, answers: BufReader::new(out), seconds: Vec::new() };
-        match side.answer()?.as_str() {
-            "ready" => Ok(side),
-            other => Err(format!("{other:?} instead of ready").into()),
-        }
-    }
-
-    fn answer(&mut self) -> Outcome<String> {
-        let mut line = String::new();
-        self.answers.read_line(&mut line)?;
-        Ok(line.trim().to_string())
-    }
-
-    /// Runs one unmeasured step, for the caches, and `n` measured ones.
-    fn turn(&mut self, n: usize) -> Outcome<()> {
-        // The other side's threads may still spin.
-        std::thread::sleep(Duration::from_millis(30));
-        writeln!(self.go.as_mut().ok_or("closed")?, "{n}")?;
-        for word in self.answer()?.split(' ') {
-            self.seconds.push(word.parse()?);
-        }
-        Ok(())
-    }
-
-    fn median(&self) -> f64 {
-        let mut sorted = self.seconds.clone();
-        sorted.sort_by(f64::total_cmp);
-        sorted[sorted.len() / 2]
-    }
-
-    fn finish(mut self) -> Outcome<f64> {
-        drop(self.go.take());
-        let peak = self.answer()?.parse()?;
-        self.child.wait()?;
-        Ok(peak)
-    }
-}
-
 fn compare(python: &str, only: &[String], plan: &Plan) -> Outcome<()> {
-    // Run from a checkout, also one that the program was not built in.
-    let here = "train/benches/step.py";
-    let script =
-        if Path::new(here).exists() { here } else { concat!(env!("CARGO_MANIFEST_DIR"), "/benches/step.py") };
+    let script = turns::script("step.py");
     let mut ratios = Vec::new();
     println!(
         "{:12} {:>7} {:>12} {:>12} {:>7} {:>11} {:>11}",
@@ -187,7 +132,7 @@ fn compare(python: &str, only: &[String], plan: &Plan) -> Outcome<()> {
     for (net, _) in NETS.iter().filter(|n| wanted(n.0)) {
         for &threads in plan.how {
             let mut ours = Side::start(Command::new(std::env::current_exe()?).args(["--serve", net, threads]))?;
-            let mut peer = Side::start(Command::new(python).args([script, net, threads]))?;
+            let mut peer = Side::start(Command::new(python).arg(&script).args([net, threads]))?;
             let on_gpu = threads.parse::<usize>().is_err();
             let (turns, steps) = match *net {
                 _ if on_gpu => (5, 50),
@@ -195,12 +140,14 @@ fn compare(python: &str, only: &[String], plan: &Plan) -> Outcome<()> {
                 "small-conv" | "mlp-1000" => (8, 20),
                 _ => (6, 4),
             };
+            let [mut our_seconds, mut peer_seconds] = [Vec::new(), Vec::new()];
             for _ in 0..turns {
-                ours.turn(steps)?;
-                peer.turn(steps)?;
+                // Each side runs one unmeasured step first, for the caches.
+                our_seconds.extend(ours.turn(&steps.to_string())?);
+                peer_seconds.extend(peer.turn(&steps.to_string())?);
             }
-            let (a, b) = (1e3 * ours.median(), 1e3 * peer.median());
-            let (ours_mib, peer_mib) = (ours.finish()?, peer.finish()?);
+            let (a, b) = (1e3 * median(&our_seconds), 1e3 * median(&peer_seconds));
+            let (ours_mib, peer_mib): (f64, f64) = (ours.finish()?.parse()?, peer.finish()?.parse()?);
             println!("{net:12} {threads:>7} {a:>12.1} {b:>12.1} {:>7.2} {ours_mib:>11.0} {peer_mib:>11.0}", a / b);
             if on_gpu {
                 println!("{net} {threads}: {:.0} images a second", BATCH as f64 / a * 1e3);
