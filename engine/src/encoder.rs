@@ -1,8 +1,8 @@
-//! Runs the layers of a model in the caller's arena: image -> int8 features -> mu and s.
+//! Runs the layers of a model in the caller's arena by the scalar kernels: image -> int8 features -> mu and s.
 
 use crate::artifact::Model;
 use crate::kernel::scalar::{self, Rows, Source, Target};
-use crate::layer::{Layer, Op};
+use crate::layer::Op;
 use crate::requant::Output;
 use crate::tensor::Span;
 use core::ops::Range;
@@ -15,15 +15,6 @@ pub(crate) struct Heads<'a> {
     pub s: &'a mut [f32],
 }
 
-/// Who computes a layer.
-pub(crate) trait Kernels {
-    /// Layer `index`: `a` and `b` are its inputs, `y` its output.
-    fn step(&mut self, index: usize, layer: &Layer, a: &[i8], b: &[i8], y: &mut [i8]);
-
-    /// The heads over the features.
-    fn heads(&mut self, features: &[i8], heads: Heads);
-}
-
 /// Runs every layer, then the heads. `observe(layer, output)` sees each layer's int8 output in NHWC order.
 ///
 /// `image` is u8 HWC and has the model's input length; `arena` has at least its arena length (both checked by
@@ -32,7 +23,6 @@ pub(crate) fn run(
     model: &Model,
     image: &[u8],
     arena: &mut [i8],
-    kernels: &mut dyn Kernels,
     observe: &mut dyn FnMut(usize, &[i8]),
     heads: Heads,
 ) {
@@ -45,14 +35,17 @@ pub(crate) fn run(
         let inputs = layer.inputs.map(|i| header.activations[i as usize].range());
         let output = header.activations[index + 1].range();
         let (a, b, y) = borrow(arena, inputs, output);
-        kernels.step(index, layer, a, b, y);
+        step(model, index, a, b, y);
         observe(index, y);
     }
-    kernels.heads(&arena[model.features().range()], heads);
+    let features = &arena[model.features().range()];
+    for (head, to) in [(&header.mu, heads.mu), (&header.sigma, heads.s)] {
+        scalar::head(features, rows(model, head.weight, head.bias, head.scale), to);
+    }
 }
 
 /// Two inputs and the output, which validation has shown to be disjoint from both.
-fn borrow(arena: &mut [i8], inputs: [Range<usize>; 2], output: Range<usize>) -> (&[i8], &[i8], &mut [i8]) {
+pub(crate) fn borrow<T>(arena: &mut [T], inputs: [Range<usize>; 2], output: Range<usize>) -> (&[T], &[T], &mut [T]) {
     let (left, rest) = arena.split_at_mut(output.start);
     let (y, right) = rest.split_at_mut(output.end - output.start);
     let (left, right) = (&*left, &*right);
@@ -66,49 +59,36 @@ fn borrow(arena: &mut [i8], inputs: [Range<usize>; 2], output: Range<usize>) -> 
     (pick(&inputs[0]), pick(&inputs[1]), y)
 }
 
-/// The scalar kernels over a model.
-pub(crate) struct Scalar<'a, 'm>(pub &'a Model<'m>);
-
-impl<'m> Scalar<'_, 'm> {
-    /// A linear map's numbers.
-    pub fn rows(model: &Model<'m>, weight: Span, bias: Span, scale: Span) -> Rows<'m> {
-        Rows { weight: model.i8s(weight), bias: model.i32s(bias), scale: model.f32s(scale) }
-    }
+/// A linear map's numbers.
+pub(crate) fn rows<'m>(model: &Model<'m>, weight: Span, bias: Span, scale: Span) -> Rows<'m> {
+    Rows { weight: model.i8s(weight), bias: model.i32s(bias), scale: model.f32s(scale) }
 }
 
-impl Kernels for Scalar<'_, '_> {
-    fn step(&mut self, index: usize, layer: &Layer, a: &[i8], b: &[i8], y: &mut [i8]) {
-        let model = self.0;
-        let header = model.header();
-        let [x, second] = layer.inputs.map(|i| header.activations[i as usize]);
-        let target = header.activations[index + 1];
-        let zero = x.zero_point;
-        let out = |relu| Output::new(target.zero_point, relu);
-        let source = Source { x: a, shape: x.shape, zero };
-        let extent = [target.shape.h as usize, target.shape.w as usize];
-        match &layer.op {
-            Op::Conv { window, groups, weight, bias, scale, relu } => {
-                let rows = Self::rows(model, *weight, *bias, *scale);
-                scalar::conv(source, window, *groups as usize, rows, Target { y, extent, out: out(*relu) });
-            }
-            Op::Dense { weight, bias, scale, relu } => {
-                scalar::dense(a, Self::rows(model, *weight, *bias, *scale), out(*relu), y);
-            }
-            Op::Affine { mul, add, relu } => {
-                scalar::affine(a, zero, model.f32s(*mul), model.f32s(*add), out(*relu), y);
-            }
-            Op::Add { ratio, relu } => scalar::add(a, b, [zero, second.zero_point], *ratio, out(*relu), y),
-            Op::AvgPool { window, scale } => {
-                scalar::avg_pool(source, window, *scale, Target { y, extent, out: out(false) });
-            }
-            Op::MaxPool { window } => scalar::max_pool(source, window, y, extent),
+/// Layer `index`: `a` and `b` are its inputs, `y` its output.
+fn step(model: &Model, index: usize, a: &[i8], b: &[i8], y: &mut [i8]) {
+    let header = model.header();
+    let layer = &header.layers[index];
+    let [x, second] = layer.inputs.map(|i| header.activations[i as usize]);
+    let target = header.activations[index + 1];
+    let zero = x.zero_point;
+    let out = |relu| Output::new(target.zero_point, relu);
+    let source = Source { x: a, shape: x.shape, zero };
+    let extent = [target.shape.h as usize, target.shape.w as usize];
+    match &layer.op {
+        Op::Conv { window, groups, weight, bias, scale, relu } => {
+            let rows = rows(model, *weight, *bias, *scale);
+            scalar::conv(source, window, *groups as usize, rows, Target { y, extent, out: out(*relu) });
         }
-    }
-
-    fn heads(&mut self, features: &[i8], heads: Heads) {
-        let header = self.0.header();
-        for (head, to) in [(&header.mu, heads.mu), (&header.sigma, heads.s)] {
-            scalar::head(features, Self::rows(self.0, head.weight, head.bias, head.scale), to);
+        Op::Dense { weight, bias, scale, relu } => {
+            scalar::dense(a, rows(model, *weight, *bias, *scale), out(*relu), y);
         }
+        Op::Affine { mul, add, relu } => {
+            scalar::affine(a, zero, model.f32s(*mul), model.f32s(*add), out(*relu), y);
+        }
+        Op::Add { ratio, relu } => scalar::add(a, b, [zero, second.zero_point], *ratio, out(*relu), y),
+        Op::AvgPool { window, scale } => {
+            scalar::avg_pool(source, window, *scale, Target { y, extent, out: out(false) });
+        }
+        Op::MaxPool { window } => scalar::max_pool(source, window, y, extent),
     }
 }

@@ -3,7 +3,7 @@
 use crate::artifact::Model;
 use crate::classifier;
 use crate::decision::Decision;
-use crate::encoder::{self, Heads, Kernels, Scalar};
+use crate::encoder::{self, Heads};
 use crate::error::RunError;
 use crate::information::{Calibration, rate_nats};
 use crate::posterior;
@@ -58,16 +58,15 @@ pub fn classify<'m>(
     memory: &'m mut Workspace<'_>,
     observe: &mut dyn FnMut(usize, &[i8]),
 ) -> Result<Answer<'m>, RunError> {
-    run(model, image, memory, &mut Scalar(model), observe)
+    run(model, image, memory, |arena, heads| encoder::run(model, image, arena, observe, heads))
 }
 
-/// [`classify`] with whichever kernels.
+/// [`classify`] with an encoder that turns the checked image into the heads' outputs, over the checked arena.
 pub(crate) fn run<'m>(
     model: &Model,
     image: &[u8],
     memory: &'m mut Workspace<'_>,
-    kernels: &mut dyn Kernels,
-    observe: &mut dyn FnMut(usize, &[i8]),
+    encode: impl FnOnce(&mut [i8], Heads),
 ) -> Result<Answer<'m>, RunError> {
     let header = model.header();
     let need = header.input.len() as usize;
@@ -80,7 +79,7 @@ pub(crate) fn run<'m>(
     }
     let parts = split(model, memory.floats)?;
     let heads = Heads { mu: &mut *parts.mu, s: &mut *parts.s };
-    encoder::run(model, image, memory.arena, kernels, observe, heads);
+    encode(memory.arena, heads);
     for (j, s) in parts.s.iter().enumerate() {
         parts.log_sigma[j] = posterior::log_sigma(*s);
         parts.sigma[j] = posterior::sigma(*s);

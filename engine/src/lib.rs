@@ -35,6 +35,8 @@ pub mod inference;
 pub mod information;
 pub mod kernel;
 pub mod layer;
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+mod plan;
 pub mod posterior;
 pub mod prepared;
 pub mod requant;

@@ -3,13 +3,13 @@
 //! The answers are those of [`classify`](crate::classify), bit for bit.
 
 use crate::artifact::Model;
-use crate::encoder::Scalar;
+use crate::encoder;
 use crate::error::RunError;
 use crate::inference::{self, Answer, Workspace};
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 use crate::kernel::isa::Isa;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
-use crate::tiled::{Running, Tiled};
+use crate::tiled::{Memory, Tiled};
 
 /// A model ready to run.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ impl<'m> Prepared<'m> {
         Self {
             model: model.clone(),
             #[cfg(all(feature = "std", target_arch = "x86_64"))]
-            tiled: Isa::all().nth(n).map(|isa| Tiled::new(model, isa)),
+            tiled: Isa::all().nth(n).and_then(|isa| Tiled::new(model, isa)),
         }
     }
 
@@ -69,7 +69,8 @@ impl<'m> Prepared<'m> {
         0
     }
 
-    /// [`classify`](crate::classify) with these kernels.
+    /// [`classify`](crate::classify) with these kernels. Who observes has every layer written out on its own; otherwise
+    /// what follows a linear map happens in its registers.
     ///
     /// # Errors
     /// If the image, the arena, the float workspace or the scratch memory has the wrong size.
@@ -78,19 +79,19 @@ impl<'m> Prepared<'m> {
         image: &[u8],
         memory: &'w mut Workspace<'_>,
         scratch: &mut [u8],
-        observe: &mut dyn FnMut(usize, &[i8]),
+        observe: Option<&mut dyn FnMut(usize, &[i8])>,
     ) -> Result<Answer<'w>, RunError> {
         let need = self.scratch_len();
         if scratch.len() < need {
             return Err(RunError::Scratch { need, got: scratch.len() });
         }
-        let scalar = Scalar(&self.model);
-        #[cfg(all(feature = "std", target_arch = "x86_64"))]
-        if let Some(tiled) = &self.tiled {
-            let mut running = Running { tiled, scalar, scratch };
-            return inference::run(&self.model, image, memory, &mut running, observe);
-        }
-        let mut scalar = scalar;
-        inference::run(&self.model, image, memory, &mut scalar, observe)
+        let model = &self.model;
+        inference::run(model, image, memory, |arena, heads| {
+            #[cfg(all(feature = "std", target_arch = "x86_64"))]
+            if let Some(tiled) = &self.tiled {
+                return tiled.run(model, image, Memory { scratch, arena }, observe, heads);
+            }
+            encoder::run(model, image, arena, observe.unwrap_or(&mut |_, _| {}), heads);
+        })
     }
 }

@@ -1,6 +1,8 @@
 //! What the cross-crate tests share: the shipped bundle, the built programs, the Python referee, a small run.
 #![deny(missing_docs)]
 
+pub mod random_network;
+
 use paradise_engine::layer::Window;
 use paradise_engine::{Model, Shape, Workspace, classify};
 use paradise_train::config::Config;

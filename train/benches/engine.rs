@@ -69,7 +69,11 @@ fn models(name: &str, kind: Kind, images: &Dataset) -> Outcome<[Vec<u8>; 2]> {
     let encoder = network.frozen();
     let assembly = quantise::quantise(&encoder, &quantise::ranges(&encoder, &images.head(10))?)?;
     let labels: Vec<String> = (0..10).map(|i| i.to_string()).collect();
-    let identity = Identity { name: name.into(), labels: labels.clone(), policy: ImagePolicy { fit: Fit::Stretch, light_on_dark: false } };
+    let identity = Identity {
+        name: name.into(),
+        labels: labels.clone(),
+        policy: ImagePolicy { fit: Fit::Stretch, light_on_dark: false },
+    };
     let splits = Splits {
         train: Training::Memory(images.clone()),
         calibration: images.clone(),
@@ -98,6 +102,22 @@ fn compare(
     let mut sets = Int8::new(bytes)?.with_every_kernel();
     // The scalar kernels are no contender, and slow.
     sets.pop();
+    if std::env::var("PROFILE").is_ok() {
+        scratch_profile(&mut sets[0], images.image(0));
+        return Ok(());
+    }
+    if std::env::var("QUICK").is_ok() {
+        for s in sets.iter_mut() {
+            let mut t = Vec::new();
+            for i in 0..1000 {
+                let began = Instant::now();
+                s.answer(images.image(i % IMAGES), &mut |_, _| {})?;
+                t.push(began.elapsed().as_secs_f64() * 1e6);
+            }
+            println!("{net} {} {:.2} us", s.kernels(), median(&t));
+        }
+        return Ok(());
+    }
     let mut peers = Side::start(Command::new(python).arg(turns::script("engine.py")).arg(&folder))?;
     let mut ours = vec![Vec::new(); sets.len()];
     let mut theirs = vec![Vec::new(); PEERS.len()];
@@ -127,4 +147,40 @@ fn compare(
         }
     }
     Ok(())
+}
+
+#[allow(dead_code)]
+fn scratch_profile(int8: &mut Int8, image: &[u8]) {
+    let n = int8.model().header().layers.len();
+    let mut all = vec![Vec::new(); n + 1];
+    for _ in 0..300 {
+        let mut last = Instant::now();
+        int8.observe(
+            image,
+            &mut |i, _| {
+                let now = Instant::now();
+                all[i].push((now - last).as_secs_f64() * 1e6);
+                last = Instant::now();
+            },
+            &mut |_, _| {},
+        )
+        .unwrap();
+        all[n].push(last.elapsed().as_secs_f64() * 1e6);
+    }
+    let h = int8.model().header().clone();
+    for (i, t) in all.iter().enumerate() {
+        let m = median(t);
+        if i < n {
+            let y = h.activations[i + 1].shape;
+            println!(
+                "{i:3} {:8} {:?} {:8.2} us  {:6.1} MAC/ns",
+                h.layers[i].op.name(),
+                (y.h, y.w, y.c),
+                m,
+                h.macs(i) as f64 / m / 1e3
+            );
+        } else {
+            println!("rest {m:.2} us");
+        }
+    }
 }

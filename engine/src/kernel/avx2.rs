@@ -1,17 +1,15 @@
 //! AVX2: eight output channels a register, four pixels and sixteen channels a tile.
 //!
-//! `vpmaddwd` multiplies pairs of i16 exactly (`vpmaddubsw` would saturate): inputs are stored as x + 128 in two bytes, so
-//! that the packed biases are those of [`super::avx512`]. Element-wise operations are the scalar ones, compiled for AVX2.
-//! Equal to [`super::scalar`] bit for bit.
+//! `vpmaddwd` multiplies pairs of i16 exactly (`vpmaddubsw` would saturate): of four inputs, stored as x + 128, the even
+//! and the odd ones become two pairs. Equal to [`super::scalar`] bit for bit.
 
 // Intrinsics: each block says which check above it makes it sound.
 #![allow(unsafe_code)]
 
-use super::packed::{LANES, Map};
-use super::scalar::{self, Source, Target};
-use crate::layer::Window;
+use super::grid::View;
+use super::map::Map;
+use super::packed::LANES;
 use crate::requant::Output;
-use crate::tensor::Le;
 use core::arch::x86_64::*;
 
 /// Proof that the CPU has AVX2; only [`detect`] makes it.
@@ -26,14 +24,54 @@ pub fn detect() -> Option<Avx2> {
 /// Pixels of a tile at most.
 const PIXELS: usize = 4;
 
-/// Requantised outputs `[rows][columns][channels]`.
+/// Sixteen channels.
+type Block<T> = [T; 2];
+
+/// How f32 values become bytes.
+struct Rounding {
+    low: __m256,
+    high: __m256,
+    /// The zero point + 128.
+    zero: __m256i,
+}
+
+impl Rounding {
+    #[target_feature(enable = "avx2")]
+    fn new(out: Output) -> Self {
+        let [low, high] = out.bounds().map(|v| _mm256_set1_ps(v));
+        Self { low, high, zero: _mm256_set1_epi32(out.zero() + 128) }
+    }
+
+    /// The clamped and rounded values themselves, still less the zero point: `vroundps` rounds half to even.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn whole(&self, values: Block<__m256>) -> Block<__m256> {
+        const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+        values.map(|v| _mm256_round_ps::<NEAREST>(_mm256_min_ps(_mm256_max_ps(v, self.low), self.high)))
+    }
+
+    /// Rounded values + 128 as bytes.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn bytes(&self, whole: Block<__m256>) -> __m128i {
+        let [a, b] = whole.map(|v| _mm256_add_epi32(_mm256_cvttps_epi32(v), self.zero));
+        // The values fit a byte, so packing saturates nothing; it mixes quarters of a and b.
+        let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(a, b));
+        _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words))
+    }
+}
+
+/// The map at every pixel, and what follows it.
 ///
 /// # Safety
-/// The CPU has the instructions, and [`Map::check`] has held for these outputs.
+/// The CPU has the instructions, and [`Map::check`] has held for the bytes at `memory`.
 #[target_feature(enable = "avx2")]
-pub unsafe fn requantised(map: &Map, out: Output, y: &mut [i8]) {
-    let [rows, columns] = map.extent;
-    for block in 0..map.packed.blocks() {
+pub unsafe fn map(m: &Map, memory: *mut u8) {
+    let [rows, columns] = m.extent;
+    let own = Rounding::new(m.out);
+    let (sum, affine) = (m.sum.map(|s| Rounding::new(s.out)), m.affine.map(|a| Rounding::new(a.out)));
+    let roundings = [Some(&own), sum.as_ref(), affine.as_ref()];
+    for block in 0..m.packed.blocks() {
         for row in 0..rows {
             let mut column = 0;
             while column < columns {
@@ -41,10 +79,10 @@ pub unsafe fn requantised(map: &Map, out: Output, y: &mut [i8]) {
                 // SAFETY: a tile of P pixels starts at most P before the end of the row.
                 unsafe {
                     match rest {
-                        1 => tile::<1>(map, block, row, column, out, y),
-                        2 => tile::<2>(map, block, row, column, out, y),
-                        3 => tile::<3>(map, block, row, column, out, y),
-                        _ => tile::<PIXELS>(map, block, row, column, out, y),
+                        1 => tile::<1>(m, [block, row, column], roundings, memory),
+                        2 => tile::<2>(m, [block, row, column], roundings, memory),
+                        3 => tile::<3>(m, [block, row, column], roundings, memory),
+                        _ => tile::<PIXELS>(m, [block, row, column], roundings, memory),
                     }
                 }
                 column += rest.min(PIXELS);
@@ -53,34 +91,31 @@ pub unsafe fn requantised(map: &Map, out: Output, y: &mut [i8]) {
     }
 }
 
-/// The sums of P neighbouring pixels over the two halves of a block of channels.
+/// The sums of P neighbouring pixels over a block of channels.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn sums<const P: usize>(map: &Map, block: usize, row: usize, column: usize) -> [[__m256i; 2]; P] {
-    let Map { frame, pitch, step, packed, .. } = map;
-    // SAFETY: `Map::check` proved that every step of every tile lies in the frame, and that there are lines and biases
+unsafe fn sums<const P: usize>(m: &Map, [block, row, column]: [usize; 3], memory: *const u8) -> [Block<__m256i>; P] {
+    let Map { x, step, packed, .. } = m;
+    // SAFETY: `Map::check` proved that every step of every tile lies in the memory, and that there are lines and biases
     // for all blocks; the callers' tiles end with the row.
     unsafe {
-        let from = frame.as_ptr().add(row * step[1] + column * step[0]);
-        let mut line = packed.lines.as_ptr().add(block * packed.rows * packed.steps).cast::<u8>();
-        let bias = packed.bias.as_ptr().add(block * LANES).cast::<__m256i>();
+        let from = memory.add(x.at + row * step[1] + column * step[0]);
+        let mut line = m.line(packed.at + block * packed.span()).cast::<u8>();
+        let bias = m.bias().add(block * LANES).cast::<__m256i>();
         let mut sums = [[_mm256_loadu_si256(bias), _mm256_loadu_si256(bias.add(1))]; P];
-        for run in 0..packed.rows {
-            let inputs = from.add(run * pitch);
+        let low_bytes = _mm256_set1_epi16(0xff);
+        for run in 0..packed.runs {
+            let inputs = from.add(run * x.pitch);
             for k in 0..packed.steps {
-                for pair in 0..2 {
-                    // `[pair][half][8 channels][2 inputs]`.
-                    let half = |h: usize| line.add(32 * pair + 16 * h).cast::<__m128i>();
-                    let w = [
-                        _mm256_cvtepi8_epi16(_mm_load_si128(half(0))),
-                        _mm256_cvtepi8_epi16(_mm_load_si128(half(1))),
-                    ];
-                    for (p, sums) in sums.iter_mut().enumerate() {
-                        let two = inputs.add(p * step[0] + 8 * k + 4 * pair).cast::<i32>().read_unaligned();
-                        let x = _mm256_set1_epi32(two);
-                        for (sum, w) in sums.iter_mut().zip(w) {
-                            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(x, w));
-                        }
+                // `[even and odd][half][8 channels][2 inputs]`.
+                let eight = |at: usize| _mm256_cvtepi8_epi16(_mm_load_si128(line.add(16 * at).cast()));
+                let (even, odd) = ([eight(0), eight(1)], [eight(2), eight(3)]);
+                for (p, sums) in sums.iter_mut().enumerate() {
+                    let four = _mm256_set1_epi32(inputs.add(p * step[0] + 4 * k).cast::<i32>().read_unaligned());
+                    let pairs = [_mm256_and_si256(four, low_bytes), _mm256_srli_epi16::<8>(four)];
+                    for (h, sum) in sums.iter_mut().enumerate() {
+                        *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs[0], even[h]));
+                        *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs[1], odd[h]));
                     }
                 }
                 line = line.add(64);
@@ -90,89 +125,81 @@ unsafe fn sums<const P: usize>(map: &Map, block: usize, row: usize, column: usiz
     }
 }
 
+/// `sum * scale` of a block, the scale's first channel given.
+#[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn tile<const P: usize>(map: &Map, block: usize, row: usize, column: usize, out: Output, y: &mut [i8]) {
-    let channels = map.packed.channels;
-    let first = block * LANES;
-    // SAFETY: as `sums`.
-    let sums = unsafe { sums::<P>(map, block, row, column) };
-    for (p, sums) in sums.iter().enumerate() {
-        let mut bytes = [0i8; LANES];
-        for (h, sum) in sums.iter().enumerate() {
-            // SAFETY: scales have whole blocks; eight bytes fit each half.
-            unsafe {
-                let scale = _mm256_loadu_ps(map.packed.scale.as_ptr().add(first + 8 * h));
-                let eight = rounded(_mm256_mul_ps(_mm256_cvtepi32_ps(*sum), scale), out);
-                _mm_storel_epi64(bytes.as_mut_ptr().add(8 * h).cast(), eight);
+unsafe fn scaled(sums: Block<__m256i>, scale: *const f32) -> Block<__m256> {
+    // SAFETY: the callers' scales have whole blocks.
+    unsafe {
+        [
+            _mm256_mul_ps(_mm256_cvtepi32_ps(sums[0]), _mm256_loadu_ps(scale)),
+            _mm256_mul_ps(_mm256_cvtepi32_ps(sums[1]), _mm256_loadu_ps(scale.add(8))),
+        ]
+    }
+}
+
+#[target_feature(enable = "avx2")]
+unsafe fn tile<const P: usize>(m: &Map, place: [usize; 3], roundings: [Option<&Rounding>; 3], memory: *mut u8) {
+    let [block, row, column] = place;
+    let (channels, first) = (m.packed.channels, block * LANES);
+    let kept = LANES.min(channels - first);
+    let pixel = |view: View, p: usize| view.at + row * view.pitch + (column + p) * channels + first;
+    // SAFETY: `Map::check` has held for pixels and whole blocks of every view; constants have whole blocks.
+    unsafe {
+        let sums = sums::<P>(m, place, memory);
+        let store = |bytes: __m128i, at: usize| match kept {
+            LANES => _mm_storeu_si128(memory.add(at).cast(), bytes),
+            _ => {
+                let mut whole = [0u8; LANES];
+                _mm_storeu_si128(whole.as_mut_ptr().cast(), bytes);
+                memory.add(at).copy_from_nonoverlapping(whole.as_ptr(), kept);
+            }
+        };
+        for (p, sums) in sums.into_iter().enumerate() {
+            let [Some(mut rounding), sum_rounding, affine_rounding] = roundings else { return };
+            let mut value = rounding.whole(scaled(sums, m.scale().add(first)));
+            if let (Some(sum), Some(own)) = (&m.sum, sum_rounding) {
+                let bytes = _mm_loadu_si128(memory.add(pixel(sum.other, p)).cast());
+                let zero = _mm256_set1_epi32(i32::from(sum.other_zero));
+                let other = [_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128::<8>(bytes))]
+                    .map(|b| _mm256_cvtepi32_ps(_mm256_sub_epi32(b, zero)));
+                let [a, b] = sum.ratio.map(|r| _mm256_set1_ps(r));
+                // Three roundings, as the definition has them: no FMA.
+                let both = |h: usize| _mm256_add_ps(_mm256_mul_ps(value[h], a), _mm256_mul_ps(other[h], b));
+                rounding = own;
+                value = rounding.whole([both(0), both(1)]);
+            }
+            if let Some(y) = m.y {
+                store(rounding.bytes(value), pixel(y, p));
+            }
+            if let (Some(affine), Some(own)) = (&m.affine, affine_rounding) {
+                let (mul, add) =
+                    (m.line(affine.mul).cast::<f32>().add(first), m.line(affine.add).cast::<f32>().add(first));
+                let mapped = |h: usize| {
+                    let scaled = _mm256_mul_ps(value[h], _mm256_loadu_ps(mul.add(8 * h)));
+                    _mm256_add_ps(scaled, _mm256_loadu_ps(add.add(8 * h)))
+                };
+                store(own.bytes(own.whole([mapped(0), mapped(1)])), pixel(affine.y, p));
             }
         }
-        let at = (row * map.extent[1] + column + p) * channels + first;
-        let n = LANES.min(channels - first);
-        y[at..at + n].copy_from_slice(&bytes[..n]);
     }
 }
 
 /// `f32(acc) * scale` of a map of one pixel, `[channels]`.
 ///
 /// # Safety
-/// As [`requantised`].
+/// As [`map`].
 #[target_feature(enable = "avx2")]
-pub unsafe fn real(map: &Map, y: &mut [f32]) {
+pub unsafe fn real(m: &Map, memory: *const u8, y: &mut [f32]) {
     for (block, y) in y.chunks_mut(LANES).enumerate() {
         // SAFETY: as `tile`.
         unsafe {
-            let [halves] = sums::<1>(map, block, 0, 0);
-            let mut values = [0.0f32; LANES];
-            for (h, sum) in halves.iter().enumerate() {
-                let scale = _mm256_loadu_ps(map.packed.scale.as_ptr().add(block * LANES + 8 * h));
-                let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(*sum), scale);
-                _mm256_storeu_ps(values.as_mut_ptr().add(8 * h), scaled);
-            }
-            y.copy_from_slice(&values[..y.len()]);
+            let [halves] = sums::<1>(m, [block, 0, 0], memory);
+            let values = scaled(halves, m.scale().add(block * LANES));
+            let mut all = [0.0f32; LANES];
+            _mm256_storeu_ps(all.as_mut_ptr(), values[0]);
+            _mm256_storeu_ps(all.as_mut_ptr().add(8), values[1]);
+            y.copy_from_slice(&all[..y.len()]);
         }
     }
-}
-
-/// [`Output::quantise`] of eight values, in the low eight bytes: `vroundps` rounds half to even.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn rounded(values: __m256, out: Output) -> __m128i {
-    let [low, high] = out.bounds().map(|v| _mm256_set1_ps(v));
-    let clamped = _mm256_min_ps(_mm256_max_ps(values, low), high);
-    const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-    let whole = _mm256_cvttps_epi32(_mm256_round_ps::<NEAREST>(clamped));
-    let moved = _mm256_add_epi32(whole, _mm256_set1_epi32(out.zero()));
-    // The values fit a byte, so packing saturates nothing.
-    let words = _mm_packs_epi32(_mm256_castsi256_si128(moved), _mm256_extracti128_si256::<1>(moved));
-    _mm_packs_epi16(words, words)
-}
-
-/// [`scalar::affine`].
-pub fn affine(_: Avx2, x: &[i8], zero: i8, mul: Le<f32>, add: Le<f32>, out: Output, y: &mut [i8]) {
-    #[target_feature(enable = "avx2")]
-    fn compiled(x: &[i8], zero: i8, mul: Le<f32>, add: Le<f32>, out: Output, y: &mut [i8]) {
-        scalar::affine(x, zero, mul, add, out, y);
-    }
-    // SAFETY: the token.
-    unsafe { compiled(x, zero, mul, add, out, y) }
-}
-
-/// [`scalar::add`].
-pub fn add(_: Avx2, a: &[i8], b: &[i8], zero: [i8; 2], ratio: [f32; 2], out: Output, y: &mut [i8]) {
-    #[target_feature(enable = "avx2")]
-    fn compiled(a: &[i8], b: &[i8], zero: [i8; 2], ratio: [f32; 2], out: Output, y: &mut [i8]) {
-        scalar::add(a, b, zero, ratio, out, y);
-    }
-    // SAFETY: the token.
-    unsafe { compiled(a, b, zero, ratio, out, y) }
-}
-
-/// [`scalar::avg_pool`].
-pub fn avg_pool(_: Avx2, source: Source, window: &Window, scale: f32, target: Target) {
-    #[target_feature(enable = "avx2")]
-    fn compiled(source: Source, window: &Window, scale: f32, target: Target) {
-        scalar::avg_pool(source, window, scale, target);
-    }
-    // SAFETY: the token.
-    unsafe { compiled(source, window, scale, target) }
 }

@@ -7,11 +7,10 @@
 // Intrinsics: each block says which check above it makes it sound.
 #![allow(unsafe_code)]
 
-use super::packed::{LANES, Map};
-use super::scalar::{Source, Target};
-use crate::layer::Window;
+use super::grid::View;
+use super::map::Map;
+use super::packed::LANES;
 use crate::requant::Output;
-use crate::tensor::Le;
 use core::arch::x86_64::*;
 
 /// Proof that the CPU has AVX-512 F, BW, VL and VNNI and that the system keeps their registers; only [`detect`] makes it.
@@ -30,22 +29,95 @@ pub fn detect() -> Option<Avx512> {
 /// Pixels of a tile at most.
 const PIXELS: usize = 8;
 
-/// Requantised outputs `[rows][columns][channels]`.
+/// How f32 values become bytes.
+#[derive(Clone, Copy)]
+struct Rounding {
+    low: __m512,
+    high: __m512,
+    /// The zero point + 128, as i16.
+    zero: __m512i,
+    /// The least byte.
+    floor: __m512i,
+}
+
+impl Rounding {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+    fn new(out: Output) -> Self {
+        let [low, high] = out.bounds();
+        let zero = out.zero() + 128;
+        Self {
+            low: _mm512_set1_ps(low),
+            high: _mm512_set1_ps(high),
+            zero: _mm512_set1_epi16(zero as i16),
+            floor: _mm512_set1_epi8((low as i32 + zero) as i8),
+        }
+    }
+
+    /// The clamped and rounded values themselves, still less the zero point.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+    fn whole(&self, values: __m512) -> __m512 {
+        const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+        _mm512_roundscale_ps::<NEAREST>(_mm512_min_ps(_mm512_max_ps(values, self.low), self.high))
+    }
+
+    /// [`Output::quantise`] of four times sixteen values, each + 128. The upper clamp stands before the conversion, which
+    /// turns what is too small for an i32 into the least one; narrowing saturates to the lower clamp.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+    fn bytes(&self, values: [__m512; 4]) -> __m512i {
+        const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+        let [a, b, c, d] = values.map(|v| _mm512_cvt_roundps_epi32::<NEAREST>(_mm512_min_ps(v, self.high)));
+        let ab = _mm512_adds_epi16(_mm512_packs_epi32(a, b), self.zero);
+        let cd = _mm512_adds_epi16(_mm512_packs_epi32(c, d), self.zero);
+        // Each quarter of the register holds four channels of a, b, c and d.
+        let mixed = _mm512_max_epu8(_mm512_packus_epi16(ab, cd), self.floor);
+        let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        _mm512_permutexvar_epi32(order, mixed)
+    }
+}
+
+/// The roundings of a map's own output, its sum and its affine map.
+struct Roundings {
+    own: Rounding,
+    sum: Rounding,
+    affine: Rounding,
+}
+
+/// The map at every pixel, and what follows it.
 ///
 /// # Safety
-/// The CPU has the instructions, and [`Map::check`] has held for these outputs.
+/// The CPU has the instructions, and [`Map::check`] has held for the bytes at `memory`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-pub unsafe fn requantised(map: &Map, out: Output, y: &mut [i8]) {
-    let blocks = map.packed.blocks();
+pub unsafe fn map(m: &Map, memory: *mut u8) {
+    let own = Rounding::new(m.out);
+    let roundings = Roundings {
+        own,
+        sum: m.sum.map_or(own, |s| Rounding::new(s.out)),
+        affine: m.affine.map_or(own, |a| Rounding::new(a.out)),
+    };
+    // SAFETY: as this function's callers.
+    unsafe {
+        match (m.sum.is_some(), m.affine.is_some()) {
+            (false, false) => blocks::<false, false>(m, &roundings, memory),
+            (true, false) => blocks::<true, false>(m, &roundings, memory),
+            (false, true) => blocks::<false, true>(m, &roundings, memory),
+            (true, true) => blocks::<true, true>(m, &roundings, memory),
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn blocks<const SUM: bool, const AFFINE: bool>(m: &Map, roundings: &Roundings, memory: *mut u8) {
+    let blocks = m.packed.blocks();
     let mut block = 0;
     while block < blocks {
-        let rest = blocks - block;
         // SAFETY: as this function's callers.
         block += unsafe {
-            match rest {
-                1 => rows::<1>(map, block, out, y),
-                3 => rows::<3>(map, block, out, y),
-                _ => rows::<2>(map, block, out, y),
+            match blocks - block {
+                1 => rows::<1, SUM, AFFINE>(m, block, roundings, memory),
+                3 => rows::<3, SUM, AFFINE>(m, block, roundings, memory),
+                _ => rows::<2, SUM, AFFINE>(m, block, roundings, memory),
             }
         };
     }
@@ -53,26 +125,32 @@ pub unsafe fn requantised(map: &Map, out: Output, y: &mut [i8]) {
 
 /// All pixels of `Q` blocks of channels; returns Q.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn rows<const Q: usize>(map: &Map, block: usize, out: Output, y: &mut [i8]) -> usize {
-    let [rows, columns] = map.extent;
+unsafe fn rows<const Q: usize, const SUM: bool, const AFFINE: bool>(
+    m: &Map,
+    block: usize,
+    roundings: &Roundings,
+    memory: *mut u8,
+) -> usize {
+    let [rows, columns] = m.extent;
     for row in 0..rows {
         let mut column = 0;
-        while column < columns {
-            let rest = columns - column;
-            // SAFETY: a tile of P pixels starts at most P before the end of the row.
-            unsafe {
-                match rest {
-                    1 => tile::<1, Q>(map, block, row, column, out, y),
-                    2 => tile::<2, Q>(map, block, row, column, out, y),
-                    3 => tile::<3, Q>(map, block, row, column, out, y),
-                    4 => tile::<4, Q>(map, block, row, column, out, y),
-                    5 => tile::<5, Q>(map, block, row, column, out, y),
-                    6 => tile::<6, Q>(map, block, row, column, out, y),
-                    7 => tile::<7, Q>(map, block, row, column, out, y),
-                    _ => tile::<PIXELS, Q>(map, block, row, column, out, y),
-                }
+        // SAFETY: a tile of P pixels starts at most P before the end of the row.
+        unsafe {
+            while column + PIXELS <= columns {
+                tile::<PIXELS, Q, SUM, AFFINE>(m, [block, row, column], roundings, memory);
+                column += PIXELS;
             }
-            column += rest.min(PIXELS);
+            if columns - column >= 4 {
+                tile::<4, Q, SUM, AFFINE>(m, [block, row, column], roundings, memory);
+                column += 4;
+            }
+            if columns - column >= 2 {
+                tile::<2, Q, SUM, AFFINE>(m, [block, row, column], roundings, memory);
+                column += 2;
+            }
+            if column < columns {
+                tile::<1, Q, SUM, AFFINE>(m, [block, row, column], roundings, memory);
+            }
         }
     }
     Q
@@ -82,36 +160,34 @@ unsafe fn rows<const Q: usize>(map: &Map, block: usize, out: Output, y: &mut [i8
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn sums<const P: usize, const Q: usize>(
-    map: &Map,
-    block: usize,
-    row: usize,
-    column: usize,
+    m: &Map,
+    [block, row, column]: [usize; 3],
+    memory: *const u8,
 ) -> [[__m512i; Q]; P] {
-    let Map { frame, pitch, step, packed, .. } = map;
-    let span = packed.rows * packed.steps;
-    // SAFETY: `Map::check` proved that every step of every tile lies in the frame, and that there are lines and biases
+    let Map { x, step, packed, .. } = m;
+    let span = packed.span();
+    // SAFETY: `Map::check` proved that every step of every tile lies in the memory, and that there are lines and biases
     // for all blocks; the callers' tiles end with the row and with the blocks.
     unsafe {
-        let from = frame.as_ptr().add(row * step[1] + column * step[0]);
-        let lines = packed.lines.as_ptr().add(block * span).cast::<__m512i>();
+        let from = memory.add(x.at + row * step[1] + column * step[0]);
+        let lines = m.line(packed.at + block * span).cast::<__m512i>();
         let mut biases = [_mm512_setzero_si512(); Q];
         for (q, bias) in biases.iter_mut().enumerate() {
-            *bias = _mm512_loadu_si512(packed.bias.as_ptr().add((block + q) * LANES).cast());
+            *bias = _mm512_loadu_si512(m.bias().add((block + q) * LANES).cast());
         }
         let mut sums = [biases; P];
-        for run in 0..packed.rows {
-            let inputs = from.add(run * pitch);
-            let weights = lines.add(run * packed.steps);
+        for run in 0..packed.runs {
+            let inputs = from.add(run * x.pitch);
+            let lines = lines.add(run * packed.steps);
             for k in 0..packed.steps {
-                let mut w = [_mm512_setzero_si512(); Q];
-                for (q, w) in w.iter_mut().enumerate() {
-                    *w = _mm512_load_si512(weights.add(q * span + k));
+                let mut weights = [_mm512_setzero_si512(); Q];
+                for (q, weight) in weights.iter_mut().enumerate() {
+                    *weight = _mm512_load_si512(lines.add(q * span + k));
                 }
                 for (p, sums) in sums.iter_mut().enumerate() {
-                    let four = inputs.add(p * step[0] + 4 * k).cast::<i32>().read_unaligned();
-                    let x = _mm512_set1_epi32(four);
-                    for (sum, w) in sums.iter_mut().zip(w) {
-                        *sum = _mm512_dpbusd_epi32(*sum, x, w);
+                    let four = _mm512_set1_epi32(inputs.add(p * step[0] + 4 * k).cast::<i32>().read_unaligned());
+                    for (sum, weight) in sums.iter_mut().zip(&weights) {
+                        *sum = _mm512_dpbusd_epi32(*sum, four, *weight);
                     }
                 }
             }
@@ -121,26 +197,88 @@ unsafe fn sums<const P: usize, const Q: usize>(
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn tile<const P: usize, const Q: usize>(
-    map: &Map,
-    block: usize,
-    row: usize,
-    column: usize,
-    out: Output,
-    y: &mut [i8],
+unsafe fn tile<const P: usize, const Q: usize, const SUM: bool, const AFFINE: bool>(
+    m: &Map,
+    place: [usize; 3],
+    roundings: &Roundings,
+    memory: *mut u8,
 ) {
-    let channels = map.packed.channels;
-    // SAFETY: as `sums`; a block's lanes past the last channel are masked out, and pixel and channels lie in y.
+    let [block, row, column] = place;
+    let channels = m.packed.channels;
+    let pixel = |view: View, p: usize, q: usize| {
+        // Blocks that do not exist hold nothing that is kept.
+        let q = q.min(Q - 1);
+        view.at + row * view.pitch + (column + p) * channels + (block + q) * LANES
+    };
+    // SAFETY: `Map::check` has held for pixels and whole blocks of every view; constants have whole blocks.
     unsafe {
-        let sums = sums::<P, Q>(map, block, row, column);
-        let to = y.as_mut_ptr().add((row * map.extent[1] + column) * channels + block * LANES);
-        for q in 0..Q {
-            let first = (block + q) * LANES;
-            let scale = _mm512_loadu_ps(map.packed.scale.as_ptr().add(first));
-            let mask = lanes(channels - first);
-            for (p, sums) in sums.iter().enumerate() {
-                let bytes = rounded(_mm512_mul_ps(_mm512_cvtepi32_ps(sums[q]), scale), out);
-                _mm_mask_storeu_epi8(to.add(p * channels + q * LANES), mask, bytes);
+        let sums = sums::<P, Q>(m, place, memory);
+        for first in (0..P * Q).step_by(4) {
+            let mut values = [_mm512_setzero_ps(); 4];
+            let mut mapped = [_mm512_setzero_ps(); 4];
+            for j in 0..4 {
+                if first + j >= P * Q {
+                    break;
+                }
+                let (p, q) = ((first + j) / Q, (first + j) % Q);
+                let channel = (block + q) * LANES;
+                let scale = _mm512_loadu_ps(m.scale().add(channel));
+                let mut value = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[p][q]), scale);
+                let mut rounding = &roundings.own;
+                if let (true, Some(sum)) = (SUM, &m.sum) {
+                    let bytes = _mm_loadu_si128(memory.add(pixel(sum.other, p, q)).cast());
+                    let zero = _mm512_set1_epi32(i32::from(sum.other_zero));
+                    let other = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_cvtepu8_epi32(bytes), zero));
+                    let [a, b] = sum.ratio.map(|r| _mm512_set1_ps(r));
+                    // Three roundings, as the definition has them: no FMA.
+                    value = _mm512_add_ps(_mm512_mul_ps(rounding.whole(value), a), _mm512_mul_ps(other, b));
+                    rounding = &roundings.sum;
+                }
+                if let (true, Some(affine)) = (AFFINE, &m.affine) {
+                    value = rounding.whole(value);
+                    let mul = _mm512_loadu_ps(m.line(affine.mul).cast::<f32>().add(channel));
+                    let add = _mm512_loadu_ps(m.line(affine.add).cast::<f32>().add(channel));
+                    mapped[j] = _mm512_add_ps(_mm512_mul_ps(value, mul), add);
+                }
+                values[j] = value;
+            }
+            let at = |view: View| [0, 1, 2, 3].map(|j| pixel(view, (first + j) / Q, (first + j) % Q));
+            let kept = [0, 1, 2, 3].map(|j| match first + j {
+                i if i < P * Q => lanes(channels - (block + i % Q) * LANES),
+                _ => 0,
+            });
+            if let Some(y) = m.y {
+                let rounding = if SUM { &roundings.sum } else { &roundings.own };
+                store(rounding.bytes(values), at(y), kept, memory);
+            }
+            if let (true, Some(affine)) = (AFFINE, &m.affine) {
+                store(roundings.affine.bytes(mapped), at(affine.y), kept, memory);
+            }
+        }
+    }
+}
+
+/// Stores the `kept` first bytes of each quarter.
+///
+/// # Safety
+/// They lie in the memory.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn store(bytes: __m512i, at: [usize; 4], kept: [u16; 4], memory: *mut u8) {
+    let quarters = [
+        _mm512_castsi512_si128(bytes),
+        _mm512_extracti32x4_epi32::<1>(bytes),
+        _mm512_extracti32x4_epi32::<2>(bytes),
+        _mm512_extracti32x4_epi32::<3>(bytes),
+    ];
+    for ((quarter, at), kept) in quarters.into_iter().zip(at).zip(kept) {
+        // SAFETY: this function's callers.
+        unsafe {
+            match kept {
+                // A masked store is slow even where it masks nothing.
+                u16::MAX => _mm_storeu_si128(memory.add(at).cast(), quarter),
+                0 => {}
+                _ => _mm_mask_storeu_epi8(memory.add(at).cast(), kept, quarter),
             }
         }
     }
@@ -149,15 +287,15 @@ unsafe fn tile<const P: usize, const Q: usize>(
 /// `f32(acc) * scale` of a map of one pixel, `[channels]`.
 ///
 /// # Safety
-/// As [`requantised`].
+/// As [`map`], and `y` has a value for each channel.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-pub unsafe fn real(map: &Map, y: &mut [f32]) {
-    for block in 0..map.packed.blocks() {
+pub unsafe fn real(m: &Map, memory: *const u8, y: &mut [f32]) {
+    for block in 0..m.packed.blocks() {
         // SAFETY: as `tile`.
         unsafe {
-            let [[sum]] = sums::<1, 1>(map, block, 0, 0);
+            let [[sum]] = sums::<1, 1>(m, [block, 0, 0], memory);
             let first = block * LANES;
-            let scale = _mm512_loadu_ps(map.packed.scale.as_ptr().add(first));
+            let scale = _mm512_loadu_ps(m.scale().add(first));
             let values = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale);
             _mm512_mask_storeu_ps(y.as_mut_ptr().add(first), lanes(y.len() - first), values);
         }
@@ -168,126 +306,4 @@ pub unsafe fn real(map: &Map, y: &mut [f32]) {
 #[inline]
 fn lanes(n: usize) -> u16 {
     if n >= LANES { u16::MAX } else { (1 << n) - 1 }
-}
-
-/// [`Output::quantise`] of sixteen values. `vmaxps` gives its second operand where the first is NaN, and `vcvtps2dq`
-/// rounds half to even: the rounding is written into the instruction.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn rounded(values: __m512, out: Output) -> __m128i {
-    let [low, high] = out.bounds().map(|v| _mm512_set1_ps(v));
-    let clamped = _mm512_min_ps(_mm512_max_ps(values, low), high);
-    const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-    let whole = _mm512_cvt_roundps_epi32::<NEAREST>(clamped);
-    _mm512_cvtepi32_epi8(_mm512_add_epi32(whole, _mm512_set1_epi32(out.zero())))
-}
-
-/// Sixteen int8 values less their zero point, as f32; lanes outside `mask` are not read.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-unsafe fn centred(from: *const i8, mask: u16, zero: i8) -> __m512 {
-    // SAFETY: the caller's lanes inside the mask are readable.
-    let bytes = unsafe { _mm_maskz_loadu_epi8(mask, from) };
-    _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_cvtepi8_epi32(bytes), _mm512_set1_epi32(i32::from(zero))))
-}
-
-/// [`super::scalar::affine`].
-///
-/// # Panics
-/// If the lengths do not agree.
-pub fn affine(_: Avx512, x: &[i8], zero: i8, mul: Le<f32>, add: Le<f32>, out: Output, y: &mut [i8]) {
-    assert!(
-        mul.len() == add.len() && x.len() == y.len() && x.len().is_multiple_of(mul.len()),
-        "lengths of an affine map"
-    );
-    // SAFETY: the token; the lengths.
-    unsafe { affine_map(x, zero, mul, add, out, y) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-unsafe fn affine_map(x: &[i8], zero: i8, mul: Le<f32>, add: Le<f32>, out: Output, y: &mut [i8]) {
-    let channels = mul.len();
-    for first in (0..channels).step_by(LANES) {
-        let mask = lanes(channels - first);
-        // SAFETY: lanes inside the mask are below `channels`, pixels below the length.
-        unsafe {
-            let (m, a) = (
-                _mm512_maskz_loadu_ps(mask, mul.bytes().as_ptr().cast::<f32>().add(first)),
-                _mm512_maskz_loadu_ps(mask, add.bytes().as_ptr().cast::<f32>().add(first)),
-            );
-            for at in (first..x.len()).step_by(channels) {
-                // Two roundings, as the definition has them: no FMA.
-                let scaled = _mm512_mul_ps(centred(x.as_ptr().add(at), mask, zero), m);
-                let bytes = rounded(_mm512_add_ps(scaled, a), out);
-                _mm_mask_storeu_epi8(y.as_mut_ptr().add(at), mask, bytes);
-            }
-        }
-    }
-}
-
-/// [`super::scalar::add`].
-///
-/// # Panics
-/// If the lengths do not agree.
-pub fn add(_: Avx512, a: &[i8], b: &[i8], zero: [i8; 2], ratio: [f32; 2], out: Output, y: &mut [i8]) {
-    assert!(a.len() == b.len() && a.len() == y.len(), "lengths of a sum");
-    // SAFETY: the token; the lengths.
-    unsafe { add_map(a, b, zero, ratio, out, y) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-unsafe fn add_map(a: &[i8], b: &[i8], zero: [i8; 2], ratio: [f32; 2], out: Output, y: &mut [i8]) {
-    let [left, right] = ratio.map(|r| _mm512_set1_ps(r));
-    for at in (0..a.len()).step_by(LANES) {
-        let mask = lanes(a.len() - at);
-        // SAFETY: lanes inside the mask are below the length.
-        unsafe {
-            let l = _mm512_mul_ps(centred(a.as_ptr().add(at), mask, zero[0]), left);
-            let r = _mm512_mul_ps(centred(b.as_ptr().add(at), mask, zero[1]), right);
-            _mm_mask_storeu_epi8(y.as_mut_ptr().add(at), mask, rounded(_mm512_add_ps(l, r), out));
-        }
-    }
-}
-
-/// [`super::scalar::avg_pool`].
-///
-/// # Panics
-/// If the output does not fit the window.
-pub fn avg_pool(_: Avx512, source: Source, window: &Window, scale: f32, target: Target) {
-    let Target { y, extent, out } = target;
-    let (h, w, c) = (source.shape.h as usize, source.shape.w as usize, source.shape.c as usize);
-    assert!(source.x.len() == h * w * c && y.len() == extent[0] * extent[1] * c, "lengths of a pool");
-    for row in 0..extent[0] {
-        let (first_y, inside_y) = window.taps(0, row, h);
-        for column in 0..extent[1] {
-            let (first_x, inside_x) = window.taps(1, column, w);
-            let top = (first_y + inside_y.start as isize) as usize;
-            let left = (first_x + inside_x.start as isize) as usize;
-            let area = [top, top + inside_y.len(), left, left + inside_x.len()];
-            let to = &mut y[(row * extent[1] + column) * c..][..c];
-            assert!(area[1] <= h && area[3] <= w || inside_y.is_empty() || inside_x.is_empty(), "a window's taps");
-            // SAFETY: the token; the area lies in the input.
-            unsafe { average(&source, area, scale, out, to) }
-        }
-    }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-unsafe fn average(source: &Source, [top, bottom, left, right]: [usize; 4], scale: f32, out: Output, to: &mut [i8]) {
-    let (w, c) = (source.shape.w as usize, source.shape.c as usize);
-    let count = ((bottom - top) * (right - left)) as i32;
-    for first in (0..c).step_by(LANES) {
-        let mask = lanes(c - first);
-        let mut sum = _mm512_set1_epi32(-count * i32::from(source.zero));
-        for y in top..bottom {
-            for x in left..right {
-                // SAFETY: a pixel of the area, lanes inside the mask.
-                let bytes = unsafe { _mm_maskz_loadu_epi8(mask, source.x.as_ptr().add((y * w + x) * c + first)) };
-                sum = _mm512_add_epi32(sum, _mm512_cvtepi8_epi32(bytes));
-            }
-        }
-        let bytes = rounded(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(scale)), out);
-        // SAFETY: lanes inside the mask are below c.
-        unsafe { _mm_mask_storeu_epi8(to.as_mut_ptr().add(first), mask, bytes) }
-    }
 }

@@ -5,8 +5,10 @@
 
 use super::avx2::{self, Avx2};
 use super::avx512::{self, Avx512};
-use super::packed::{Map, Order};
-use super::scalar::{Source, Target};
+use super::grid::Grid;
+use super::map::Map;
+use super::packed::Order;
+use super::rows;
 use crate::layer::Window;
 use crate::requant::Output;
 use crate::tensor::Le;
@@ -18,15 +20,6 @@ pub enum Isa {
     Avx512(Avx512),
     /// AVX2.
     Avx2(Avx2),
-}
-
-macro_rules! by_set {
-    ($self:ident, $kernel:ident($($argument:expr),*)) => {
-        match $self {
-            Self::Avx512(token) => avx512::$kernel(token, $($argument),*),
-            Self::Avx2(token) => avx2::$kernel(token, $($argument),*),
-        }
-    };
 }
 
 impl Isa {
@@ -43,7 +36,7 @@ impl Isa {
         }
     }
 
-    /// How its kernels read weights and inputs.
+    /// How its kernels read weights.
     pub fn order(self) -> Order {
         match self {
             Self::Avx512(_) => Order::Quads,
@@ -51,17 +44,22 @@ impl Isa {
         }
     }
 
-    /// Requantised outputs `[rows][columns][channels]` of a map.
+    /// What is xored into stored int8 values: both multiply unsigned inputs.
+    pub fn flip(self) -> u8 {
+        0x80
+    }
+
+    /// A linear map at every pixel of a grid, and what follows it.
     ///
     /// # Panics
-    /// If the frame or the outputs do not fit the map.
-    pub fn requantised(self, map: &Map, out: Output, y: &mut [i8]) {
-        map.check(self.order().width(), y.len());
-        // SAFETY: the token proves the instructions, the check that every tile stays in frame, lines and outputs.
+    /// If a tile would leave the memory or the lines.
+    pub fn map(self, map: &Map, memory: &mut [u8]) {
+        map.check(memory.len());
+        // SAFETY: the token proves the instructions, the check that every tile stays in memory and lines.
         unsafe {
             match self {
-                Self::Avx512(_) => avx512::requantised(map, out, y),
-                Self::Avx2(_) => avx2::requantised(map, out, y),
+                Self::Avx512(_) => avx512::map(map, memory.as_mut_ptr()),
+                Self::Avx2(_) => avx2::map(map, memory.as_mut_ptr()),
             }
         }
     }
@@ -69,31 +67,56 @@ impl Isa {
     /// A head: `f32(acc) * scale` of a map of one pixel, `[channels]`.
     ///
     /// # Panics
-    /// If the frame or the outputs do not fit the map, or it has more than one pixel.
-    pub fn real(self, map: &Map, y: &mut [f32]) {
-        map.check(self.order().width(), y.len());
-        assert_eq!(map.extent, [1, 1], "a head has one pixel");
-        // SAFETY: as `requantised`.
+    /// If a tile would leave the memory or the lines, or the outputs do not fit the map.
+    pub fn real(self, map: &Map, memory: &[u8], y: &mut [f32]) {
+        map.check(memory.len());
+        assert_eq!((map.extent, y.len()), ([1, 1], map.packed.channels), "outputs of a head");
+        // SAFETY: as `map`.
         unsafe {
             match self {
-                Self::Avx512(_) => avx512::real(map, y),
-                Self::Avx2(_) => avx2::real(map, y),
+                Self::Avx512(_) => avx512::real(map, memory.as_ptr(), y),
+                Self::Avx2(_) => avx2::real(map, memory.as_ptr(), y),
             }
         }
     }
-
-    /// [`scalar::affine`](super::scalar::affine).
-    pub fn affine(self, x: &[i8], zero: i8, mul: Le<f32>, add: Le<f32>, out: Output, y: &mut [i8]) {
-        by_set!(self, affine(x, zero, mul, add, out, y));
-    }
-
-    /// [`scalar::add`](super::scalar::add).
-    pub fn add(self, a: &[i8], b: &[i8], zero: [i8; 2], ratio: [f32; 2], out: Output, y: &mut [i8]) {
-        by_set!(self, add(a, b, zero, ratio, out, y));
-    }
-
-    /// [`scalar::avg_pool`](super::scalar::avg_pool).
-    pub fn avg_pool(self, source: Source, window: &Window, scale: f32, target: Target) {
-        by_set!(self, avg_pool(source, window, scale, target));
-    }
 }
+
+/// A method that is a function of [`rows`], compiled for each instruction set.
+macro_rules! compiled {
+    ($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*)) => {
+        impl Isa {
+            $(#[$doc])*
+            #[allow(clippy::too_many_arguments)]
+            pub fn $name(self, $($argument: $type),*) {
+                #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+                fn for_avx512($($argument: $type),*) {
+                    rows::$name($($argument),*)
+                }
+                #[target_feature(enable = "avx2")]
+                fn for_avx2($($argument: $type),*) {
+                    rows::$name($($argument),*)
+                }
+                // SAFETY: the token proves the instructions.
+                unsafe {
+                    match self {
+                        Self::Avx512(_) => for_avx512($($argument),*),
+                        Self::Avx2(_) => for_avx2($($argument),*),
+                    }
+                }
+            }
+        }
+    };
+}
+
+compiled!(
+    /// [`rows::affine`].
+    affine(x: (&Grid, &[u8]), flip: u8, constants: [Le<f32>; 2], out: Output, y: (&Grid, &mut [u8]))
+);
+compiled!(
+    /// [`rows::add`].
+    add(a: (&Grid, &[u8]), b: (&Grid, &[u8]), flip: u8, ratio: [f32; 2], out: Output, y: (&Grid, &mut [u8]))
+);
+compiled!(
+    /// [`rows::avg_pool`].
+    avg_pool(x: (&Grid, &[u8]), flip: u8, window: &Window, scale: f32, out: Output, y: (&Grid, &mut [u8]))
+);

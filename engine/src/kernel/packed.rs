@@ -1,82 +1,84 @@
-//! Weights and inputs as register tiles read them: made once from a model, the same numbers in another order.
+//! Weights as register tiles read them: made once from a model, the same numbers in another order.
 
-use super::scalar::{Rows, Source};
-use crate::layer::Window;
+use super::scalar::Rows;
 use alloc::vec::Vec;
 
-/// How a register's lanes read a step's weights, and in how many bytes its inputs are stored.
+/// How an instruction set reads the sixty-four weights of a [`Line`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// `[16 channels][4 inputs]`; an input is a byte, x + 128.
+    /// `[16 channels][4 inputs]`.
     Quads,
-    /// `[2 pairs][2 halves][8 channels][2 inputs]`; an input is two bytes, x + 128.
+    /// `[even and odd inputs][2 halves][8 channels][2 inputs]`.
     Pairs,
 }
 
 impl Order {
-    /// Bytes of an input.
-    pub fn width(self) -> usize {
-        match self {
-            Self::Quads => 1,
-            Self::Pairs => 2,
-        }
-    }
-
     /// Where the weight of input `i` and channel `lane` stands in its line.
     fn place(self, lane: usize, i: usize) -> usize {
         match self {
             Self::Quads => 4 * lane + i,
-            Self::Pairs => 32 * (i / 2) + 16 * (lane / 8) + 2 * (lane % 8) + i % 2,
+            Self::Pairs => 32 * (i % 2) + 16 * (lane / 8) + 2 * (lane % 8) + i / 2,
         }
     }
 }
 
-/// Output channels of a register.
+/// Output channels of a line.
 pub const LANES: usize = 16;
 
-/// Weights of four neighbouring inputs for sixteen output channels, in an [`Order`].
+/// Sixty-four bytes of the block in which a model's packed numbers lie: weights of four neighbouring inputs for sixteen
+/// output channels in an [`Order`], or a constant of each of sixteen channels.
 #[repr(C, align(64))]
 #[derive(Debug, Clone, Copy)]
-pub struct Line(pub [i8; 64]);
+pub struct Line(pub [u8; 64]);
 
-/// A linear map over `rows` runs of neighbouring inputs, as tiles read it.
+/// Appends four bytes a channel, zeros up to whole blocks.
+pub fn push_constants(lines: &mut Vec<Line>, constants: impl Iterator<Item = [u8; 4]>) {
+    for (i, bytes) in constants.enumerate() {
+        if i % LANES == 0 {
+            lines.push(Line([0; 64]));
+        }
+        if let Some(line) = lines.last_mut() {
+            line.0[4 * (i % LANES)..][..4].copy_from_slice(&bytes);
+        }
+    }
+}
+
+/// Where a linear map over `runs` runs of neighbouring inputs lies in a block of lines.
 ///
 /// A convolution's taps of one kernel row lie side by side in NHWC, so a run is `kw * c` inputs; it is cut into steps of
-/// four, and what the last step has too many meets weights of 0.
-#[derive(Debug, Clone)]
+/// four, and what the last step has too many meets weights of 0. The lines are weights
+/// `[blocks of 16 channels][runs][steps]`, then the blocks' biases as i32, less `128 sum w` where inputs are stored as
+/// x + 128, then their requantisation scales as f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packed {
-    /// `[blocks of 16 channels][rows][steps]`.
-    pub lines: Vec<Line>,
+    /// Its first line.
+    pub at: usize,
     /// Runs.
-    pub rows: usize,
+    pub runs: usize,
     /// Steps of four inputs a run.
     pub steps: usize,
-    /// Bias of each channel less `128 sum w`, for inputs that are stored as x + 128; zeros up to whole blocks.
-    pub bias: Vec<i32>,
-    /// Requantisation scale of each channel, zeros up to whole blocks.
-    pub scale: Vec<f32>,
     /// Output channels.
     pub channels: usize,
 }
 
 impl Packed {
-    /// Packs i8 `[channels][runs][run]`.
+    /// Appends i8 `[channels][runs][run]` for inputs that are stored with `flip`.
     ///
     /// # Panics
     /// If the weights have another number.
-    pub fn new(rows: Rows, runs: usize, run: usize, order: Order) -> Self {
+    pub fn push(lines: &mut Vec<Line>, rows: Rows, runs: usize, run: usize, order: Order, flip: u8) -> Self {
         let channels = rows.bias.len();
         assert_eq!(rows.weight.len(), channels * runs * run, "weights of {channels} x {runs} x {run}");
-        let (blocks, steps) = (channels.div_ceil(LANES), run.div_ceil(4));
-        let mut lines = Vec::with_capacity(blocks * runs * steps);
-        for block in 0..blocks {
+        let this = Self { at: lines.len(), runs, steps: run.div_ceil(4), channels };
+        lines.reserve(this.end() - this.at);
+        for block in 0..this.blocks() {
             for row in 0..runs {
-                for step in 0..steps {
+                for step in 0..this.steps {
                     let mut line = Line([0; 64]);
                     for lane in 0..LANES.min(channels - block * LANES) {
                         let own = &rows.weight[((block * LANES + lane) * runs + row) * run..][..run];
                         for (i, tap) in own[4 * step..run.min(4 * step + 4)].iter().enumerate() {
-                            line.0[order.place(lane, i)] = *tap;
+                            line.0[order.place(lane, i)] = *tap as u8;
                         }
                     }
                     lines.push(line);
@@ -87,95 +89,35 @@ impl Packed {
             let own = &rows.weight[channel * runs * run..][..runs * run];
             let sum: i32 = own.iter().map(|w| i32::from(*w)).sum();
             // Modulo 2^32, as the sums that it meets.
-            rows.bias.at(channel).wrapping_sub(sum.wrapping_mul(128))
+            rows.bias.at(channel).wrapping_sub(sum.wrapping_mul(i32::from(flip)))
         };
-        let mut bias: Vec<i32> = (0..channels).map(shifted).collect();
-        let mut scale: Vec<f32> = rows.scale.iter().collect();
-        bias.resize(blocks * LANES, 0);
-        scale.resize(blocks * LANES, 0.0);
-        Self { lines, rows: runs, steps, bias, scale, channels }
+        push_constants(lines, (0..channels).map(|c| shifted(c).to_le_bytes()));
+        push_constants(lines, rows.scale.iter().map(f32::to_le_bytes));
+        this
     }
 
     /// Blocks of sixteen output channels.
     pub fn blocks(&self) -> usize {
-        self.bias.len() / LANES
+        self.channels.div_ceil(LANES)
     }
-}
 
-/// Bytes after a frame that a tile may read and whose weights are 0: up to three inputs.
-pub const SLACK: usize = 8;
-
-/// A linear map at every output pixel of a frame.
-pub struct Map<'a> {
-    /// Inputs in an order's bytes, with [`SLACK`] bytes after the last that is needed.
-    pub frame: &'a [u8],
-    /// Bytes from one run of a pixel to its next.
-    pub pitch: usize,
-    /// Bytes from one output pixel to the next, and from one row of them to the next.
-    pub step: [usize; 2],
-    /// Rows and columns of output pixels.
-    pub extent: [usize; 2],
-    /// The map.
-    pub packed: &'a Packed,
-}
-
-impl Map<'_> {
-    /// Refuses a frame that a tile would leave, whose inputs have `width` bytes, and outputs of another number.
-    pub fn check(&self, width: usize, outputs: usize) {
-        let [rows, columns] = self.extent;
-        let packed = self.packed;
-        assert!(rows > 0 && columns > 0 && packed.rows > 0, "an empty map");
-        let last = (rows - 1) * self.step[1] + (columns - 1) * self.step[0];
-        let end = last + (packed.rows - 1) * self.pitch + 4 * packed.steps * width;
-        assert!(end <= self.frame.len(), "a tile would read byte {end} of {}", self.frame.len());
-        assert_eq!(outputs, rows * columns * packed.channels, "outputs of a map");
-        assert_eq!(packed.lines.len(), packed.blocks() * packed.rows * packed.steps, "lines of a map");
-        assert_eq!(packed.scale.len(), packed.bias.len(), "scales of a map");
-        assert_eq!(packed.blocks(), packed.channels.div_ceil(LANES), "blocks of a map");
+    /// Lines of a block's weights.
+    pub fn span(&self) -> usize {
+        self.runs * self.steps
     }
-}
 
-/// Rows and bytes a row of an input with its border.
-pub fn frame_extent(source: &Source, window: &Window, order: Order) -> [usize; 2] {
-    let [top, left, bottom, right] = window.pad.map(usize::from);
-    let (h, w, c) = (source.shape.h as usize, source.shape.w as usize, source.shape.c as usize);
-    [h + top + bottom, (w + left + right) * c * order.width()]
-}
-
-/// Writes an input with its border, and the slack, to `to`.
-///
-/// # Panics
-/// If `to` is shorter than the frame and its slack.
-pub fn frame(source: &Source, window: &Window, order: Order, to: &mut [u8]) {
-    let [rows, pitch] = frame_extent(source, window, order);
-    let [top, left, ..] = window.pad.map(usize::from);
-    let (h, w, c) = (source.shape.h as usize, source.shape.w as usize, source.shape.c as usize);
-    let (to, slack) = to.split_at_mut(rows * pitch);
-    slack[..SLACK].fill(0);
-    let border = |to: &mut [u8]| to.chunks_exact_mut(order.width()).for_each(|to| put(source.zero, to));
-    let (above, rest) = to.split_at_mut(top * pitch);
-    let (inside, below) = rest.split_at_mut(h * pitch);
-    border(above);
-    border(below);
-    let (from, to) = (left * c * order.width(), (left + w) * c * order.width());
-    for (row, x) in inside.chunks_exact_mut(pitch).zip(source.x.chunks_exact(w * c)) {
-        border(&mut row[..from]);
-        border(&mut row[to..]);
-        inputs(x, order, &mut row[from..to]);
+    /// The first line of the biases.
+    pub fn bias(&self) -> usize {
+        self.at + self.blocks() * self.span()
     }
-}
 
-/// One input in as many bytes as `to` has.
-#[inline(always)]
-fn put(x: i8, to: &mut [u8]) {
-    to[0] = x as u8 ^ 0x80;
-    to[1..].fill(0);
-}
+    /// The first line of the scales.
+    pub fn scale(&self) -> usize {
+        self.bias() + self.blocks()
+    }
 
-/// Inputs in an order's bytes.
-pub fn inputs(x: &[i8], order: Order, to: &mut [u8]) {
-    match order {
-        Order::Quads => to.iter_mut().zip(x).for_each(|(to, x)| *to = *x as u8 ^ 0x80),
-        Order::Pairs => to.as_chunks_mut::<2>().0.iter_mut().zip(x).for_each(|(to, x)| *to = [*x as u8 ^ 0x80, 0]),
+    /// The line after the last.
+    pub fn end(&self) -> usize {
+        self.scale() + self.blocks()
     }
 }

@@ -5,6 +5,7 @@ use crate::int8::Int8;
 use crate::load::Loaded;
 use crate::pipeline::Backend;
 use paradise_engine::golden::{Case, Golden, ProbeKind, crc32};
+use paradise_engine::{Answer, Model};
 use std::time::Instant;
 
 /// What the checks look at.
@@ -177,14 +178,16 @@ fn kernels(subject: &mut Subject) -> Outcome {
     })
 }
 
-/// A checksum of every layer's output, and the bits of mu, log sigma, logits and rate.
+/// A checksum of every layer's output, and the bits of mu, log sigma, logits and rate: with each layer on its own, and
+/// with layers run in one go, as answers are given.
 fn layer_checksums(int8: &mut Int8, image: &[u8]) -> Result<Vec<u32>, String> {
     let (mut layers, mut outputs) = (Vec::new(), Vec::new());
-    int8.observe(image, &mut |_, output| layers.push(crc32(output)), &mut |_, a| {
+    let mut read = |_: &Model, a: &Answer| {
         let floats = a.mu.iter().chain(a.log_sigma).chain(a.logits).chain(core::iter::once(&a.rate_nats));
         outputs.extend(floats.map(|v| v.to_bits()));
-    })
-    .map_err(|e| e.to_string())?;
+    };
+    int8.observe(image, &mut |_, output| layers.push(crc32(output)), &mut read).map_err(|e| e.to_string())?;
+    int8.answer(image, &mut read).map_err(|e| e.to_string())?;
     layers.extend(outputs);
     Ok(layers)
 }

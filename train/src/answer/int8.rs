@@ -20,7 +20,7 @@ pub fn records(model: &Model, set: &Dataset) -> Result<Vec<Record>> {
         .into_par_iter()
         .map_init(memory, |(arena, floats, scratch), i| {
             let mut workspace = Workspace { arena, floats };
-            let a = prepared.classify(set.image(i), &mut workspace, scratch, &mut |_, _| {})?;
+            let a = prepared.classify(set.image(i), &mut workspace, scratch, None)?;
             Ok(Record::from(a))
         })
         .collect()

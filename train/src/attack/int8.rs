@@ -33,7 +33,7 @@ impl Classifier for Int8<'_> {
         for image in images.chunks_exact(each) {
             bytes.iter_mut().zip(image).for_each(|(b, v)| *b = (v * 255.0).round() as u8);
             let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
-            logits.extend(self.0.classify(&bytes, &mut memory, &mut scratch, &mut |_, _| {})?.logits);
+            logits.extend(self.0.classify(&bytes, &mut memory, &mut scratch, None)?.logits);
         }
         checked(logits, images.len() / each, self.classes())
     }

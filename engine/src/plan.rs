@@ -1,0 +1,153 @@
+//! Which layers fast kernels run in one go, and where their activations lie in the memory of an inference.
+
+use crate::header::Header;
+use crate::kernel::grid::Grid;
+use crate::kernel::map::SLACK;
+use crate::layer::{Layer, Op};
+use alloc::{vec, vec::Vec};
+use core::ops::Range;
+
+/// Most bytes of an inference's memory. Borders are not bounded by a model's size; past this it runs on the scalar kernels.
+const MAX_MEMORY: usize = 512 << 20;
+
+/// Where each activation begins, at a register's width.
+const ALIGN: usize = 64;
+
+/// Groups of layers and places of activations.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// Layers that run in one go, in order.
+    pub groups: Vec<Range<usize>>,
+    /// Each activation, its border as wide as its readers need.
+    pub grids: Vec<Grid>,
+    /// First byte of the room for a layer's operands without borders.
+    pub plain: usize,
+    /// Bytes of an inference's memory.
+    pub len: usize,
+    /// How often each activation is read.
+    readers: Vec<usize>,
+}
+
+/// Whether register tiles compute a layer.
+pub(crate) fn is_tiled(op: &Op) -> bool {
+    matches!(op, Op::Conv { groups: 1, .. } | Op::Dense { .. })
+}
+
+/// Whether a layer computes on operands without borders.
+pub(crate) fn is_plain(op: &Op) -> bool {
+    matches!(op, Op::Conv { groups: 2.., .. } | Op::MaxPool { .. })
+}
+
+/// How often each activation is read; the features once more, by the heads.
+fn readers(header: &Header) -> Vec<usize> {
+    let mut count = vec![0; header.activations.len()];
+    for layer in &header.layers {
+        layer.reads().iter().for_each(|&i| count[i as usize] += 1);
+    }
+    if let Some(features) = count.last_mut() {
+        *features += 1;
+    }
+    count
+}
+
+/// A linear map takes with it the residual sum that alone reads it, and the per-channel map that comes next.
+fn groups(header: &Header) -> Vec<Range<usize>> {
+    let count = readers(header);
+    let layers = &header.layers;
+    let mut groups = Vec::new();
+    let mut at = 0;
+    while at < layers.len() {
+        let mut end = at + 1;
+        if is_tiled(&layers[at].op) {
+            // Activation `end` is the output of layer `end - 1`.
+            let reads = |layer: &Layer| layer.reads().contains(&(end as u16));
+            let is_sum = |l: &Layer| matches!(l.op, Op::Add { .. }) && reads(l) && l.inputs[0] != l.inputs[1];
+            if count[end] == 1 && layers.get(end).is_some_and(is_sum) {
+                end += 1;
+            }
+            let reads = |layer: &Layer| layer.reads().contains(&(end as u16));
+            if layers.get(end).is_some_and(|l| matches!(l.op, Op::Affine { .. }) && reads(l)) {
+                end += 1;
+            }
+        }
+        groups.push(at..end);
+        at = end;
+    }
+    groups
+}
+
+impl Plan {
+    /// The plan of a valid model, its bytes stored with `flip`; `None` if it would take too much memory.
+    pub fn new(header: &Header, flip: u8) -> Option<Self> {
+        let groups = groups(header);
+        let mut grids: Vec<Grid> = header
+            .activations
+            .iter()
+            .map(|a| Grid { shape: a.shape, pad: [0; 4], at: 0, zero: a.zero_point as u8 ^ flip })
+            .collect();
+        for layer in &header.layers {
+            if let (Op::Conv { window, .. }, true) = (&layer.op, is_tiled(&layer.op)) {
+                let pad = &mut grids[layer.inputs[0] as usize].pad;
+                *pad = core::array::from_fn(|side| pad[side].max(window.pad[side] as usize));
+            }
+        }
+        let end = place(&mut grids, &lifetimes(header, &groups))?;
+        let plain = (end + SLACK).next_multiple_of(ALIGN);
+        let operands = |(i, layer): (usize, &Layer)| {
+            let [x, y] = [layer.inputs[0] as usize, i + 1].map(|a| header.activations[a].shape.len() as usize);
+            if is_plain(&layer.op) { x + y } else { 0 }
+        };
+        let room = header.layers.iter().enumerate().map(operands).max().unwrap_or(0);
+        let len = plain.checked_add(room)?;
+        (len <= MAX_MEMORY).then_some(Self { groups, grids, plain, len, readers: readers(header) })
+    }
+
+    /// Whether an activation is read more than once.
+    pub fn is_shared(&self, activation: usize) -> bool {
+        self.readers[activation] > 1
+    }
+}
+
+/// The first and last group in which each activation is held. A group reads and writes at once, so what it reads lives to
+/// its end.
+fn lifetimes(header: &Header, groups: &[Range<usize>]) -> Vec<[usize; 2]> {
+    let mut lives = vec![[0; 2]; header.activations.len()];
+    for (g, group) in groups.iter().enumerate() {
+        for layer in group.clone() {
+            lives[layer + 1] = [g; 2];
+            header.layers[layer].reads().iter().for_each(|&i| lives[i as usize][1] = g);
+        }
+    }
+    if let Some(features) = lives.last_mut() {
+        features[1] = usize::MAX;
+    }
+    lives
+}
+
+/// Gives each grid its place, largest first at the lowest free offset, and returns the end of the last; `None` if that
+/// lies too far.
+fn place(grids: &mut [Grid], lives: &[[usize; 2]]) -> Option<usize> {
+    let mut order: Vec<usize> = (0..grids.len()).collect();
+    order.sort_by_key(|&i| (core::cmp::Reverse(grids[i].len()), i));
+    let mut placed: Vec<usize> = Vec::new();
+    let mut end = 0;
+    for i in order {
+        let len = grids[i].len();
+        let together = |j: &&usize| lives[i][0] <= lives[**j][1] && lives[**j][0] <= lives[i][1];
+        let mut busy: Vec<Range<usize>> = placed.iter().filter(together).map(|j| grids[*j].range()).collect();
+        busy.sort_unstable_by_key(|r| r.start);
+        let mut at = 0usize;
+        for other in busy {
+            if at.checked_add(len)? > other.start {
+                at = at.max(other.end.next_multiple_of(ALIGN));
+            }
+        }
+        grids[i].at = at;
+        end = end.max(at.checked_add(len)?);
+        if end > MAX_MEMORY {
+            return None;
+        }
+        placed.push(i);
+    }
+    Some(end)
+}

@@ -1,0 +1,279 @@
+//! Every instruction set of this CPU against the scalar kernels: single maps with what follows them, at every edge.
+//! Whole networks are compared in `tests/onnx_vs_int8.rs`.
+
+use crate::kernel::grid::{Grid, View};
+use crate::kernel::isa::Isa;
+use crate::kernel::map::{Affine, Map, SLACK, Sum};
+use crate::kernel::packed::{LANES, Line, Packed, push_constants};
+use crate::kernel::scalar::{self, Rows, Source, Target};
+use crate::layer::Window;
+use crate::requant::Output;
+use crate::tensor::{Le, Shape};
+use proptest::prelude::*;
+use std::{vec, vec::Vec};
+
+/// Bytes with many extremes.
+fn bytes(n: usize, seed: u64, low: i8) -> Vec<i8> {
+    let mut state = seed | 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state >> 33
+    };
+    (0..n)
+        .map(|_| match next() % 8 {
+            0 => low,
+            1 => 127,
+            2 => [-1, 0, 1][next() as usize % 3],
+            _ => ((next() % 256) as u8 as i8).max(low),
+        })
+        .collect()
+}
+
+fn words(values: impl Iterator<Item = u32>) -> Vec<u8> {
+    values.flat_map(u32::to_le_bytes).collect()
+}
+
+/// Every instruction set of this CPU; a test says so where there is none.
+fn sets() -> Vec<Isa> {
+    let all: Vec<Isa> = Isa::all().collect();
+    if all.is_empty() {
+        std::eprintln!("skipped: this CPU has none of the instruction sets that have kernels");
+    }
+    all
+}
+
+/// A linear map's numbers.
+struct Case {
+    weight: Vec<i8>,
+    bias: Vec<u8>,
+    scale: Vec<u8>,
+}
+
+impl Case {
+    fn new(channels: usize, width: usize, seed: u64) -> Self {
+        let bias = (0..channels as i32).map(|o| (o * 7919 - 30_000) as u32);
+        let scale = (0..channels).map(|o| (1e-3f32 / (width as f32).sqrt() * (1.0 + o as f32)).to_bits());
+        Self { weight: bytes(channels * width, seed ^ 5, -127), bias: words(bias), scale: words(scale) }
+    }
+
+    fn rows(&self) -> Rows<'_> {
+        Rows { weight: &self.weight, bias: Le::new(&self.bias), scale: Le::new(&self.scale) }
+    }
+}
+
+/// Memory in which grids are laid one after the other.
+struct Memory {
+    bytes: Vec<u8>,
+    flip: u8,
+}
+
+impl Memory {
+    fn grid(&mut self, shape: Shape, pad: [usize; 4], zero: i8, x: Option<&[i8]>) -> Grid {
+        let at = self.bytes.len() - SLACK;
+        let grid = Grid { shape, pad, at, zero: zero as u8 ^ self.flip };
+        self.bytes.resize(at + grid.len() + SLACK, 0x55);
+        grid.fill_border(&mut self.bytes);
+        if let Some(x) = x {
+            grid.write(&mut self.bytes, self.flip, x);
+        }
+        grid
+    }
+
+    fn read(&self, grid: &Grid) -> Vec<i8> {
+        let mut x = vec![0; grid.shape.len() as usize];
+        grid.read(&self.bytes, self.flip, &mut x);
+        x
+    }
+}
+
+/// A convolution alone, with a sum, with an affine map, and with both, against the scalar kernels one after the other.
+fn convolution_is_equal(isa: Isa, shape: Shape, window: Window, channels: usize, zeros: [i8; 4], seed: u64) {
+    let Some([h, w]) = window.output(shape) else { return };
+    let extent = [h, w].map(usize::from);
+    let run = window.kernel[1] as usize * shape.c as usize;
+    let case = Case::new(channels, window.kernel[0] as usize * run, seed);
+    let x = bytes(shape.len() as usize, seed, -128);
+    let pixels = extent[0] * extent[1];
+    let other = bytes(pixels * channels, seed ^ 9, -128);
+    let constant = |k: usize| [0.5, -0.013, 1.7, 33.0, f32::MAX][(k + seed as usize % 5) % 5].to_bits();
+    let (mul, add) = (words((0..channels).map(constant)), words((1..=channels).map(constant)));
+    let ratio = [[0.5, 0.25], [0.013, 1.7], [3.0, 1e30]][seed as usize % 3];
+    for relu in [false, true] {
+        let out = |zero| Output::new(zero, relu);
+        let mut own = vec![0; pixels * channels];
+        let source = Source { x: &x, shape, zero: zeros[0] };
+        scalar::conv(source, &window, 1, case.rows(), Target { y: &mut own, extent, out: out(zeros[1]) });
+        for (with_sum, with_affine) in [(false, false), (true, false), (false, true), (true, true)] {
+            let mut want = own.clone();
+            let mut zero = zeros[1];
+            if with_sum {
+                scalar::add(&own, &other, [zeros[1], zeros[2]], ratio, out(zeros[2]), &mut want);
+                zero = zeros[2];
+            }
+            let mut mapped = vec![0; want.len()];
+            scalar::affine(&want, zero, Le::new(&mul), Le::new(&add), out(zeros[3]), &mut mapped);
+
+            let flip = isa.flip();
+            let mut memory = Memory { bytes: vec![0x55; SLACK], flip };
+            let from = memory.grid(shape, window.pad.map(usize::from), zeros[0], Some(&x));
+            let y_shape = Shape::new(h, w, channels as u16);
+            let residual = memory.grid(y_shape, [1, 0, 0, 2], zeros[2], Some(&other));
+            let y = memory.grid(y_shape, [0, 1, 1, 0], zero, None);
+            let after = memory.grid(y_shape, [0; 4], zeros[3], None);
+            let mut lines: Vec<Line> = Vec::new();
+            push_constants(&mut lines, mul.as_chunks().0.iter().copied());
+            let summands = lines.len();
+            push_constants(&mut lines, add.as_chunks().0.iter().copied());
+            let packed = Packed::push(&mut lines, case.rows(), window.kernel[0] as usize, run, isa.order(), flip);
+            let start = from.before(window.pad[0] as usize, window.pad[1] as usize);
+            let map = Map {
+                lines: &lines,
+                packed,
+                x: start,
+                step: [window.stride[1] as usize * shape.c as usize, window.stride[0] as usize * start.pitch],
+                extent,
+                out: out(zeros[1]),
+                y: Some(y.inside()),
+                sum: with_sum.then(|| Sum {
+                    other: residual.inside(),
+                    other_zero: residual.zero,
+                    ratio,
+                    out: out(zeros[2]),
+                }),
+                affine: with_affine.then(|| Affine { mul: 0, add: summands, out: out(zeros[3]), y: after.inside() }),
+            };
+            isa.map(&map, &mut memory.bytes);
+            let name = std::format!("{} {shape:?} {window:?} {channels} {with_sum} {with_affine}", isa.name());
+            assert_eq!(memory.read(&y), want, "{name}");
+            if with_affine {
+                assert_eq!(memory.read(&after), mapped, "{name}");
+            }
+            // Nothing else was touched: borders and inputs are what they were.
+            assert_eq!(memory.read(&from), x, "{name}");
+            assert_eq!(memory.read(&residual), other, "{name}");
+            let mut refilled = memory.bytes.clone();
+            [from, residual, y, after].iter().for_each(|g| g.fill_border(&mut refilled));
+            assert!(refilled == memory.bytes, "{name}: a border was overwritten");
+            assert!(memory.bytes[memory.bytes.len() - SLACK..].iter().all(|b| *b == 0x55), "{name}");
+        }
+    }
+}
+
+#[test]
+fn lengths_at_every_edge_are_equal() {
+    for isa in sets() {
+        for n in (1..=70).chain(255..=257) {
+            lengths_are_equal(isa, n);
+        }
+    }
+}
+
+fn lengths_are_equal(isa: Isa, n: usize) {
+    let one = Window { kernel: [1, 1], stride: [1, 1], pad: [0; 4] };
+    for channels in [1, 7, 8, 9, 15, 16, 17, 33, 48, 64] {
+        convolution_is_equal(isa, Shape::new(1, 1, n as u16), one, channels, [-128, -3, 7, 127], n as u64);
+        let case = Case::new(channels, n, n as u64);
+        let x = bytes(n, n as u64, -128);
+        let mut want = vec![0.0; channels];
+        scalar::head(&x, case.rows(), &mut want);
+        let mut memory = Memory { bytes: vec![0x55; SLACK], flip: isa.flip() };
+        let grid = memory.grid(Shape::new(1, 1, n as u16), [0; 4], 0, Some(&x));
+        let mut lines = Vec::new();
+        let packed = Packed::push(&mut lines, case.rows(), 1, n, isa.order(), isa.flip());
+        let (x, out) = (grid.inside(), Output::new(0, false));
+        let map =
+            Map { lines: &lines, packed, x, step: [0; 2], extent: [1; 2], out, y: None, sum: None, affine: None };
+        let mut got = vec![0.0; channels];
+        isa.real(&map, &memory.bytes, &mut got);
+        assert_eq!(got, want, "{} {n} {channels}", isa.name());
+    }
+    let (a, b) = (bytes(n, 1, -128), bytes(n, 2, -128));
+    let (out, shape) = (Output::new(5, n.is_multiple_of(2)), Shape::new(1, 1, n as u16));
+    let (mut want, flip) = (vec![0; n], isa.flip());
+    let grid = |zero: i8| Grid { shape, pad: [0; 4], at: 0, zero: zero as u8 ^ flip };
+    let stored = |x: &[i8]| x.iter().map(|x| *x as u8 ^ flip).collect::<Vec<u8>>();
+    let mut got = vec![0x55; n];
+    // Some products land on halves, some leave f32's range.
+    for ratio in [[0.5, 0.25], [0.013, 1.7], [f32::MAX, -f32::MAX]] {
+        scalar::add(&a, &b, [-7, 100], ratio, out, &mut want);
+        isa.add((&grid(-7), &stored(&a)), (&grid(100), &stored(&b)), flip, ratio, out, (&grid(5), &mut got));
+        assert_eq!(got, stored(&want), "{} {n}", isa.name());
+    }
+    let constant = |k: usize| [0.5, -0.013, 1.7, f32::MAX][k % 4].to_bits();
+    let (mul, add) = (words((0..n).map(constant)), words((1..=n).map(constant)));
+    let constants = [Le::new(&mul), Le::new(&add)];
+    scalar::affine(&a, 11, constants[0], constants[1], out, &mut want);
+    isa.affine((&grid(11), &stored(&a)), flip, constants, out, (&grid(5), &mut got));
+    assert_eq!(got, stored(&want), "{} {n}", isa.name());
+}
+
+#[test]
+fn the_shapes_of_real_networks_are_equal() {
+    let square = |kernel, stride, pad| Window { kernel: [kernel; 2], stride: [stride; 2], pad: [pad; 4] };
+    for (shape, window, channels) in [
+        (Shape::new(32, 32, 3), square(3, 1, 1), 16),
+        (Shape::new(32, 32, 16), square(3, 1, 1), 16),
+        (Shape::new(32, 32, 16), square(3, 2, 1), 32),
+        (Shape::new(32, 32, 16), square(1, 2, 0), 32),
+        (Shape::new(16, 16, 32), square(3, 1, 1), 32),
+        (Shape::new(8, 8, 64), square(3, 1, 1), 64),
+        (Shape::new(8, 8, 40), square(3, 1, 1), 48),
+        (Shape::new(28, 28, 1), square(5, 2, 2), 16),
+        (Shape::new(14, 14, 16), square(3, 2, 1), 32),
+    ] {
+        sets().into_iter().for_each(|isa| convolution_is_equal(isa, shape, window, channels, [-128, 3, -9, -128], 7));
+    }
+}
+
+#[test]
+fn a_map_that_would_leave_its_memory_is_refused() {
+    let case = Case::new(LANES, 4, 1);
+    let mut lines = Vec::new();
+    let packed = Packed::push(&mut lines, case.rows(), 1, 4, crate::kernel::packed::Order::Quads, 0);
+    let view = |at| View { at, pitch: 16 };
+    let map = |x: usize, y: usize, lines| Map {
+        lines,
+        packed,
+        x: view(x),
+        step: [4, 16],
+        extent: [1, 1],
+        out: Output::new(0, false),
+        y: Some(view(y)),
+        sum: None,
+        affine: None,
+    };
+    map(0, 16, &lines).check(32);
+    for bad in [map(29, 16, &lines), map(0, 17, &lines), map(0, 16, &lines[1..])] {
+        assert!(std::panic::catch_unwind(|| bad.check(32)).is_err());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn convolutions_and_pools_are_equal(
+        h in 1u16..12, w in 1u16..20, c in 1u16..36, channels in 1usize..70, kernel in [1u16..6, 1u16..6],
+        stride in [1u16..4, 1u16..4], pad in [0u16..4, 0u16..4, 0u16..4, 0u16..4], zeros in any::<[i8; 4]>(),
+        scale in 1e-4f32..1e-1, seed: u64,
+    ) {
+        let (shape, window) = (Shape::new(h, w, c), Window { kernel, stride, pad });
+        sets().into_iter().for_each(|isa| convolution_is_equal(isa, shape, window, channels, zeros, seed));
+        if let Some([rows, columns]) = window.output(shape) {
+            let extent = [rows, columns].map(usize::from);
+            let x = bytes(shape.len() as usize, seed, -128);
+            let source = Source { x: &x, shape, zero: zeros[0] };
+            let out = Output::new(zeros[1], false);
+            let mut want = vec![0; extent[0] * extent[1] * c as usize];
+            scalar::avg_pool(source, &window, scale, Target { y: &mut want, extent, out });
+            for isa in sets() {
+                let mut memory = Memory { bytes: vec![0x55; SLACK], flip: isa.flip() };
+                let from = memory.grid(shape, [1, 0, 2, 1], zeros[0], Some(&x));
+                let to = memory.grid(Shape::new(rows, columns, c), [0, 2, 1, 0], zeros[1], None);
+                let (left, right) = memory.bytes.split_at_mut(to.at);
+                let y = &mut right[..to.len()];
+                isa.avg_pool((&from, &left[from.range()]), isa.flip(), &window, scale, out, (&to, y));
+                prop_assert_eq!(memory.read(&to), &want[..], "{}", isa.name());
+            }
+        }
+    }
+}

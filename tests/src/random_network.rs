@@ -1,0 +1,129 @@
+//! Random int8 networks and images, the same for the same seed.
+
+use crate::window;
+use paradise_engine::image::{Fit, ImagePolicy};
+use paradise_engine::{Shape, Thresholds};
+use paradise_train::quantise::assemble::{Assembly, Confidence, Identity, Linear, Quantisation};
+use paradise_train::random::{self, Purpose};
+
+/// Draws for one random network, from the project's own keyed generator.
+struct Dice {
+    seed: u64,
+    at: u64,
+}
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        self.at += 1;
+        random::below(&mut random::stream(self.seed, Purpose::Noise, 7, self.at, 0), n)
+    }
+
+    fn real(&mut self, low: f32, high: f32) -> f32 {
+        low + (high - low) * self.below(1 << 20) as f32 / (1 << 20) as f32
+    }
+
+    fn quantisation(&mut self) -> Quantisation {
+        let zero_point = [-128, -127, -1, 0, 1, 127, 17][self.below(7)];
+        Quantisation { scale: self.real(0.01, 0.1), zero_point }
+    }
+
+    /// Weights at both ends and between; scales that spread the outputs over the int8 range.
+    fn linear(&mut self, rows: usize, width: usize) -> Linear {
+        let weight = (0..rows * width).map(|_| match self.below(8) {
+            0 => 127,
+            1 => -127,
+            _ => self.below(255) as i8,
+        });
+        let weight: Vec<i8> = weight.map(|w| if w == -128 { 0 } else { w }).collect();
+        let bias = (0..rows).map(|_| self.below(20_001) as i32 - 10_000).collect();
+        let typical = 60.0 * 75.0 * (width as f32).sqrt();
+        let scale = (0..rows).map(|_| self.real(20.0, 120.0) / typical).collect();
+        Linear { weight, bias, scale }
+    }
+}
+
+/// `model.pmq` of a random network that holds every operation at least once, residual blocks among them.
+///
+/// # Panics
+/// If it would not be valid.
+pub fn network(seed: u64) -> Vec<u8> {
+    let mut dice = Dice { seed, at: 0 };
+    let channels = [1, 3][dice.below(2)];
+    let input = Shape::new(9 + dice.below(8) as u16, 9 + dice.below(8) as u16, channels);
+    let mut net = Assembly::new(input);
+    let mut x = 0;
+    for step in 0..4 {
+        let shape = net.shape(x);
+        let relu = dice.below(2) == 1;
+        let kernel = [1, 2, 3, 5][dice.below(4)];
+        let sliding = window(kernel, 1 + dice.below(2) as u16, dice.below(3).min(kernel as usize) as u16);
+        let Some([h, w]) = sliding.output(shape) else { continue };
+        let groups = if step > 0 && shape.c.is_multiple_of(2) { [1, 2, shape.c][dice.below(3)] } else { 1 };
+        let out = groups * (1 + dice.below(4) as u16) * 2;
+        let width = usize::from(kernel * kernel * (shape.c / groups));
+        let rows = dice.linear(out.into(), width);
+        let y = dice.quantisation();
+        x = net.conv(x, sliding, groups, &rows, relu, Shape::new(h, w, out), y);
+        if net.shape(x).h.min(net.shape(x).w) < 4 {
+            break;
+        }
+    }
+    let c = usize::from(net.shape(x).c);
+    let mul: Vec<f32> = (0..c).map(|_| dice.real(-2.0, 2.0)).collect();
+    let add: Vec<f32> = (0..c).map(|_| dice.real(-60.0, 60.0)).collect();
+    let (y, relu) = (dice.quantisation(), dice.below(2) == 1);
+    let affine = net.affine(x, &mul, &add, relu, y);
+    let (y, relu) = (dice.quantisation(), dice.below(2) == 1);
+    let mut sum = net.add(affine, x, relu, y);
+    // Pre-activation blocks: the convolution is read by the sum alone, the sum by a per-channel map and the next sum.
+    for _ in 0..2 {
+        let rows = dice.linear(c, 9 * c);
+        let (y, relu) = (dice.quantisation(), dice.below(2) == 1);
+        let branch = net.conv(sum, window(3, 1, 1), 1, &rows, relu, net.shape(sum), y);
+        let (y, relu) = (dice.quantisation(), dice.below(2) == 1);
+        let operands = if dice.below(2) == 0 { [branch, sum] } else { [sum, branch] };
+        sum = net.add(operands[0], operands[1], relu, y);
+        let (y, relu) = (dice.quantisation(), dice.below(2) == 1);
+        let mapped = net.affine(sum, &mul, &add, relu, y);
+        sum = if dice.below(2) == 0 { mapped } else { net.add(mapped, sum, relu, y) };
+    }
+    // Two pools without padding take two rows and columns away.
+    let small = net.shape(sum).h.min(net.shape(sum).w) < 3;
+    let pool = window(2, 1, if small { 1 } else { dice.below(2) as u16 });
+    let pooled = |s: Shape| pool.output(s).map(|[h, w]| Shape::new(h, w, s.c)).expect("2 x 2 fits");
+    let most = net.max_pool(sum, pool, pooled(net.shape(sum)));
+    let (shape, y) = (pooled(net.shape(most)), dice.quantisation());
+    let mean = net.avg_pool(most, pool, shape, y);
+    let rows = dice.linear(12, net.shape(mean).len() as usize);
+    let (y, relu) = (dice.quantisation(), dice.below(2) == 1);
+    net.dense(mean, &rows, relu, y);
+    let (mu, s) = (dice.linear(5, 12), dice.linear(5, 12));
+    let shrink = |l: &Linear| Linear { scale: l.scale.iter().map(|s| s * 0.02).collect(), ..l.clone() };
+    net.heads(&shrink(&mu), &shrink(&s));
+    let weights: Vec<f32> = (0..15).map(|_| dice.real(-2.0, 2.0)).collect();
+    net.classifier(&weights, &[0.1, -0.2, 0.3]);
+    let identity = Identity {
+        name: "random".into(),
+        labels: ["a", "b", "c"].map(String::from).to_vec(),
+        policy: ImagePolicy { fit: Fit::Stretch, light_on_dark: false },
+    };
+    let confidence = Confidence {
+        log_weight: vec![0.0],
+        mean: vec![0.0; 5],
+        log_std: vec![0.0; 5],
+        half_precision: vec![0.5; 5],
+        rates: vec![0.0],
+        entropies: vec![0.0],
+        thresholds: Thresholds { typicality_min: 0.0, entropy_p_min: 0.0, predictive_entropy_max_nats: 9.0 },
+    };
+    net.finish(&identity, &confidence).expect("a valid random network")
+}
+
+/// Random u8 images of so many bytes, an all-black and an all-white one.
+pub fn images(n: u64, bytes: usize) -> Vec<Vec<u8>> {
+    let image = |i| {
+        let mut rng = random::stream(3, Purpose::Noise, 9, i, 0);
+        (0..bytes).map(|_| random::below(&mut rng, 256) as u8).collect()
+    };
+    (0..n).map(image).chain([vec![0; bytes], vec![255; bytes]]).collect()
+}
