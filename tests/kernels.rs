@@ -1,7 +1,7 @@
 //! Whole networks give the same bits by every set of kernels, layer by layer and run in one go.
 
 use paradise_engine::golden::crc32;
-use paradise_engine::{Model, Prepared, Workspace};
+use paradise_engine::{Model, Prepared, Watch, Workspace};
 use paradise_tests::random_network::{images, network};
 use paradise_tests::shipped;
 use std::fs;
@@ -15,8 +15,8 @@ fn answers(prepared: &Prepared, images: &[Vec<u8>], observed: bool) -> (Vec<u32>
     for image in images {
         let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
         let mut look = |_: usize, output: &[i8]| layers.push(crc32(output));
-        let observe: Option<&mut dyn FnMut(usize, &[i8])> = if observed { Some(&mut look) } else { None };
-        let a = prepared.classify(image, &mut memory, &mut scratch, observe).expect("runs");
+        let watch = if observed { Watch::Layers(&mut look) } else { Watch::Nobody };
+        let a = prepared.classify(image, &mut memory, &mut scratch, watch).expect("runs");
         let floats = a.mu.iter().chain(a.sigma).chain(a.log_sigma).chain(a.logits).chain([&a.rate_nats]);
         outputs.extend(floats.map(|v| v.to_bits()));
     }

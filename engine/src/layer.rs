@@ -126,6 +126,25 @@ impl Op {
     }
 }
 
+/// The operation with what tells it from its like: `conv 3x3 /2`, `conv 3x3 x32` (groups), `max-pool 2x2 /2`.
+impl core::fmt::Display for Op {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name())?;
+        if let Self::Conv { window, .. } | Self::AvgPool { window, .. } | Self::MaxPool { window } = self {
+            write!(f, " {}x{}", window.kernel[0], window.kernel[1])?;
+            match window.stride {
+                [1, 1] => {}
+                [a, b] if a == b => write!(f, " /{a}")?,
+                [a, b] => write!(f, " /{a}x{b}")?,
+            }
+        }
+        match self {
+            Self::Conv { groups, .. } if *groups > 1 => write!(f, " x{groups}"),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// One step of the encoder. Layer `i` writes activation `i + 1`; activation 0 is the image.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Layer {

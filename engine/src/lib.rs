@@ -51,5 +51,5 @@ pub use error::{FormatError, RunError};
 pub use header::Header;
 pub use inference::{Answer, Workspace, classify};
 pub use layer::{Layer, Op};
-pub use prepared::Prepared;
+pub use prepared::{Prepared, Watch};
 pub use tensor::Shape;

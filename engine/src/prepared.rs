@@ -8,8 +8,33 @@ use crate::error::RunError;
 use crate::inference::{self, Answer, Workspace};
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 use crate::kernel::isa::Isa;
+use crate::kernel::scalar;
+use crate::layer::Layer;
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+use crate::plan;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 use crate::tiled::{Memory, Tiled};
+use core::ops::Range;
+
+/// Who watches an inference.
+pub enum Watch<'a> {
+    /// Nobody: what follows a linear map happens in its registers.
+    Nobody,
+    /// `(layer, output)` of each layer, int8 in NHWC order; every layer is written out on its own.
+    Layers(&'a mut dyn FnMut(usize, &[i8])),
+    /// Called with the layers that have just run in one go, after nothing once the image is in place.
+    Groups(&'a mut dyn FnMut(Range<usize>)),
+}
+
+impl core::fmt::Debug for Watch<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Nobody => "Nobody",
+            Self::Layers(_) => "Layers",
+            Self::Groups(_) => "Groups",
+        })
+    }
+}
 
 /// A model ready to run.
 #[derive(Debug, Clone)]
@@ -46,7 +71,7 @@ impl<'m> Prepared<'m> {
     pub fn kernels(&self) -> &'static str {
         #[cfg(all(feature = "std", target_arch = "x86_64"))]
         if let Some(tiled) = &self.tiled {
-            return tiled.kernels();
+            return tiled.isa().name();
         }
         "scalar"
     }
@@ -69,8 +94,27 @@ impl<'m> Prepared<'m> {
         0
     }
 
-    /// [`classify`](crate::classify) with these kernels. Who observes has every layer written out on its own; otherwise
-    /// what follows a linear map happens in its registers.
+    /// The kernels that compute a layer, as reports name them.
+    pub fn kernels_of(&self, layer: &Layer) -> &'static str {
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        if self.tiled.is_some() && plan::is_plain(&layer.op) {
+            return "scalar";
+        }
+        let _ = layer;
+        self.kernels()
+    }
+
+    /// Multiplies and adds int8 values with the kernels' instructions, `rounds` times, out of registers where they have
+    /// such instructions; returns how many products that were. Timing it tells the most that the CPU can do.
+    pub fn multiply_at_peak(&self, rounds: u32) -> u64 {
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        if let Some(tiled) = &self.tiled {
+            return tiled.isa().multiply_at_peak(rounds);
+        }
+        scalar::multiply_at_peak(rounds)
+    }
+
+    /// [`classify`](crate::classify) with these kernels.
     ///
     /// # Errors
     /// If the image, the arena, the float workspace or the scratch memory has the wrong size.
@@ -79,7 +123,7 @@ impl<'m> Prepared<'m> {
         image: &[u8],
         memory: &'w mut Workspace<'_>,
         scratch: &mut [u8],
-        observe: Option<&mut dyn FnMut(usize, &[i8])>,
+        watch: Watch,
     ) -> Result<Answer<'w>, RunError> {
         let need = self.scratch_len();
         if scratch.len() < need {
@@ -89,9 +133,18 @@ impl<'m> Prepared<'m> {
         inference::run(model, image, memory, |arena, heads| {
             #[cfg(all(feature = "std", target_arch = "x86_64"))]
             if let Some(tiled) = &self.tiled {
-                return tiled.run(model, image, Memory { scratch, arena }, observe, heads);
+                return tiled.run(model, image, Memory { scratch, arena }, watch, heads);
             }
-            encoder::run(model, image, arena, observe.unwrap_or(&mut |_, _| {}), heads);
+            let mut watch = watch;
+            if let Watch::Groups(after) = &mut watch {
+                after(0..0);
+            }
+            let mut observe = |layer, output: &[i8]| match &mut watch {
+                Watch::Nobody => {}
+                Watch::Layers(observe) => observe(layer, output),
+                Watch::Groups(after) => after(layer..layer + 1),
+            };
+            encoder::run(model, image, arena, &mut observe, heads);
         })
     }
 }

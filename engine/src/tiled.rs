@@ -9,6 +9,7 @@ use crate::kernel::packed::{Line, Packed, push_constants};
 use crate::kernel::scalar::{self, Source, Target};
 use crate::layer::{Head, Op};
 use crate::plan::{Plan, is_plain};
+use crate::prepared::Watch;
 use crate::requant::Output;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -43,9 +44,6 @@ pub(crate) struct Memory<'a> {
     /// The model's arena, for layers that are observed.
     pub arena: &'a mut [i8],
 }
-
-/// Who sees each layer's int8 output in NHWC order, if anyone: then every layer is written out on its own.
-pub(crate) type Observer<'a> = Option<&'a mut dyn FnMut(usize, &[i8])>;
 
 impl Tiled {
     /// The model for an instruction set; `None` if its borders take too much memory.
@@ -87,9 +85,9 @@ impl Tiled {
         Some(this)
     }
 
-    /// The kernels, as reports name them.
-    pub fn kernels(&self) -> &'static str {
-        self.isa.name()
+    /// The instruction set.
+    pub fn isa(&self) -> Isa {
+        self.isa
     }
 
     /// Whether every packed number is as it was made.
@@ -109,13 +107,8 @@ impl Tiled {
         self.plan.len + align_of::<Line>()
     }
 
-    /// Layers that run in one go where nobody observes them, in order.
-    pub fn groups(&self) -> &[Range<usize>] {
-        &self.plan.groups
-    }
-
     /// From a u8 HWC image of the model's input length to its heads.
-    pub fn run(&self, model: &Model, image: &[u8], memory: Memory, mut observe: Observer, heads: Heads) {
+    pub fn run(&self, model: &Model, image: &[u8], memory: Memory, watch: Watch, heads: Heads) {
         let scratch = aligned(memory.scratch);
         let flip = self.isa.flip();
         let input = &self.plan.grids[0];
@@ -125,9 +118,16 @@ impl Tiled {
             // u8 - 128, exactly.
             to.iter_mut().zip(pixels).for_each(|(to, pixel)| *to = pixel ^ 0x80 ^ flip);
         }
-        match &mut observe {
-            None => self.plan.groups.iter().for_each(|group| self.group(model, group.clone(), scratch)),
-            Some(observe) => {
+        match watch {
+            Watch::Nobody => self.plan.groups.iter().for_each(|group| self.group(model, group.clone(), scratch)),
+            Watch::Groups(after) => {
+                after(0..0);
+                for group in &self.plan.groups {
+                    self.group(model, group.clone(), scratch);
+                    after(group.clone());
+                }
+            }
+            Watch::Layers(observe) => {
                 for (layer, activation) in model.header().activations.iter().skip(1).enumerate() {
                     self.group(model, layer..layer + 1, scratch);
                     let output = &mut memory.arena[activation.range()];

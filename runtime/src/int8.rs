@@ -2,7 +2,7 @@
 
 use crate::bundle::{Bundle, BundleError};
 use crate::pipeline::{Backend, BackendError, BackendKind};
-use paradise_engine::{Answer, FormatError, Model, Prepared, Workspace};
+use paradise_engine::{Answer, FormatError, Model, Prepared, Watch, Workspace};
 use self_cell::self_cell;
 
 /// Bytes behind the arena that no inference may touch.
@@ -62,6 +62,11 @@ impl Int8 {
     /// The model.
     pub fn model(&self) -> &Model<'_> {
         self.resident.borrow_dependent().model()
+    }
+
+    /// The model with its kernels.
+    pub fn prepared(&self) -> &Prepared<'_> {
+        self.resident.borrow_dependent()
     }
 
     /// The kernels in use.
@@ -128,19 +133,23 @@ impl Int8 {
         observe: &mut dyn FnMut(usize, &[i8]),
         read: &mut dyn FnMut(&Model, &Answer),
     ) -> Result<(), BackendError> {
-        self.run(input, Some(observe), read)
+        self.run(input, Watch::Layers(observe), read)
     }
 
-    fn run(
+    /// Runs one input as [`Watch`] says.
+    ///
+    /// # Errors
+    /// If the input has the wrong length.
+    pub fn run(
         &mut self,
         input: &[u8],
-        observe: Option<&mut dyn FnMut(usize, &[i8])>,
+        watch: Watch,
         read: &mut dyn FnMut(&Model, &Answer),
     ) -> Result<(), BackendError> {
         let prepared = self.resident.borrow_dependent();
         let end = self.arena.len() - GUARD;
         let mut memory = Workspace { arena: &mut self.arena[..end], floats: &mut self.floats };
-        let answer = prepared.classify(input, &mut memory, &mut self.scratch, observe).map_err(BackendError::Run)?;
+        let answer = prepared.classify(input, &mut memory, &mut self.scratch, watch).map_err(BackendError::Run)?;
         read(prepared.model(), &answer);
         Ok(())
     }
@@ -156,6 +165,6 @@ impl Backend for Int8 {
     }
 
     fn answer(&mut self, input: &[u8], read: &mut dyn FnMut(&Model, &Answer)) -> Result<(), BackendError> {
-        self.run(input, None, read)
+        self.run(input, Watch::Nobody, read)
     }
 }

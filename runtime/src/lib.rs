@@ -16,6 +16,7 @@ pub mod lines;
 pub mod load;
 pub mod onnx;
 pub mod pipeline;
+pub mod profile;
 pub mod selftest;
 
 pub use bundle::{Bundle, BundleError};

@@ -9,6 +9,7 @@ use paradise_engine::image::{Fit, ImagePolicy};
 use paradise_engine::{Model, Shape};
 use paradise_runtime::Backend;
 use paradise_runtime::int8::Int8;
+use paradise_runtime::profile::Profile;
 use paradise_train::answer::int8;
 use paradise_train::config::encoder::{Encoder, Kind};
 use paradise_train::dataset::{Dataset, Splits, Training};
@@ -38,20 +39,23 @@ const IMAGES: usize = 60;
 fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let [python, only @ ..] = &arguments[..] else {
-        println!("usage: cargo bench --bench engine -- PYTHON [NET...]; PYTHON has benches/peers.txt installed");
+        println!(
+            "usage: cargo bench --bench engine -- PYTHON|alone [NET...]; PYTHON has benches/peers.txt installed"
+        );
         return Ok(());
     };
+    let peers = (python != "alone").then_some(python.as_str());
     let mut ratios = Vec::new();
     println!(
-        "{:10} {:>9} {:>12} {:>9} {:>9} {:>12} {:>9}",
-        "net", "MMAC", "kernels", "ours ms", "litert", "onnxruntime", "openvino"
+        "{:10} {:>9} {:>12} {:>9} {:>9} {:>9} {:>12} {:>9}",
+        "net", "MMAC", "kernels", "ours ms", "of peak", "litert", "onnxruntime", "openvino"
     );
     for (net, kind, turns, runs) in NETS {
         if only.is_empty() || only.iter().any(|o| o == net) {
-            compare(python, (net, kind), turns, runs, &mut ratios)?;
+            compare(peers, (net, kind), turns, runs, &mut ratios)?;
         }
     }
-    ratios.iter().for_each(|(name, ratio)| println!("ratio {name} {ratio:.3}"));
+    ratios.iter().filter(|(_, r)| r.is_finite()).for_each(|(name, ratio)| println!("ratio {name} {ratio:.3}"));
     Ok(())
 }
 
@@ -86,7 +90,7 @@ fn models(name: &str, kind: Kind, images: &Dataset) -> Outcome<[Vec<u8>; 2]> {
 }
 
 fn compare(
-    python: &str,
+    peers: Option<&str>,
     (net, kind): (&str, Kind),
     turns: usize,
     runs: usize,
@@ -94,31 +98,16 @@ fn compare(
 ) -> Outcome<()> {
     let images = pictures(Shape::new(32, 32, 3));
     let [float, bytes] = models(net, kind, &images)?;
-    let folder = std::env::temp_dir().join(format!("paradise-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
-    std::fs::write(folder.join("encoder.onnx"), float)?;
-    std::fs::write(folder.join("images.bin"), &images.images)?;
     let macs = Model::parse(&bytes)?.header().total_macs();
     let mut sets = Int8::new(bytes)?.with_every_kernel();
     // The scalar kernels are no contender, and slow.
     sets.pop();
-    if std::env::var("PROFILE").is_ok() {
-        scratch_profile(&mut sets[0], images.image(0));
-        return Ok(());
-    }
-    if std::env::var("QUICK").is_ok() {
-        for s in sets.iter_mut() {
-            let mut t = Vec::new();
-            for i in 0..1000 {
-                let began = Instant::now();
-                s.answer(images.image(i % IMAGES), &mut |_, _| {})?;
-                t.push(began.elapsed().as_secs_f64() * 1e6);
-            }
-            println!("{net} {} {:.2} us", s.kernels(), median(&t));
-        }
-        return Ok(());
-    }
-    let mut peers = Side::start(Command::new(python).arg(turns::script("engine.py")).arg(&folder))?;
+    let folder = std::env::temp_dir().join(format!("paradise-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("encoder.onnx"), float)?;
+    std::fs::write(folder.join("images.bin"), &images.images)?;
+    let script = turns::script("engine.py");
+    let mut peers = peers.map(|python| Side::start(Command::new(python).arg(script).arg(&folder))).transpose()?;
     let mut ours = vec![Vec::new(); sets.len()];
     let mut theirs = vec![Vec::new(); PEERS.len()];
     for _ in 0..turns {
@@ -131,56 +120,26 @@ fn compare(
                 seconds.push(began.elapsed().as_secs_f64());
             }
         }
-        for (peer, seconds) in PEERS.iter().zip(&mut theirs) {
-            seconds.extend(peers.turn(&format!("{peer} {runs}"))?);
+        if let Some(peers) = &mut peers {
+            for (peer, seconds) in PEERS.iter().zip(&mut theirs) {
+                seconds.extend(peers.turn(&format!("{peer} {runs}"))?);
+            }
         }
     }
-    let theirs: Vec<f64> = theirs.iter().map(|s| 1e3 * median(s)).collect();
-    print!("{}", peers.finish()?.replace(';', "\n"));
+    let theirs: Vec<f64> = theirs.iter().map(|s| if s.is_empty() { f64::NAN } else { 1e3 * median(s) }).collect();
+    let found = peers.map(Side::finish).transpose()?;
+    print!("{}", found.unwrap_or_default().replace(';', "\n"));
     std::fs::remove_dir_all(&folder)?;
-    for (int8, seconds) in sets.iter().zip(&ours) {
+    for (int8, seconds) in sets.iter_mut().zip(&ours) {
         let ours = 1e3 * median(seconds);
-        print!("{net:10} {:>9.1} {:>12} {ours:>9.4}", macs as f64 / 1e6, int8.kernels());
+        let kernels = int8.kernels();
+        let peak = Profile::measure(int8, &[images.image(0)], 1)?.peak;
+        let share = 100.0 * macs as f64 / 1e6 / ours / peak;
+        print!("{net:10} {:>9.1} {kernels:>12} {ours:>9.4} {share:>7.0} %", macs as f64 / 1e6);
         println!(" {:>9.4} {:>12.4} {:>9.4}", theirs[0], theirs[1], theirs[2]);
         for (peer, theirs) in PEERS.iter().zip(&theirs) {
-            ratios.push((format!("{net}-{}-vs-{peer}", int8.kernels()), ours / theirs));
+            ratios.push((format!("{net}-{kernels}-vs-{peer}"), ours / theirs));
         }
     }
     Ok(())
-}
-
-#[allow(dead_code)]
-fn scratch_profile(int8: &mut Int8, image: &[u8]) {
-    let n = int8.model().header().layers.len();
-    let mut all = vec![Vec::new(); n + 1];
-    for _ in 0..300 {
-        let mut last = Instant::now();
-        int8.observe(
-            image,
-            &mut |i, _| {
-                let now = Instant::now();
-                all[i].push((now - last).as_secs_f64() * 1e6);
-                last = Instant::now();
-            },
-            &mut |_, _| {},
-        )
-        .unwrap();
-        all[n].push(last.elapsed().as_secs_f64() * 1e6);
-    }
-    let h = int8.model().header().clone();
-    for (i, t) in all.iter().enumerate() {
-        let m = median(t);
-        if i < n {
-            let y = h.activations[i + 1].shape;
-            println!(
-                "{i:3} {:8} {:?} {:8.2} us  {:6.1} MAC/ns",
-                h.layers[i].op.name(),
-                (y.h, y.w, y.c),
-                m,
-                h.macs(i) as f64 / m / 1e3
-            );
-        } else {
-            println!("rest {m:.2} us");
-        }
-    }
 }

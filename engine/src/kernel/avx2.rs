@@ -203,3 +203,22 @@ pub unsafe fn real(m: &Map, memory: *const u8, y: &mut [f32]) {
         }
     }
 }
+
+/// `rounds` times twelve products of sixteen pairs and their sums, which do not wait for each other; returns the number of
+/// products.
+#[target_feature(enable = "avx2")]
+pub fn multiply_at_peak(rounds: u32) -> u64 {
+    let (mut a, b) = (_mm256_set1_epi16(1), _mm256_set1_epi16(2));
+    let mut sums = [_mm256_setzero_si256(); 12];
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            // SAFETY: no instruction. The compiler must believe that `a` changes, or it keeps the products.
+            unsafe {
+                core::arch::asm!("/* {0} */", inout(ymm_reg) a, options(pure, nomem, nostack, preserves_flags))
+            };
+            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(a, b));
+        }
+    }
+    core::hint::black_box(sums);
+    u64::from(rounds) * 12 * 16
+}

@@ -307,3 +307,19 @@ pub unsafe fn real(m: &Map, memory: *const u8, y: &mut [f32]) {
 fn lanes(n: usize) -> u16 {
     if n >= LANES { u16::MAX } else { (1 << n) - 1 }
 }
+
+/// `rounds` times sixteen instructions that do not wait for each other; returns the number of products.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub fn multiply_at_peak(rounds: u32) -> u64 {
+    let (mut a, b) = (_mm512_set1_epi8(1), _mm512_set1_epi8(2));
+    let mut sums = [_mm512_setzero_si512(); 16];
+    for _ in 0..rounds {
+        // SAFETY: no instruction. The compiler must believe that `a` changes, or it multiplies instead of adding.
+        unsafe { core::arch::asm!("/* {0} */", inout(zmm_reg) a, options(pure, nomem, nostack, preserves_flags)) };
+        for sum in &mut sums {
+            *sum = _mm512_dpbusd_epi32(*sum, a, b);
+        }
+    }
+    core::hint::black_box(sums);
+    u64::from(rounds) * 16 * 64
+}

@@ -79,6 +79,17 @@ impl Isa {
             }
         }
     }
+
+    /// `rounds` times a few hundred products and sums, all out of registers; returns their number.
+    pub fn multiply_at_peak(self, rounds: u32) -> u64 {
+        // SAFETY: the token proves the instructions.
+        unsafe {
+            match self {
+                Self::Avx512(_) => avx512::multiply_at_peak(rounds),
+                Self::Avx2(_) => avx2::multiply_at_peak(rounds),
+            }
+        }
+    }
 }
 
 /// A method that is a function of [`rows`], compiled for each instruction set.

@@ -45,6 +45,16 @@ fn dot(a: &[i8], b: &[i8]) -> i32 {
     a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
 }
 
+/// `rounds` dot products of 4,096 values; returns the number of products.
+pub fn multiply_at_peak(rounds: u32) -> u64 {
+    const LEN: usize = 4096;
+    let values = core::hint::black_box([1i8; LEN]);
+    for _ in 0..rounds {
+        core::hint::black_box(dot(core::hint::black_box(&values), &values));
+    }
+    u64::from(rounds) * LEN as u64
+}
+
 /// Exact i32 sum.
 #[inline(always)]
 fn total(taps: &[i8]) -> i32 {

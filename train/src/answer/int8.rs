@@ -3,7 +3,7 @@
 use super::{Predictions, Record};
 use crate::dataset::Dataset;
 use anyhow::Result;
-use paradise_engine::{Model, Prepared, Workspace};
+use paradise_engine::{Model, Prepared, Watch, Workspace};
 use rayon::prelude::*;
 
 /// The engine's answer to every image of `set`.
@@ -20,7 +20,7 @@ pub fn records(model: &Model, set: &Dataset) -> Result<Vec<Record>> {
         .into_par_iter()
         .map_init(memory, |(arena, floats, scratch), i| {
             let mut workspace = Workspace { arena, floats };
-            let a = prepared.classify(set.image(i), &mut workspace, scratch, None)?;
+            let a = prepared.classify(set.image(i), &mut workspace, scratch, Watch::Nobody)?;
             Ok(Record::from(a))
         })
         .collect()

@@ -3,7 +3,7 @@
 
 use super::model::{Classifier, Differentiable, checked};
 use anyhow::Result;
-use paradise_engine::{Model, Prepared, Shape, Workspace};
+use paradise_engine::{Model, Prepared, Shape, Watch, Workspace};
 
 /// The engine as a classifier; images are rounded to the 8-bit grid, as a device would be sent them.
 pub struct Int8<'m>(Prepared<'m>);
@@ -33,7 +33,7 @@ impl Classifier for Int8<'_> {
         for image in images.chunks_exact(each) {
             bytes.iter_mut().zip(image).for_each(|(b, v)| *b = (v * 255.0).round() as u8);
             let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
-            logits.extend(self.0.classify(&bytes, &mut memory, &mut scratch, None)?.logits);
+            logits.extend(self.0.classify(&bytes, &mut memory, &mut scratch, Watch::Nobody)?.logits);
         }
         checked(logits, images.len() / each, self.classes())
     }

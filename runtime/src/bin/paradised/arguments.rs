@@ -150,6 +150,10 @@ pub struct Bench {
     /// Also time every other set of kernels that this CPU has, in turns; only for the int8 back end.
     #[arg(long)]
     pub every_kernel: bool,
+    /// Where an inference's time goes, layer by layer, and the share of this CPU's measured int8 peak; only for the int8
+    /// back end.
+    #[arg(long, conflicts_with_all = ["versus", "every_kernel"])]
+    pub per_layer: bool,
     /// Timed inferences.
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub runs: u32,

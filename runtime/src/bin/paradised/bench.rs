@@ -4,6 +4,7 @@ use crate::arguments::Bench;
 use anyhow::Context;
 use paradise_engine::golden::Golden;
 use paradise_runtime::int8::Int8;
+use paradise_runtime::profile::{Part, Profile};
 use paradise_runtime::{Backend, BackendKind, Bundle, load};
 use serde_json::json;
 use std::time::Instant;
@@ -36,6 +37,12 @@ pub fn run(arguments: &Bench) -> anyhow::Result<u8> {
     let path = bundle.path("selftest.bin");
     let golden = Golden::parse(bundle.file("selftest.bin")?).with_context(|| path.display().to_string())?;
     let images: Vec<&[u8]> = golden.header().cases.iter().map(|c| golden.bytes(c.image)).collect();
+    if arguments.per_layer {
+        anyhow::ensure!(arguments.model.backend == BackendKind::Int8, "--per-layer is for --backend int8");
+        let profile = Profile::measure(&mut Int8::load(&bundle)?, &images, arguments.runs as usize)?;
+        per_layer(bundle.name(), &profile, arguments.json);
+        return Ok(0);
+    }
     let mut backends = Vec::new();
     if arguments.every_kernel {
         anyhow::ensure!(arguments.model.backend == BackendKind::Int8, "--every-kernel is for --backend int8");
@@ -69,6 +76,37 @@ pub fn run(arguments: &Bench) -> anyhow::Result<u8> {
         }
     }
     Ok(0)
+}
+
+/// Prints where the time goes.
+fn per_layer(name: &str, profile: &Profile, as_json: bool) {
+    let (us, peak) = (profile.us(), profile.peak);
+    if as_json {
+        let part = |p: &Part| {
+            json!({
+                "part": p.name, "output": p.output, "macs": p.macs, "us": p.us, "share_of_peak": p.speed() / peak,
+                "kernels": p.kernels,
+            })
+        };
+        let parts: Vec<_> = profile.parts.iter().map(part).collect();
+        println!("{}", json!({ "model": name, "us": us, "peak_macs_per_ns": peak, "parts": parts }));
+        return;
+    }
+    println!("{name} on int8, batch 1, one thread: medians; `+` runs in the registers of what stands before it");
+    println!("{:<36} {:>14} {:>9} {:>9} {:>6} {:>8}  kernels", "part", "output", "MMAC", "us", "time", "of peak");
+    let row = |name: &str, output: &str, macs: u64, part_us: f64, kernels: &str| {
+        let (mmac, time) = (macs as f64 / 1e6, 100.0 * part_us / us);
+        let share = match macs {
+            0 => String::new(),
+            _ => format!("{:.0} %", 100.0 * macs as f64 / (1e3 * part_us) / peak),
+        };
+        println!("{name:<36} {output:>14} {mmac:>9.3} {part_us:>9.2} {time:>4.0} % {share:>8}  {kernels}");
+    };
+    for p in &profile.parts {
+        row(&p.name, &p.output.map(|v| v.to_string()).join(" x "), p.macs, p.us, p.kernels);
+    }
+    row("all", "", profile.macs(), us, "");
+    println!("peak {peak:.1} multiply-accumulates a nanosecond, measured out of registers");
 }
 
 /// Times every back end on each image in turn, so that a drift of the machine's speed meets all alike.
