@@ -3,14 +3,25 @@
 use crate::tensor::Le;
 
 /// `logits[c] = bias[c] + sum_j weight[c][j] * mu[j]`: product then sum, in index order, no FMA; bias last.
+///
+/// Four sums at a time, so that they do not wait for each other.
 pub fn logits(weight: Le<f32>, bias: Le<f32>, mu: &[f32], out: &mut [f32]) {
+    const ABREAST: usize = 4;
     let d = mu.len();
-    for (c, out) in out.iter_mut().enumerate() {
-        let mut sum = 0.0;
+    let classes = out.len();
+    for (group, out) in out.chunks_mut(ABREAST).enumerate() {
+        let first = ABREAST * group;
+        // Past the last class, the last again.
+        let row: [usize; ABREAST] = core::array::from_fn(|k| (first + k).min(classes - 1) * d);
+        let mut sums = [0.0; ABREAST];
         for (j, m) in mu.iter().enumerate() {
-            sum += weight.at(c * d + j) * m;
+            for (sum, row) in sums.iter_mut().zip(row) {
+                *sum += weight.at(row + j) * m;
+            }
         }
-        *out = sum + bias.at(c);
+        for (k, (out, sum)) in out.iter_mut().zip(sums).enumerate() {
+            *out = sum + bias.at(first + k);
+        }
     }
 }
 

@@ -81,8 +81,7 @@ pub(crate) fn run<'m>(
     let heads = Heads { mu: &mut *parts.mu, s: &mut *parts.s };
     encode(memory.arena, heads);
     for (j, s) in parts.s.iter().enumerate() {
-        parts.log_sigma[j] = posterior::log_sigma(*s);
-        parts.sigma[j] = posterior::sigma(*s);
+        (parts.sigma[j], parts.log_sigma[j]) = posterior::sigma_and_log(*s);
     }
     let weight = model.f32s(header.classifier.weight);
     classifier::logits(weight, model.f32s(header.classifier.bias), parts.mu, parts.logits);

@@ -5,24 +5,22 @@
 /// `1/2 log 2 pi + 1/2`, nats.
 pub const HALF_LOG_2PI_E: f32 = 1.418_938_5;
 
-/// `log(1 + e^x)`, stable for every finite x.
-pub fn softplus(x: f32) -> f32 {
-    x.max(0.0) + libm::log1pf(libm::expf(-x.abs()))
+/// `sigma = 1 / (1 + e^-s)`, in (0, 1), and `log sigma = -softplus(-s) = -(max(-s, 0) + log(1 + e^-|s|))`, never the
+/// logarithm of a rounded sigmoid; both stable on both sides, from one exponential.
+pub fn sigma_and_log(s: f32) -> (f32, f32) {
+    let e = libm::expf(-s.abs());
+    let sigma = if s >= 0.0 { 1.0 / (1.0 + e) } else { e / (1.0 + e) };
+    (sigma, -((-s).max(0.0) + libm::log1pf(e)))
 }
 
-/// `log sigma = -softplus(-s)`, never the logarithm of a rounded sigmoid.
+/// `log sigma` of [`sigma_and_log`].
 pub fn log_sigma(s: f32) -> f32 {
-    -softplus(-s)
+    sigma_and_log(s).1
 }
 
-/// `sigma = 1 / (1 + e^-s)`, in (0, 1), stable on both sides.
+/// `sigma` of [`sigma_and_log`].
 pub fn sigma(s: f32) -> f32 {
-    if s >= 0.0 {
-        1.0 / (1.0 + libm::expf(-s))
-    } else {
-        let e = libm::expf(s);
-        e / (1.0 + e)
-    }
+    sigma_and_log(s).0
 }
 
 /// Posterior entropy `H = sum_j (1/2 log 2 pi + 1/2 + log sigma_j)`, nats (supplement, section 1.6).
@@ -34,23 +32,26 @@ pub fn entropy_nats(log_sigma: &[f32]) -> f32 {
     sum
 }
 
-/// `KL(N(mu, sigma^2) || N(mean, std^2))`, nats, from `log std` and `1 / (2 std^2)`.
+/// `KL(N(mu, sigma^2) || N(mean, std^2))` of N components, nats, from `(mean, log std, 1 / (2 std^2))` of component `k`
+/// and dimension `j`.
 ///
-/// # Panics
-/// If the iterators over the component are shorter than `mu`, in debug builds only.
-pub fn kl_nats(
+/// Each sum runs in index order, whatever N: side by side they do not wait for each other.
+pub fn kl_nats<const N: usize>(
     mu: &[f32],
     sigma: &[f32],
     log_sigma: &[f32],
-    component: impl Iterator<Item = (f32, f32, f32)>,
-) -> f32 {
-    let mut sum = 0.0;
-    for (j, (mean, log_std, half_precision)) in component.enumerate() {
-        let offset = mu[j] - mean;
-        let spread = sigma[j] * sigma[j] + offset * offset;
-        sum += (log_std - log_sigma[j]) + (spread * half_precision - 0.5);
+    component: impl Fn(usize, usize) -> (f32, f32, f32),
+) -> [f32; N] {
+    let mut sums = [0.0; N];
+    for (j, ((mu, sigma), log_sigma)) in mu.iter().zip(sigma).zip(log_sigma).enumerate() {
+        for (k, sum) in sums.iter_mut().enumerate() {
+            let (mean, log_std, half_precision) = component(k, j);
+            let offset = mu - mean;
+            let spread = sigma * sigma + offset * offset;
+            *sum += (log_std - log_sigma) + (spread * half_precision - 0.5);
+        }
     }
-    sum
+    sums
 }
 
 #[cfg(test)]
@@ -104,9 +105,13 @@ mod tests {
                 scale += term.abs() + libm::log(ratio).abs() + 1.0;
             }
             prop_assert!((f64::from(entropy_nats(&logs)) - h).abs() <= 1e-5 * (h.abs() + rows.len() as f64 * 6.0));
-            let component = rows.iter().map(|r| (r.2, libm::log(f64::from(r.3)) as f32, (0.5 / (f64::from(r.3) * f64::from(r.3))) as f32));
-            let got = f64::from(kl_nats(&mu, &sigmas, &logs, component));
-            prop_assert!((got - kl).abs() <= 2e-6 * scale, "{got} {kl}");
+            let component = |_: usize, j: usize| {
+                let (mean, std) = (rows[j].2, f64::from(rows[j].3));
+                (mean, libm::log(std) as f32, (0.5 / (std * std)) as f32)
+            };
+            let got = kl_nats::<3>(&mu, &sigmas, &logs, component);
+            prop_assert!((f64::from(got[0]) - kl).abs() <= 2e-6 * scale, "{got:?} {kl}");
+            prop_assert_eq!(got, [got[0]; 3]);
         }
     }
 
