@@ -5,7 +5,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 APT ?= $(shell [ "$$(id -u)" = 0 ] && echo apt-get || echo sudo apt-get)
 
-.PHONY: help demo build test lint venv tools firmware firmware-test check-gpio models method-runs method-table method-seeds bench bench-train bench-attack bench-engine cuda check-cuda clean
+.PHONY: help demo build test lint venv tools firmware firmware-test aarch64 check-gpio models method-runs method-table method-seeds bench bench-train bench-attack bench-engine cuda check-cuda clean
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -47,13 +47,22 @@ firmware-test: firmware ## The firmware's state machine on the host, its image i
 	cd firmware && $(CARGO) test --lib
 	$(CARGO) test --release --workspace --test firmware -- --nocapture
 
-# PARADISE_SKIP=python,firmware leaves out what needs those tools; the tests concerned then say `skipped`.
+aarch64: ## The engine for aarch64 Linux, and QEMU to run it
+	@if ! command -v qemu-aarch64 >/dev/null || ! command -v aarch64-linux-gnu-gcc >/dev/null; then \
+		$(APT) update -qq && DEBIAN_FRONTEND=noninteractive $(APT) install -y -qq gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user; fi
+	@if ! rustup target list --installed 2>/dev/null | grep -q '^aarch64-unknown-linux-gnu$$' && ! [ -x /usr/bin/rustc -a -x /usr/bin/cargo -a -d /usr/lib/rustlib/src ]; then \
+		$(APT) update -qq && DEBIAN_FRONTEND=noninteractive $(APT) install -y -qq rustc-web cargo-web rust-web-src; fi
+	engine/aarch64.sh build
+
+# PARADISE_SKIP=python,firmware,aarch64 leaves out what needs those tools; the tests concerned then say `skipped`.
 wants = case ",$$PARADISE_SKIP," in *,$(1),*) echo "skipped: $(1), on request";; *) $(2);; esac
 
-test: lint build ## Install what is needed and run every test (PARADISE_SKIP=python,firmware leaves those out)
+test: lint build ## Install what is needed and run every test (PARADISE_SKIP=python,firmware,aarch64 leaves those out)
 	@$(call wants,python,$(MAKE) venv)
 	@$(call wants,firmware,$(MAKE) firmware)
+	@$(call wants,aarch64,$(MAKE) aarch64)
 	( cd firmware && $(CARGO) test --lib ) 2>&1 | tee target/test.log
+	@$(call wants,aarch64,engine/aarch64.sh test) 2>&1 | tee -a target/test.log
 	$(CARGO) test --release --workspace --no-fail-fast 2>&1 | tee -a target/test.log
 	@awk '/^test result:/ { passed += $$4; failed += $$6; skipped += $$8 } /^skipped:/ { skipped++ } \
 		END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped; exit passed == 0 || failed > 0 }' target/test.log
@@ -105,7 +114,8 @@ bench-attack: .venv-bench/.ready ## AutoAttack against torchattacks' on the same
 	$(MAKE) method-runs ROWS="standard paradise-pm:gamma=10 paradise-am:gamma=3"
 	$(CARGO) bench --workspace --bench autoattack -- $(CURDIR)/.venv-bench/bin/python 8/255 $(addprefix $(CURDIR)/runs/method-table/,standard paradise-pm-gamma-10 paradise-am-gamma-3)
 
-bench-engine: .venv-peers/.ready ## The int8 engine against LiteRT, ONNX Runtime and OpenVINO, batch 1, one thread
+bench-engine: .venv-peers/.ready aarch64 ## The int8 engine against LiteRT, ONNX Runtime and OpenVINO, batch 1, one thread; instructions on aarch64
+	gcc -O2 -fPIC -shared -o target/aarch64/instructions.so train/benches/instructions.c
 	$(CARGO) bench --workspace --bench engine -- $(CURDIR)/.venv-peers/bin/python $(NETS)
 
 .venv-peers/.ready: train/benches/peers.txt

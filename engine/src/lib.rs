@@ -35,13 +35,16 @@ pub mod inference;
 pub mod information;
 pub mod kernel;
 pub mod layer;
-#[cfg(all(feature = "std", target_arch = "x86_64"))]
+#[cfg(all(feature = "std", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod plan;
 pub mod posterior;
 pub mod prepared;
 pub mod requant;
 pub mod tensor;
-#[cfg(all(feature = "std", target_arch = "x86_64"))]
+#[cfg(all(feature = "std", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod tiled;
+#[cfg(not(all(feature = "std", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+#[path = "untiled.rs"]
 mod tiled;
 mod validate;
 

@@ -6,13 +6,8 @@ use crate::artifact::Model;
 use crate::encoder;
 use crate::error::RunError;
 use crate::inference::{self, Answer, Workspace};
-#[cfg(all(feature = "std", target_arch = "x86_64"))]
-use crate::kernel::isa::Isa;
 use crate::kernel::scalar;
 use crate::layer::Layer;
-#[cfg(all(feature = "std", target_arch = "x86_64"))]
-use crate::plan;
-#[cfg(all(feature = "std", target_arch = "x86_64"))]
 use crate::tiled::{Memory, Tiled};
 use core::ops::Range;
 
@@ -40,7 +35,6 @@ impl core::fmt::Debug for Watch<'_> {
 #[derive(Debug, Clone)]
 pub struct Prepared<'m> {
     model: Model<'m>,
-    #[cfg(all(feature = "std", target_arch = "x86_64"))]
     tiled: Option<Tiled>,
 }
 
@@ -53,13 +47,7 @@ impl<'m> Prepared<'m> {
     /// The model with the `n`-th kernels of this CPU, the fastest first; past the last, the scalar ones, which define
     /// every bit.
     pub fn nth(model: &Model<'m>, n: usize) -> Self {
-        #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
-        let _ = n;
-        Self {
-            model: model.clone(),
-            #[cfg(all(feature = "std", target_arch = "x86_64"))]
-            tiled: Isa::all().nth(n).and_then(|isa| Tiled::new(model, isa)),
-        }
+        Self { model: model.clone(), tiled: Tiled::nth(model, n) }
     }
 
     /// The model.
@@ -69,49 +57,31 @@ impl<'m> Prepared<'m> {
 
     /// The kernels in use, as reports name them.
     pub fn kernels(&self) -> &'static str {
-        #[cfg(all(feature = "std", target_arch = "x86_64"))]
-        if let Some(tiled) = &self.tiled {
-            return tiled.isa().name();
-        }
-        "scalar"
+        self.tiled.as_ref().map_or("scalar", Tiled::kernels)
     }
 
     /// Whether the model's bytes and their packed copy are as they were loaded.
     pub fn is_intact(&self) -> bool {
-        #[cfg(all(feature = "std", target_arch = "x86_64"))]
-        if self.tiled.as_ref().is_some_and(|t| !t.is_intact()) {
-            return false;
-        }
-        self.model.is_intact()
+        self.model.is_intact() && self.tiled.as_ref().is_none_or(Tiled::is_intact)
     }
 
     /// Bytes of scratch memory that an inference needs beside its [`Workspace`].
     pub fn scratch_len(&self) -> usize {
-        #[cfg(all(feature = "std", target_arch = "x86_64"))]
-        if let Some(tiled) = &self.tiled {
-            return tiled.scratch_len();
-        }
-        0
+        self.tiled.as_ref().map_or(0, Tiled::scratch_len)
     }
 
     /// The kernels that compute a layer, as reports name them.
     pub fn kernels_of(&self, layer: &Layer) -> &'static str {
-        #[cfg(all(feature = "std", target_arch = "x86_64"))]
-        if self.tiled.is_some() && plan::is_plain(&layer.op) {
-            return "scalar";
-        }
-        let _ = layer;
-        self.kernels()
+        self.tiled.as_ref().map_or("scalar", |tiled| tiled.kernels_of(&layer.op))
     }
 
     /// Multiplies and adds int8 values with the kernels' instructions, `rounds` times, out of registers where they have
     /// such instructions; returns how many products that were. Timing it tells the most that the CPU can do.
     pub fn multiply_at_peak(&self, rounds: u32) -> u64 {
-        #[cfg(all(feature = "std", target_arch = "x86_64"))]
-        if let Some(tiled) = &self.tiled {
-            return tiled.isa().multiply_at_peak(rounds);
+        match &self.tiled {
+            Some(tiled) => tiled.multiply_at_peak(rounds),
+            None => scalar::multiply_at_peak(rounds),
         }
-        scalar::multiply_at_peak(rounds)
     }
 
     /// [`classify`](crate::classify) with these kernels.
@@ -131,7 +101,6 @@ impl<'m> Prepared<'m> {
         }
         let model = &self.model;
         inference::run(model, image, memory, |arena, heads| {
-            #[cfg(all(feature = "std", target_arch = "x86_64"))]
             if let Some(tiled) = &self.tiled {
                 return tiled.run(model, image, Memory { scratch, arena }, watch, heads);
             }

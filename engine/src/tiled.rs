@@ -85,9 +85,24 @@ impl Tiled {
         Some(this)
     }
 
-    /// The instruction set.
-    pub fn isa(&self) -> Isa {
-        self.isa
+    /// The model for the `n`-th instruction set of this CPU, the fastest first.
+    pub fn nth(model: &Model, n: usize) -> Option<Self> {
+        Isa::all().nth(n).and_then(|isa| Self::new(model, isa))
+    }
+
+    /// The kernels, as reports name them.
+    pub fn kernels(&self) -> &'static str {
+        self.isa.name()
+    }
+
+    /// The kernels of an operation, as reports name them.
+    pub fn kernels_of(&self, op: &Op) -> &'static str {
+        if is_plain(op) { "scalar" } else { self.kernels() }
+    }
+
+    /// [`Isa::multiply_at_peak`].
+    pub fn multiply_at_peak(&self, rounds: u32) -> u64 {
+        self.isa.multiply_at_peak(rounds)
     }
 
     /// Whether every packed number is as it was made.
@@ -158,7 +173,6 @@ impl Tiled {
         let header = model.header();
         let layer = &header.layers[layers.start];
         let Self { isa, plan, .. } = self;
-        let flip = isa.flip();
         let grid = |activation: u16| &plan.grids[activation as usize];
         let [x, second] = layer.inputs.map(grid);
         let y = &plan.grids[layers.start + 1];
@@ -216,10 +230,10 @@ impl Tiled {
         let (a, b, to) = borrow(scratch, [x.range(), second.range()], y.range());
         match &layer.op {
             Op::Affine { mul, add, relu } => {
-                isa.affine((x, a), flip, [model.f32s(*mul), model.f32s(*add)], own(*relu), (y, to));
+                isa.affine((x, a), [model.f32s(*mul), model.f32s(*add)], own(*relu), (y, to));
             }
-            Op::Add { ratio, relu } => isa.add((x, a), (second, b), flip, *ratio, own(*relu), (y, to)),
-            Op::AvgPool { window, scale } => isa.avg_pool((x, a), flip, window, *scale, own(false), (y, to)),
+            Op::Add { ratio, relu } => isa.add([(x, a), (second, b)], *ratio, own(*relu), (y, to)),
+            Op::AvgPool { window, scale } => isa.avg_pool((x, a), window, *scale, own(false), (y, to)),
             op => unreachable!("{} has a kernel", op.name()),
         }
     }

@@ -3,13 +3,14 @@
 //!
 //! Ours is the whole answer of a device: pixels to class, rate, entropies and decision. The peers run the same float
 //! network from image to logits, quantised by their own tools, and what their Python binding costs on an empty network is
-//! taken off their times. Ends with `ratio NAME OURS/PEER` lines, below 1: ours is better.
+//! taken off their times. Where `make aarch64` has built the engine, the table also counts its instructions in QEMU, which
+//! say nothing of latency. Ends with `ratio NAME OURS/PEER` lines, below 1: ours is better.
 
 use paradise_engine::image::{Fit, ImagePolicy};
 use paradise_engine::{Model, Shape};
 use paradise_runtime::Backend;
 use paradise_runtime::int8::Int8;
-use paradise_runtime::profile::Profile;
+use paradise_runtime::profile;
 use paradise_train::answer::int8;
 use paradise_train::config::encoder::{Encoder, Kind};
 use paradise_train::dataset::{Dataset, Splits, Training};
@@ -17,6 +18,7 @@ use paradise_train::encoder::Network;
 use paradise_train::export::{confidence, float_onnx};
 use paradise_train::quantise::{self, assemble::Identity};
 use paradise_train::random::{self, Purpose};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 use turns::{Outcome, Side, median};
@@ -59,6 +61,28 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
+/// Instructions of one inference on an emulated aarch64 CPU, by a set of kernels: what two more cost than one.
+fn instructions(folder: &Path, cpu: &str, set: &str) -> Outcome<u64> {
+    let built = Path::new("target/aarch64/aarch64-unknown-linux-gnu/release/examples/kernels");
+    let (plugin, log) = (Path::new("target/aarch64/instructions.so"), folder.join("instructions.log"));
+    let executed = |n: &str| -> Outcome<u64> {
+        let status = Command::new("qemu-aarch64")
+            .args(["-L", "/usr/aarch64-linux-gnu", "-cpu", cpu, "-d", "plugin", "-plugin"])
+            .arg(plugin)
+            .arg("-D")
+            .arg(&log)
+            .arg(built)
+            .args([folder.join("model.pmq"), folder.join("images.bin")])
+            .args([set, n])
+            .status()?;
+        if !status.success() {
+            return Err(format!("{} on {cpu}: {status}", built.display()).into());
+        }
+        Ok(std::fs::read_to_string(&log)?.trim().parse()?)
+    };
+    Ok((executed("3")? - executed("1")?) / 2)
+}
+
 /// Random pictures: what they show matters to nobody here.
 fn pictures(shape: Shape) -> Dataset {
     let mut rng = random::stream(0, Purpose::Noise, 0, 0, 0);
@@ -99,19 +123,22 @@ fn compare(
     let images = pictures(Shape::new(32, 32, 3));
     let [float, bytes] = models(net, kind, &images)?;
     let macs = Model::parse(&bytes)?.header().total_macs();
+    let folder = std::env::temp_dir().join(format!("paradise-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("model.pmq"), &bytes)?;
     let mut sets = Int8::new(bytes)?.with_every_kernel();
     // The scalar kernels are no contender, and slow.
     sets.pop();
-    let folder = std::env::temp_dir().join(format!("paradise-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
     std::fs::write(folder.join("encoder.onnx"), float)?;
     std::fs::write(folder.join("images.bin"), &images.images)?;
     let script = turns::script("engine.py");
     let mut peers = peers.map(|python| Side::start(Command::new(python).arg(script).arg(&folder))).transpose()?;
     let mut ours = vec![Vec::new(); sets.len()];
+    let mut peaks = vec![Vec::new(); sets.len()];
     let mut theirs = vec![Vec::new(); PEERS.len()];
     for _ in 0..turns {
-        for (int8, seconds) in sets.iter_mut().zip(&mut ours) {
+        for ((int8, seconds), peaks) in sets.iter_mut().zip(&mut ours).zip(&mut peaks) {
+            peaks.push(profile::peak(int8));
             // One unmeasured inference, for the caches.
             int8.answer(images.image(0), &mut |_, _| {})?;
             for i in 0..runs {
@@ -129,12 +156,21 @@ fn compare(
     let theirs: Vec<f64> = theirs.iter().map(|s| if s.is_empty() { f64::NAN } else { 1e3 * median(s) }).collect();
     let found = peers.map(Side::finish).transpose()?;
     print!("{}", found.unwrap_or_default().replace(';', "\n"));
+    for (cpu, set) in [("max", "neon-dotprod"), ("cortex-a57", "neon")] {
+        match instructions(&folder, cpu, set) {
+            Ok(count) => println!(
+                "{net:10} {:>9.1} {set:>12} {count:>9} instructions, {:.3} a product",
+                macs as f64 / 1e6,
+                count as f64 / macs as f64
+            ),
+            Err(why) => println!("{net:10} {:>9.1} {set:>12} not counted: {why}", macs as f64 / 1e6),
+        }
+    }
     std::fs::remove_dir_all(&folder)?;
-    for (int8, seconds) in sets.iter_mut().zip(&ours) {
+    for ((int8, seconds), peaks) in sets.iter().zip(&ours).zip(&peaks) {
         let ours = 1e3 * median(seconds);
         let kernels = int8.kernels();
-        let peak = Profile::measure(int8, &[images.image(0)], 1)?.peak;
-        let share = 100.0 * macs as f64 / 1e6 / ours / peak;
+        let share = 100.0 * macs as f64 / 1e6 / ours / median(peaks);
         print!("{net:10} {:>9.1} {kernels:>12} {ours:>9.4} {share:>7.0} %", macs as f64 / 1e6);
         println!(" {:>9.4} {:>12.4} {:>9.4}", theirs[0], theirs[1], theirs[2]);
         for (peer, theirs) in PEERS.iter().zip(&theirs) {

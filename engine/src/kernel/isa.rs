@@ -3,115 +3,138 @@
 // Kernels are called here: each block says which check above it makes it sound.
 #![allow(unsafe_code)]
 
-use super::avx2::{self, Avx2};
-use super::avx512::{self, Avx512};
 use super::grid::Grid;
 use super::map::Map;
+#[cfg(target_arch = "aarch64")]
+use super::neon::{dotprod, plain};
 use super::packed::Order;
 use super::rows;
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512};
 use crate::layer::Window;
 use crate::requant::Output;
 use crate::tensor::Le;
 
-/// An instruction set that this CPU has: the tokens are proof.
-#[derive(Debug, Clone, Copy)]
-pub enum Isa {
-    /// AVX-512 with VNNI.
-    Avx512(Avx512),
-    /// AVX2.
-    Avx2(Avx2),
-}
-
-impl Isa {
-    /// Every set of this CPU that has kernels, the fastest first.
-    pub fn all() -> impl Iterator<Item = Self> {
-        [avx512::detect().map(Self::Avx512), avx2::detect().map(Self::Avx2)].into_iter().flatten()
-    }
-
-    /// As reports name it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Avx512(_) => "avx512-vnni",
-            Self::Avx2(_) => "avx2",
+/// The sets of an architecture, the fastest first: token, module, name in reports, how its kernels read weights, what is
+/// xored into stored int8 values, and the features for which `rows` is compiled.
+macro_rules! instruction_sets {
+    ($($(#[$doc:meta])* $set:ident, $module:ident, $name:literal, $order:expr, $flip:literal, $features:literal;)*) => {
+        /// An instruction set that this CPU has: the tokens are proof.
+        #[derive(Debug, Clone, Copy)]
+        pub enum Isa {
+            $($(#[$doc])* $set($module::$set),)*
         }
-    }
 
-    /// How its kernels read weights.
-    pub fn order(self) -> Order {
-        match self {
-            Self::Avx512(_) => Order::Quads,
-            Self::Avx2(_) => Order::Pairs,
-        }
-    }
-
-    /// What is xored into stored int8 values: both multiply unsigned inputs.
-    pub fn flip(self) -> u8 {
-        0x80
-    }
-
-    /// A linear map at every pixel of a grid, and what follows it.
-    ///
-    /// # Panics
-    /// If a tile would leave the memory or the lines.
-    pub fn map(self, map: &Map, memory: &mut [u8]) {
-        map.check(memory.len());
-        // SAFETY: the token proves the instructions, the check that every tile stays in memory and lines.
-        unsafe {
-            match self {
-                Self::Avx512(_) => avx512::map(map, memory.as_mut_ptr()),
-                Self::Avx2(_) => avx2::map(map, memory.as_mut_ptr()),
-            }
-        }
-    }
-
-    /// A head: `f32(acc) * scale` of a map of one pixel, `[channels]`.
-    ///
-    /// # Panics
-    /// If a tile would leave the memory or the lines, or the outputs do not fit the map.
-    pub fn real(self, map: &Map, memory: &[u8], y: &mut [f32]) {
-        map.check(memory.len());
-        assert_eq!((map.extent, y.len()), ([1, 1], map.packed.channels), "outputs of a head");
-        // SAFETY: as `map`.
-        unsafe {
-            match self {
-                Self::Avx512(_) => avx512::real(map, memory.as_ptr(), y),
-                Self::Avx2(_) => avx2::real(map, memory.as_ptr(), y),
-            }
-        }
-    }
-
-    /// `rounds` times a few hundred products and sums, all out of registers; returns their number.
-    pub fn multiply_at_peak(self, rounds: u32) -> u64 {
-        // SAFETY: the token proves the instructions.
-        unsafe {
-            match self {
-                Self::Avx512(_) => avx512::multiply_at_peak(rounds),
-                Self::Avx2(_) => avx2::multiply_at_peak(rounds),
-            }
-        }
-    }
-}
-
-/// A method that is a function of [`rows`], compiled for each instruction set.
-macro_rules! compiled {
-    ($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*)) => {
         impl Isa {
-            $(#[$doc])*
-            #[allow(clippy::too_many_arguments)]
-            pub fn $name(self, $($argument: $type),*) {
-                #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-                fn for_avx512($($argument: $type),*) {
-                    rows::$name($($argument),*)
+            /// Every set of this CPU that has kernels, the fastest first.
+            pub fn all() -> impl Iterator<Item = Self> {
+                [$($module::detect().map(Self::$set)),*].into_iter().flatten()
+            }
+
+            /// As reports name it.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$set(_) => $name,)*
                 }
-                #[target_feature(enable = "avx2")]
-                fn for_avx2($($argument: $type),*) {
-                    rows::$name($($argument),*)
+            }
+
+            /// How its kernels read weights.
+            pub fn order(self) -> Order {
+                match self {
+                    $(Self::$set(_) => $order,)*
                 }
+            }
+
+            /// What is xored into stored int8 values: 0x80 where the kernels multiply unsigned inputs.
+            pub fn flip(self) -> u8 {
+                match self {
+                    $(Self::$set(_) => $flip,)*
+                }
+            }
+
+            /// A linear map at every pixel of a grid, and what follows it.
+            ///
+            /// # Panics
+            /// If a tile would leave the memory or the lines.
+            pub fn map(self, map: &Map, memory: &mut [u8]) {
+                map.check(memory.len());
+                // SAFETY: the token proves the instructions, the check that every tile stays in memory and lines.
+                unsafe {
+                    match self {
+                        $(Self::$set(_) => $module::map(map, memory.as_mut_ptr()),)*
+                    }
+                }
+            }
+
+            /// A head: `f32(acc) * scale` of a map of one pixel, `[channels]`.
+            ///
+            /// # Panics
+            /// If a tile would leave the memory or the lines, or the outputs do not fit the map.
+            pub fn real(self, map: &Map, memory: &[u8], y: &mut [f32]) {
+                map.check(memory.len());
+                assert_eq!((map.extent, y.len()), ([1, 1], map.packed.channels), "outputs of a head");
+                // SAFETY: as `map`.
+                unsafe {
+                    match self {
+                        $(Self::$set(_) => $module::real(map, memory.as_ptr(), y),)*
+                    }
+                }
+            }
+
+            /// `rounds` times a few hundred products and sums, all out of registers; returns their number.
+            pub fn multiply_at_peak(self, rounds: u32) -> u64 {
                 // SAFETY: the token proves the instructions.
                 unsafe {
                     match self {
-                        Self::Avx512(_) => for_avx512($($argument),*),
-                        Self::Avx2(_) => for_avx2($($argument),*),
+                        $(Self::$set(_) => $module::multiply_at_peak(rounds),)*
+                    }
+                }
+            }
+
+            /// [`rows::affine`].
+            pub fn affine(self, x: (&Grid, &[u8]), constants: [Le<f32>; 2], out: Output, y: (&Grid, &mut [u8])) {
+                // SAFETY: the token proves the instructions.
+                unsafe {
+                    match self {
+                        $(Self::$set(_) => {
+                            #[target_feature(enable = $features)]
+                            fn compiled(x: (&Grid, &[u8]), constants: [Le<f32>; 2], out: Output, y: (&Grid, &mut [u8])) {
+                                rows::affine(x, $flip, constants, out, y);
+                            }
+                            compiled(x, constants, out, y);
+                        })*
+                    }
+                }
+            }
+
+            /// [`rows::add`].
+            pub fn add(self, operands: [(&Grid, &[u8]); 2], ratio: [f32; 2], out: Output, y: (&Grid, &mut [u8])) {
+                // SAFETY: the token proves the instructions.
+                unsafe {
+                    match self {
+                        $(Self::$set(_) => {
+                            #[target_feature(enable = $features)]
+                            fn compiled(ab: [(&Grid, &[u8]); 2], ratio: [f32; 2], out: Output, y: (&Grid, &mut [u8])) {
+                                rows::add(ab, $flip, ratio, out, y);
+                            }
+                            compiled(operands, ratio, out, y);
+                        })*
+                    }
+                }
+            }
+
+            /// [`rows::avg_pool`].
+            pub fn avg_pool(self, x: (&Grid, &[u8]), window: &Window, scale: f32, out: Output, y: (&Grid, &mut [u8])) {
+                // SAFETY: the token proves the instructions.
+                unsafe {
+                    match self {
+                        $(Self::$set(_) => {
+                            #[target_feature(enable = $features)]
+                            fn compiled(x: (&Grid, &[u8]), w: &Window, scale: f32, out: Output, y: (&Grid, &mut [u8])) {
+                                rows::avg_pool(x, $flip, w, scale, out, y);
+                            }
+                            compiled(x, window, scale, out, y);
+                        })*
                     }
                 }
             }
@@ -119,15 +142,18 @@ macro_rules! compiled {
     };
 }
 
-compiled!(
-    /// [`rows::affine`].
-    affine(x: (&Grid, &[u8]), flip: u8, constants: [Le<f32>; 2], out: Output, y: (&Grid, &mut [u8]))
-);
-compiled!(
-    /// [`rows::add`].
-    add(a: (&Grid, &[u8]), b: (&Grid, &[u8]), flip: u8, ratio: [f32; 2], out: Output, y: (&Grid, &mut [u8]))
-);
-compiled!(
-    /// [`rows::avg_pool`].
-    avg_pool(x: (&Grid, &[u8]), flip: u8, window: &Window, scale: f32, out: Output, y: (&Grid, &mut [u8]))
-);
+#[cfg(target_arch = "x86_64")]
+instruction_sets! {
+    /// AVX-512 with VNNI.
+    Avx512, avx512, "avx512-vnni", Order::Quads, 0x80, "avx512f,avx512bw,avx512vl";
+    /// AVX2.
+    Avx2, avx2, "avx2", Order::Pairs, 0x80, "avx2";
+}
+
+#[cfg(target_arch = "aarch64")]
+instruction_sets! {
+    /// NEON with dot products.
+    Dotprod, dotprod, "neon-dotprod", Order::Quads, 0, "neon";
+    /// NEON.
+    Neon, plain, "neon", Order::Quads, 0, "neon";
+}

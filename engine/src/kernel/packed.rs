@@ -9,6 +9,7 @@ pub enum Order {
     /// `[16 channels][4 inputs]`.
     Quads,
     /// `[even and odd inputs][2 halves][8 channels][2 inputs]`.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     Pairs,
 }
 

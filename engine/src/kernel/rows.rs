@@ -34,7 +34,7 @@ pub fn affine(x: (&Grid, &[u8]), flip: u8, [mul, add]: [Le<f32>; 2], out: Output
 
 /// [`super::scalar::add`]; each grid with its own bytes.
 #[inline(always)]
-pub fn add(a: (&Grid, &[u8]), b: (&Grid, &[u8]), flip: u8, ratio: [f32; 2], out: Output, y: (&Grid, &mut [u8])) {
+pub fn add([a, b]: [(&Grid, &[u8]); 2], flip: u8, ratio: [f32; 2], out: Output, y: (&Grid, &mut [u8])) {
     let zeros = [zero(a.0, flip), zero(b.0, flip)];
     for ((a, b), y) in a.0.rows(a.1).zip(b.0.rows(b.1)).zip(y.0.rows_mut(y.1)) {
         for ((a, b), y) in a.iter().zip(b).zip(y) {

@@ -196,14 +196,14 @@ fn lengths_are_equal(isa: Isa, n: usize) {
     // Some products land on halves, some leave f32's range.
     for ratio in [[0.5, 0.25], [0.013, 1.7], [f32::MAX, -f32::MAX]] {
         scalar::add(&a, &b, [-7, 100], ratio, out, &mut want);
-        isa.add((&grid(-7), &stored(&a)), (&grid(100), &stored(&b)), flip, ratio, out, (&grid(5), &mut got));
+        isa.add([(&grid(-7), &stored(&a)), (&grid(100), &stored(&b))], ratio, out, (&grid(5), &mut got));
         assert_eq!(got, stored(&want), "{} {n}", isa.name());
     }
     let constant = |k: usize| [0.5, -0.013, 1.7, f32::MAX][k % 4].to_bits();
     let (mul, add) = (words((0..n).map(constant)), words((1..=n).map(constant)));
     let constants = [Le::new(&mul), Le::new(&add)];
     scalar::affine(&a, 11, constants[0], constants[1], out, &mut want);
-    isa.affine((&grid(11), &stored(&a)), flip, constants, out, (&grid(5), &mut got));
+    isa.affine((&grid(11), &stored(&a)), constants, out, (&grid(5), &mut got));
     assert_eq!(got, stored(&want), "{} {n}", isa.name());
 }
 
@@ -271,7 +271,7 @@ proptest! {
                 let to = memory.grid(Shape::new(rows, columns, c), [0, 2, 1, 0], zeros[1], None);
                 let (left, right) = memory.bytes.split_at_mut(to.at);
                 let y = &mut right[..to.len()];
-                isa.avg_pool((&from, &left[from.range()]), isa.flip(), &window, scale, out, (&to, y));
+                isa.avg_pool((&from, &left[from.range()]), &window, scale, out, (&to, y));
                 prop_assert_eq!(memory.read(&to), &want[..], "{}", isa.name());
             }
         }

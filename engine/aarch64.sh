@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# The engine for aarch64 Linux on another machine: `build` its example `kernels`, `test` the library in QEMU once on a CPU
+# with dot products and once on one without. With rustup's target where it is installed, otherwise with Debian's compiler
+# and its own standard-library source (packages rustc-web, cargo-web, rust-web-src).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target=aarch64-unknown-linux-gnu
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+cargo=(cargo)
+std=()
+if rustup target list --installed 2>/dev/null | grep -q "^$target$"; then
+    :
+elif [ -x /usr/bin/rustc ] && [ -x /usr/bin/cargo ]; then
+    export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1
+    cargo=(/usr/bin/cargo)
+    std=(-Zbuild-std=std,panic_abort)
+else
+    echo "aarch64: needs 'rustup target add $target', or Debian's rustc-web, cargo-web and rust-web-src" >&2
+    exit 1
+fi
+run() {
+    "${cargo[@]}" "$1" --release --package paradise-engine --features std "${std[@]}" --target "$target" --target-dir target/aarch64 "${@:2}"
+}
+case "${1-}" in
+build)
+    run build --example kernels
+    ;;
+test)
+    for cpu in max cortex-a57; do
+        echo "engine on aarch64, $cpu in QEMU"
+        CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu $cpu" run test --lib
+    done
+    ;;
+*)
+    echo "usage: $0 build|test" >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,47 @@
+//! Where no instruction set has kernels: what `tiled.rs` is elsewhere, and never there.
+
+use crate::artifact::Model;
+use crate::encoder::Heads;
+use crate::layer::Op;
+use crate::prepared::Watch;
+
+/// A model for tiles: none here.
+#[derive(Debug, Clone)]
+pub(crate) enum Tiled {}
+
+/// What an inference would run over.
+pub(crate) struct Memory<'a> {
+    pub scratch: &'a mut [u8],
+    pub arena: &'a mut [i8],
+}
+
+impl Tiled {
+    pub fn nth(_: &Model, _: usize) -> Option<Self> {
+        None
+    }
+
+    pub fn kernels(&self) -> &'static str {
+        match *self {}
+    }
+
+    pub fn kernels_of(&self, _: &Op) -> &'static str {
+        match *self {}
+    }
+
+    pub fn is_intact(&self) -> bool {
+        match *self {}
+    }
+
+    pub fn scratch_len(&self) -> usize {
+        match *self {}
+    }
+
+    pub fn multiply_at_peak(&self, _: u32) -> u64 {
+        match *self {}
+    }
+
+    pub fn run(&self, _: &Model, _: &[u8], memory: Memory, _: Watch, _: Heads) {
+        let _ = (memory.scratch, memory.arena);
+        match *self {}
+    }
+}
