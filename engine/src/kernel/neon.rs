@@ -256,29 +256,26 @@ pub mod plain {
                 let inputs = from.add(run * x.pitch);
                 let mut k = 0;
                 while k + 2 <= packed.steps {
-                    let (w, v) = (weights(line), weights(line.add(64)));
-                    for (p, halves) in halves.iter_mut().enumerate() {
+                    let x: [[int8x8_t; 2]; P] = core::array::from_fn(|p| {
                         let at = inputs.add(p * step[0] + 4 * k);
-                        let (a, b) = (four(at), four(at.add(4)));
-                        let (aa, bb) = (vcombine_s8(a, a), vcombine_s8(b, b));
-                        for i in 0..4 {
-                            let low = vmlal_s8(vmull_s8(vget_low_s8(w[i]), a), vget_low_s8(v[i]), b);
-                            let high = vmlal_high_s8(vmull_high_s8(w[i], aa), v[i], bb);
-                            halves[2 * i] = vpadalq_s16(halves[2 * i], low);
-                            halves[2 * i + 1] = vpadalq_s16(halves[2 * i + 1], high);
+                        [four(at), four(at.add(4))]
+                    });
+                    for i in 0..8 {
+                        // Two channels by four inputs, of both steps.
+                        let (w, v) = (vld1_s8(line.add(8 * i)), vld1_s8(line.add(64 + 8 * i)));
+                        for (halves, [a, b]) in halves.iter_mut().zip(x) {
+                            halves[i] = vpadalq_s16(halves[i], vmlal_s8(vmull_s8(w, a), v, b));
                         }
                     }
                     line = line.add(128);
                     k += 2;
                 }
                 if k < packed.steps {
-                    let w = weights(line);
-                    for (p, halves) in halves.iter_mut().enumerate() {
-                        let a = four(inputs.add(p * step[0] + 4 * k));
-                        let aa = vcombine_s8(a, a);
-                        for i in 0..4 {
-                            halves[2 * i] = vpadalq_s16(halves[2 * i], vmull_s8(vget_low_s8(w[i]), a));
-                            halves[2 * i + 1] = vpadalq_s16(halves[2 * i + 1], vmull_high_s8(w[i], aa));
+                    let x: [int8x8_t; P] = core::array::from_fn(|p| four(inputs.add(p * step[0] + 4 * k)));
+                    for i in 0..8 {
+                        let w = vld1_s8(line.add(8 * i));
+                        for (halves, x) in halves.iter_mut().zip(x) {
+                            halves[i] = vpadalq_s16(halves[i], vmull_s8(w, x));
                         }
                     }
                     line = line.add(64);
