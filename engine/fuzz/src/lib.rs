@@ -1,0 +1,101 @@
+//! What hostile files may do to the engine: nothing. [`judge`] takes any bytes as a model's or a self-test's header and
+//! tensors, seals them, so that the hash does not keep all of them out, and runs what parses.
+#![deny(missing_docs)]
+
+use paradise_engine::container::{Blob, open, seal};
+use paradise_engine::golden::{self, Golden};
+use paradise_engine::{FormatError, Model, Prepared, Watch, Workspace, artifact};
+
+/// Most multiply-accumulates, arena bytes and scratch bytes of a model that is run: more of the same finds nothing.
+const MAX_MACS: u64 = 1 << 22;
+const MAX_BYTES: usize = 8 << 20;
+
+/// What became of the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Refused, with this error.
+    Refused(FormatError),
+    /// A valid file that is not run: too large.
+    Large,
+    /// A valid model, run by every set of kernels to the same bits, or a valid self-test, read.
+    Harmless,
+}
+
+/// An input of [`judge`] from a sealed model.
+///
+/// # Errors
+/// If the file is no sealed model.
+pub fn input(model: &[u8]) -> Result<Vec<u8>, FormatError> {
+    let sealed = open(model, artifact::MAGIC, artifact::VERSION)?;
+    let len = sealed.header.len() as u16;
+    Ok([&[0], &len.to_le_bytes()[..], sealed.header, sealed.blob].concat())
+}
+
+/// Parses `kind (even: model, odd: self-test), header length u16, header, tensors` and runs what is valid.
+///
+/// # Panics
+/// If anything in the engine does, or two sets of kernels differ.
+pub fn judge(data: &[u8]) -> Verdict {
+    let Some((&[kind, a, b], rest)) = data.split_first_chunk() else { return Verdict::Refused(FormatError::Header) };
+    let (header, tensors) = rest.split_at((u16::from_le_bytes([a, b]) as usize).min(rest.len()));
+    let mut blob = Blob::default();
+    blob.bytes(tensors);
+    if kind % 2 == 1 {
+        return self_test(&seal(golden::MAGIC, golden::VERSION, header, &blob));
+    }
+    let bytes = seal(artifact::MAGIC, artifact::VERSION, header, &blob);
+    match Model::parse(&bytes) {
+        Ok(model) => run(&model),
+        Err(error) => Verdict::Refused(error),
+    }
+}
+
+fn self_test(bytes: &[u8]) -> Verdict {
+    let golden = match Golden::parse(bytes) {
+        Ok(golden) => golden,
+        Err(error) => return Verdict::Refused(error),
+    };
+    for case in &golden.header().cases {
+        std::hint::black_box((golden.bytes(case.image).len(), golden.u32s(case.crc).len()));
+        std::hint::black_box(golden.f32s(case.int8_outputs).iter().sum::<f32>());
+    }
+    Verdict::Harmless
+}
+
+fn run(model: &Model) -> Verdict {
+    let header = model.header();
+    let work: u64 = (0..header.layers.len()).map(|i| header.work(i)).fold(0, u64::saturating_add);
+    if work > MAX_MACS || header.arena_bytes as usize > MAX_BYTES {
+        return Verdict::Large;
+    }
+    let image: Vec<u8> = (0..header.input.len()).map(|i| (i * 89 % 256) as u8).collect();
+    let (mut arena, mut floats) = (vec![0; header.arena_bytes as usize], vec![0.0; model.float_len()]);
+    let mut answers: Vec<(Vec<Vec<i8>>, Vec<u32>)> = Vec::new();
+    for set in 0.. {
+        let prepared = Prepared::nth(model, set);
+        if prepared.scratch_len() > MAX_BYTES {
+            return Verdict::Large;
+        }
+        let mut scratch = vec![0; prepared.scratch_len()];
+        for in_one_go in [false, true] {
+            let mut layers = Vec::new();
+            let mut keep = |_: usize, output: &[i8]| layers.push(output.to_vec());
+            let watch = if in_one_go { Watch::Nobody } else { Watch::Layers(&mut keep) };
+            let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
+            let answer = prepared.classify(&image, &mut memory, &mut scratch, watch);
+            let a = answer.unwrap_or_else(|error| panic!("a valid model does not run: {error}"));
+            assert!(a.class < header.classes as usize, "class {}", a.class);
+            let floats = a.mu.iter().chain(a.log_sigma).chain(a.logits).chain([&a.rate_nats]);
+            let bits = floats.map(|v| if v.is_nan() { u32::MAX } else { v.to_bits() }).collect();
+            if in_one_go {
+                layers = answers[0].0.clone();
+            }
+            answers.push((layers, bits));
+            assert!(answers.last() == answers.first(), "{} differs, in one go: {in_one_go}", prepared.kernels());
+        }
+        if prepared.kernels() == "scalar" {
+            break;
+        }
+    }
+    Verdict::Harmless
+}

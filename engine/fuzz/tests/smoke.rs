@@ -1,0 +1,104 @@
+//! Two minutes of random mutations of the corpus, on a stable toolchain without instrumentation, and the finds of the past.
+
+use paradise_engine_fuzz::{Verdict, input, judge};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long the mutations go on; `PARADISE_FUZZ_SECONDS=1800` for a longer hunt.
+fn duration() -> Duration {
+    let seconds = std::env::var("PARADISE_FUZZ_SECONDS").ok().and_then(|n| n.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(120))
+}
+
+fn corpus() -> Vec<(PathBuf, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder).expect("a corpus").map(|e| e.expect("an entry").path()).collect();
+    files.sort();
+    files.into_iter().map(|path| (path.clone(), std::fs::read(&path).expect("readable"))).collect()
+}
+
+/// SplitMix64.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+}
+
+/// A few changes, most of them in the header, where the meaning is.
+fn mutate(data: &mut Vec<u8>, dice: &mut Dice) {
+    for _ in 0..1 + dice.below(4) {
+        let header = 3 + u16::from_le_bytes([data[1], data[2]]) as usize;
+        let end = if dice.below(4) == 0 { data.len() } else { header.min(data.len()) };
+        let at = dice.below(end);
+        match dice.below(8) {
+            0 => data[at] = [0, 1, 127, 128, 255][dice.below(5)],
+            1 => data[at] ^= 1 << dice.below(8),
+            2 => data[at] = data[at].wrapping_add([1, 255][dice.below(2)]),
+            3 => data.truncate(at.max(3)),
+            4 => data.insert(at, dice.next() as u8),
+            5 => drop(data.remove(at)),
+            6 => data[at] = data[dice.below(data.len())],
+            _ => data[at] = dice.next() as u8,
+        }
+        if data.len() < 3 {
+            data.resize(3, 0);
+        }
+    }
+}
+
+#[test]
+fn the_corpus_is_harmless() {
+    let mut harmless = 0;
+    for (path, data) in corpus() {
+        println!("{}", path.display());
+        harmless += usize::from(judge(&data) == Verdict::Harmless);
+    }
+    assert!(harmless > 3, "{harmless} of the corpus are valid");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/fashion-mnist-small/model.pmq");
+    let model = std::fs::read(shipped).expect("the shipped model");
+    assert_eq!(judge(&input(&model).expect("sealed")), Verdict::Harmless);
+}
+
+#[test]
+fn two_minutes_of_mutations_are_refused_or_harmless() {
+    let corpus = corpus();
+    let until = Instant::now() + duration();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let counts: Vec<[u64; 3]> = std::thread::scope(|scope| {
+        let one = |seed: u64| {
+            let corpus = &corpus;
+            scope.spawn(move || {
+                let mut counts = [0; 3];
+                let mut dice = Dice(seed);
+                while Instant::now() < until {
+                    let mut data = corpus[dice.below(corpus.len())].1.clone();
+                    let state = dice.0;
+                    mutate(&mut data, &mut dice);
+                    let verdict = std::panic::catch_unwind(|| judge(&data));
+                    let verdict = verdict.unwrap_or_else(|_| panic!("mutation {state:#x} of the corpus: {data:?}"));
+                    counts[match verdict {
+                        Verdict::Refused(_) => 0,
+                        Verdict::Large => 1,
+                        Verdict::Harmless => 2,
+                    }] += 1;
+                }
+                counts
+            })
+        };
+        let all: Vec<_> = (0..threads as u64).map(one).collect();
+        all.into_iter().map(|t| t.join().expect("no panic")).collect()
+    });
+    let total = |k: usize| counts.iter().map(|c| c[k]).sum::<u64>();
+    println!("{} refused, {} too large to run, {} harmless", total(0), total(1), total(2));
+    assert!(total(0) > 100 && total(2) > 100, "{counts:?}");
+}
