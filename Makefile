@@ -69,7 +69,7 @@ test: lint build ## Install what is needed and run every test (PARADISE_SKIP=pyt
 
 models: ## Rebuild models/ from the embedded images
 	$(CARGO) run --release --bin train -- fit --config train/configs/fashion-mnist-paradise-pm.toml --out runs/models/fashion-mnist-small --resume
-	$(CARGO) run --release --bin train -- export --run runs/models/fashion-mnist-small --out models/fashion-mnist-small
+	$(CARGO) run --release --bin train -- export --run runs/models/fashion-mnist-small --out models/fashion-mnist-small --quantise min-max
 
 # Objective, and what a row changes; adversarial rows see 10,000 images for 8 epochs.
 ROWS = standard dvib:alpha=1e-3 paradise paradise-pm:gamma=1 paradise-pm:gamma=10 paradise-pm:gamma=25 \

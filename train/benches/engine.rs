@@ -16,7 +16,8 @@ use paradise_train::config::encoder::{Encoder, Kind};
 use paradise_train::dataset::{Dataset, Splits, Training};
 use paradise_train::encoder::Network;
 use paradise_train::export::{confidence, float_onnx};
-use paradise_train::quantise::{self, assemble::Identity};
+use paradise_train::quantise::assemble::Identity;
+use paradise_train::quantise::{Method, by_method};
 use paradise_train::random::{self, Purpose};
 use std::path::Path;
 use std::process::Command;
@@ -94,8 +95,7 @@ fn pictures(shape: Shape) -> Dataset {
 fn models(name: &str, kind: Kind, images: &Dataset) -> Outcome<[Vec<u8>; 2]> {
     let architecture = Encoder { kind, ..Encoder::default() }.architecture(images.shape, 10)?;
     let network = Network::new(architecture, 0)?.folded()?;
-    let encoder = network.frozen();
-    let assembly = quantise::quantise(&encoder, &quantise::ranges(&encoder, &images.head(10))?)?;
+    let assembly = by_method(&network, &images.head(10), Method::PLAIN)?;
     let labels: Vec<String> = (0..10).map(|i| i.to_string()).collect();
     let identity = Identity {
         name: name.into(),
@@ -110,7 +110,7 @@ fn models(name: &str, kind: Kind, images: &Dataset) -> Outcome<[Vec<u8>; 2]> {
         source: "random".into(),
     };
     let model = confidence::fit(&assembly, &identity, &splits, 0.05, &int8::records)?;
-    Ok([float_onnx::encode(&encoder)?, model])
+    Ok([float_onnx::encode(&network.frozen())?, model])
 }
 
 fn compare(

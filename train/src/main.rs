@@ -155,6 +155,10 @@ struct Export {
     /// Share of calibration images that may be abstained for any reason.
     #[arg(long, default_value_t = 0.05)]
     false_abstain: f64,
+    /// How activations are quantised: `best` compares sixteen methods (ranges by min-max, percentile or squared error, bias
+    /// correction, cross-layer equalisation) with the float network and reports what they do; `min-max` is the plain one.
+    #[arg(long, default_value = "best", value_name = "best|min-max", value_parser = ["best", "min-max"])]
+    quantise: String,
 }
 
 fn main() -> ExitCode {
@@ -256,8 +260,12 @@ fn latent(arguments: &Latent) -> Result<u8> {
 fn export(arguments: &Export) -> Result<u8> {
     let Trained { config, splits, network } = Trained::open(&arguments.run, arguments.n)?;
     let settings = CardSettings { n: arguments.n, false_abstain: arguments.false_abstain, ..CardSettings::default() };
+    let settings = CardSettings { choose: arguments.quantise == "best", ..settings };
     let card = export::export(&network, &config, &splits, &arguments.out, &settings)?;
     println!("{}", demo::describe(&card));
+    if let Some(quantisation) = &card.quantisation {
+        println!("{quantisation}");
+    }
     println!("next: paradised selftest --model {}", arguments.out.display());
     Ok(0)
 }

@@ -325,7 +325,7 @@ mod tests {
         let encoder = SmallConv { channels: [3, 4], hidden: 12, latent: 4 };
         let network = Network::new(encoder.architecture(splits.test.shape, 10), 2).unwrap();
         let folded = network.folded().unwrap();
-        let bytes = confidence::fit_float(&folded.frozen(), &splits, 0.2).unwrap();
+        let bytes = confidence::fit_float(&folded, &splits, 0.2).unwrap();
         let model = Model::parse(&bytes).unwrap();
         let guarded = Guarded::new(&network, &model).unwrap();
 

@@ -1,6 +1,7 @@
 //! `card.toml`: what was trained on what, and every figure with the attack, N and interval beside it.
 
 use super::CardSettings;
+use super::quantisation::Quantisation;
 use crate::answer::{self, Record, int8};
 use crate::attack::served::Served;
 use crate::attack::threat::Ball;
@@ -85,6 +86,9 @@ pub struct Card {
     pub accuracy: Accuracy,
     /// By kind of foreign image.
     pub foreign: BTreeMap<String, Auroc>,
+    /// What quantisation did, where several methods were compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantisation: Option<Quantisation>,
 }
 
 /// Figures that the card and the self-test share.
@@ -96,6 +100,8 @@ pub struct Measured {
     accepted: Proportion,
     /// The first test images under the card's attack, on the 8-bit grid.
     pub adversarial: Dataset,
+    /// What quantisation did.
+    pub quantisation: Option<Quantisation>,
 }
 
 /// Computes every figure of the card.
@@ -141,6 +147,7 @@ pub fn measure(
         false_abstain: Proportion::of(records.iter().map(|r| !r.accept)),
         accepted: Proportion::of(accepted),
         adversarial,
+        quantisation: None,
     })
 }
 
@@ -199,5 +206,6 @@ pub fn write(
         objective: config.objective.clone(),
         accuracy: measured.accuracy.clone(),
         foreign: measured.foreign.clone(),
+        quantisation: measured.quantisation.clone(),
     })
 }

@@ -3,8 +3,9 @@
 
 use crate::answer::{Record, float};
 use crate::dataset::{Dataset, Splits};
-use crate::encoder::Encoder;
+use crate::encoder::Network;
 use crate::quantise::assemble::{Assembly, Confidence, Identity};
+use crate::quantise::{Method, by_method};
 use anyhow::{Result, ensure};
 use paradise_engine::{Model, Thresholds};
 
@@ -33,6 +34,20 @@ pub fn fit(
     false_abstain: f64,
     answers: Answers,
 ) -> Result<Vec<u8>> {
+    assembly.finish(identity, &fitted(assembly, identity, splits, false_abstain, answers)?)
+}
+
+/// Mixture, tables and thresholds that [`fit`] writes down.
+///
+/// # Errors
+/// As [`fit`].
+pub fn fitted(
+    assembly: &Assembly,
+    identity: &Identity,
+    splits: &Splits,
+    false_abstain: f64,
+    answers: Answers,
+) -> Result<Confidence> {
     ensure!((0.0..1.0).contains(&false_abstain), "false-abstain rate {false_abstain} is not in 0..1");
     let mut confidence = placeholder(assembly, identity)?;
     let bytes = assembly.finish(identity, &confidence)?;
@@ -48,21 +63,22 @@ pub fn fit(
     let bytes = assembly.finish(identity, &confidence)?;
     let calibration = answers(&Model::parse(&bytes)?, &splits.calibration)?;
     confidence.thresholds = thresholds(&calibration, false_abstain);
-    assembly.finish(identity, &confidence)
+    Ok(confidence)
 }
 
-/// A `model.pmq` whose mixture, tables and thresholds are those of the folded float encoder, for [`float::records`].
+/// A `model.pmq` whose mixture, tables and thresholds are those of the folded network in float, for [`float::records`].
 ///
 /// # Errors
 /// If the network has no int8 form, or a class no training image.
-pub fn fit_float(encoder: &Encoder, splits: &Splits, false_abstain: f64) -> Result<Vec<u8>> {
-    let assembly = super::assemble(encoder, splits)?;
+pub fn fit_float(network: &Network, splits: &Splits, false_abstain: f64) -> Result<Vec<u8>> {
+    let assembly = by_method(network, &super::calibration(splits)?, Method::PLAIN)?;
+    let encoder = &network.frozen();
     let answers = |model: &Model, set: &Dataset| float::records(encoder, model, set);
     fit(&assembly, &super::identity("float", splits), splits, false_abstain, &answers)
 }
 
 /// One standard normal component and one calibration value: enough to run the encoder.
-fn placeholder(assembly: &Assembly, identity: &Identity) -> Result<Confidence> {
+pub(crate) fn placeholder(assembly: &Assembly, identity: &Identity) -> Result<Confidence> {
     let d = assembly.latent();
     ensure!(d > 0 && !identity.labels.is_empty(), "a model needs heads and labels");
     Ok(Confidence {

@@ -5,17 +5,19 @@ pub mod confidence;
 pub mod float_onnx;
 pub mod int8_onnx;
 mod onnx;
+pub mod quantisation;
 mod selftest;
 
 use crate::answer::int8;
 use crate::attack::gradient::Pgd;
 use crate::attack::served::Served;
 use crate::config::Config;
-use crate::dataset::Splits;
-use crate::encoder::{Encoder, Network};
+use crate::dataset::{Dataset, Splits};
+use crate::encoder::Network;
 use crate::files;
-use crate::quantise;
-use crate::quantise::assemble::{Assembly, Identity};
+use crate::quantise::assemble::Identity;
+use crate::quantise::choose::choose;
+use crate::quantise::{Method, by_method};
 use anyhow::{Context, Result};
 use card::Card;
 use paradise_engine::Model;
@@ -35,27 +37,41 @@ pub struct CardSettings {
     pub false_abstain: f64,
     /// Test images of the masking checks; 0 for none.
     pub checked: usize,
+    /// Whether several methods of quantisation are compared and the best is taken; else the plain one.
+    pub choose: bool,
 }
 
 impl Default for CardSettings {
     fn default() -> Self {
-        Self { n: 2000, eps: 8.0 / 255.0, attack: Pgd::sign(40, 2), false_abstain: 0.05, checked: 200 }
+        Self { n: 2000, eps: 8.0 / 255.0, attack: Pgd::sign(40, 2), false_abstain: 0.05, checked: 200, choose: false }
     }
 }
 
 /// Training images on which activation ranges are observed.
 const RANGE_IMAGES: usize = 2000;
 
+/// Training images on which methods of quantisation are compared.
+const HELD_OUT_IMAGES: usize = 500;
+
+/// How a device turns pictures into inputs.
+pub(crate) const POLICY: ImagePolicy = ImagePolicy { fit: Fit::Stretch, light_on_dark: true };
+
 /// What a model says of itself.
 fn identity(name: &str, splits: &Splits) -> Identity {
-    let policy = ImagePolicy { fit: Fit::Stretch, light_on_dark: true };
-    Identity { name: name.into(), labels: splits.labels.clone(), policy }
+    Identity { name: name.into(), labels: splits.labels.clone(), policy: POLICY }
 }
 
-/// The int8 layers of a folded encoder, ranges observed on training images.
-fn assemble(encoder: &Encoder, splits: &Splits) -> Result<Assembly> {
-    let ranges = quantise::ranges(encoder, &splits.train.head(RANGE_IMAGES)?)?;
-    quantise::quantise(encoder, &ranges)
+/// The training images on which activations are observed.
+fn calibration(splits: &Splits) -> Result<Dataset> {
+    splits.train.head(RANGE_IMAGES)
+}
+
+/// Training images after those on which activations are observed.
+fn held_out(splits: &Splits) -> Result<Dataset> {
+    let all = splits.train.head(RANGE_IMAGES + HELD_OUT_IMAGES)?;
+    // A set that has no more is compared where it was observed.
+    let from = RANGE_IMAGES.min(all.len() / 2);
+    Ok(all.select(&(from..all.len()).collect::<Vec<_>>()))
 }
 
 /// Quantises `network`, fits its confidence and writes the bundle to `out`.
@@ -76,11 +92,21 @@ pub fn export(
     let encoder = folded.frozen();
     let name = out.file_name().context("--out has no folder name")?.to_string_lossy().into_owned();
     let identity = identity(&name, splits);
-    let assembly = assemble(&encoder, splits)?;
-    let bytes = confidence::fit(&assembly, &identity, splits, settings.false_abstain, &int8::records)?;
+    let plain = by_method(&folded, &calibration(splits)?, Method::PLAIN)?;
+    let choice = match settings.choose {
+        true => Some(choose(&folded, &calibration(splits)?, &held_out(splits)?, config.seed)?),
+        false => None,
+    };
+    let assembly = choice.as_ref().map_or(&plain, |c| &c.assembly);
+    let fitted = confidence::fitted(assembly, &identity, splits, settings.false_abstain, &int8::records)?;
+    let bytes = assembly.finish(&identity, &fitted)?;
     let model = Model::parse(&bytes)?;
     let served = Served::new(network)?;
-    let measured = card::measure(&encoder, &served, &bytes, splits, settings, config.seed)?;
+    let mut measured = card::measure(&encoder, &served, &bytes, splits, settings, config.seed)?;
+    if let Some(choice) = choice {
+        let models = [plain.finish(&identity, &fitted)?, bytes.clone()];
+        measured.quantisation = Some(quantisation::report(&encoder, models, choice, splits, &measured.adversarial)?);
+    }
     let golden = selftest::build(&encoder, &model, splits, &measured.adversarial, settings.eps, config.seed)?;
     let mut contents = vec![
         ("model.pmq", bytes.clone()),

@@ -2,33 +2,61 @@
 //! in ARCHITECTURE.md, "int8 arithmetic").
 
 pub mod assemble;
+pub mod choose;
+mod correct;
+mod equalise;
+pub mod observe;
 
 use crate::dataset::Dataset;
-use crate::encoder::{Encoder, values};
+use crate::encoder::{Encoder, Network, values};
 use crate::graph::Op;
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use assemble::{Assembly, Linear, Quantisation};
 use candle_core::Tensor;
+use equalise::equalise;
+use observe::{Activation, Ranges, observe};
+use paradise_engine::Shape;
 
-/// Images run at once while ranges are observed.
-const BATCH: usize = 500;
+/// How a network is quantised after training.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Method {
+    /// How activation ranges are chosen.
+    pub ranges: Ranges,
+    /// Whether biases make up for what rounding weights does to means.
+    pub correct_biases: bool,
+    /// Whether channels between two linear maps are scaled to like ranges.
+    pub equalise: bool,
+}
 
-/// Smallest and largest value of every stage's output over `set`, 0 included.
-///
-/// # Errors
-/// If the images do not fit the encoder or a value is not finite.
-pub fn ranges(encoder: &Encoder, set: &Dataset) -> Result<Vec<[f32; 2]>> {
-    let mut ranges = vec![[0.0f32; 2]; encoder.architecture.graph.stages.len()];
-    let all: Vec<usize> = (0..set.len()).collect();
-    for ids in all.chunks(BATCH) {
-        for (range, values) in ranges.iter_mut().zip(&encoder.activations(&set.batch(ids)?)?[1..]) {
-            for &v in values {
-                ensure!(v.is_finite(), "an activation is {v}");
-                *range = [range[0].min(v), range[1].max(v)];
+impl Method {
+    /// Extremes, nothing corrected.
+    pub const PLAIN: Self = Self { ranges: Ranges::MinMax, correct_biases: false, equalise: false };
+}
+
+impl std::fmt::Display for Method {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.ranges)?;
+        for (on, name) in [(self.correct_biases, "bias correction"), (self.equalise, "equalisation")] {
+            if on {
+                write!(f, ", {name}")?;
             }
         }
+        Ok(())
     }
-    Ok(ranges)
+}
+
+/// The int8 layers and heads of a folded network by a method, what it observes on `calibration`.
+///
+/// # Errors
+/// If a stage has no int8 operation, or the images do not fit.
+pub fn by_method(network: &Network, calibration: &Dataset, method: Method) -> Result<Assembly> {
+    let seen = observe(&network.frozen(), calibration)?;
+    if !method.equalise {
+        return quantise(&network.frozen(), &seen, method);
+    }
+    let (scaled, _) = equalise(network, &seen)?;
+    let encoder = scaled.frozen();
+    quantise(&encoder, &observe(&encoder, calibration)?, method)
 }
 
 impl Quantisation {
@@ -47,37 +75,56 @@ const BIAS_LIMIT: f64 = (1 << 28) as f64;
 
 /// Rows of a linear map in int8: weights per row at `max |w| / 127`, bias at `s_x * s_w` with `z_x` folded in.
 ///
-/// Returns the integers and each row's `s_x * s_w` in f32.
-pub fn rows(weight: &[f32], bias: &[f32], x: Quantisation) -> Linear {
+/// `mean`, where given, is the mean input of row `r`'s weights, and the bias then makes up for their rounding. Returns
+/// the integers and each row's `s_x * s_w` in f32.
+pub fn rows(weight: &[f32], bias: &[f32], x: Quantisation, mean: Option<&dyn Fn(usize) -> Vec<f64>>) -> Linear {
     let width = weight.len() / bias.len();
     let mut linear = Linear { weight: Vec::with_capacity(weight.len()), bias: Vec::new(), scale: Vec::new() };
-    for (row, &b) in weight.chunks_exact(width).zip(bias) {
+    for (r, (row, &b)) in weight.chunks_exact(width).zip(bias).enumerate() {
         let top = row.iter().fold(0.0f32, |m, w| m.max(w.abs()));
         let floor = (f64::from(b).abs() / (f64::from(x.scale) * BIAS_LIMIT)) as f32;
         let step = (top / 127.0).max(floor).max(f32::MIN_POSITIVE * 1e10);
         let quantised = row.iter().map(|w| (w / step).round().clamp(-127.0, 127.0) as i8);
         linear.weight.extend(quantised);
-        let sum: i32 = linear.weight[linear.weight.len() - width..].iter().map(|&w| i32::from(w)).sum();
-        let scaled = (f64::from(b) / (f64::from(x.scale) * f64::from(step))).round() as i32;
+        let own = &linear.weight[linear.weight.len() - width..];
+        let sum: i32 = own.iter().map(|&w| i32::from(w)).sum();
+        let moved = mean.map_or(0.0, |mean| correct::shift(row, own, step, mean(r).into_iter()));
+        let scaled = (f64::from(b) + moved) / (f64::from(x.scale) * f64::from(step));
+        let scaled = scaled.round().clamp(-BIAS_LIMIT, BIAS_LIMIT) as i32;
         linear.bias.push(scaled - i32::from(x.zero_point) * sum);
         linear.scale.push(x.scale * step);
     }
     linear
 }
 
-/// The int8 layers and heads of a folded encoder whose stages have these output ranges.
-///
-/// # Errors
-/// If the encoder's shapes are inconsistent, or a stage has no int8 operation.
-pub fn quantise(encoder: &Encoder, ranges: &[[f32; 2]]) -> Result<Assembly> {
+/// The mean inputs of a stage's rows, from the mean of the activation that it reads.
+fn mean_inputs(op: &Op, mean: &[f32], shape: Shape, outputs: usize) -> Vec<Vec<f64>> {
+    match op {
+        Op::Conv { window, groups, .. } => {
+            let patch = correct::mean_patch(mean, shape, window);
+            let (c, depth) = (shape.c as usize, shape.c as usize / groups);
+            let of_group = |g: usize| patch.chunks_exact(c).flat_map(|p| p[g * depth..][..depth].to_vec()).collect();
+            let by_group: Vec<Vec<f64>> = (0..*groups).map(of_group).collect();
+            (0..outputs).map(|o| by_group[o / (outputs / groups)].clone()).collect()
+        }
+        _ => vec![mean.iter().map(|m| f64::from(*m)).collect(); outputs],
+    }
+}
+
+/// The int8 layers and heads of a folded encoder whose activations were seen.
+fn quantise(encoder: &Encoder, seen: &[Activation], method: Method) -> Result<Assembly> {
     let graph = &encoder.architecture.graph;
     let shapes = graph.shapes()?;
     let mut assembly = Assembly::new(graph.input);
-    for (i, (stage, range)) in graph.stages.iter().zip(ranges).enumerate() {
+    for (i, stage) in graph.stages.iter().enumerate() {
         let numbers = encoder.stage(i)?;
-        let (x, y, shape) = (assembly.quantisation(stage.x), Quantisation::covering(*range), shapes[i + 1]);
+        let range = seen[i + 1].range(method.ranges);
+        let (x, y, shape) = (assembly.quantisation(stage.x), Quantisation::covering(range), shapes[i + 1]);
         let linear = || {
-            let mut linear = rows(&numbers[0], &numbers[1], x);
+            let means = || mean_inputs(&stage.op, &seen[stage.x].mean, shapes[stage.x], numbers[1].len());
+            let means = if method.correct_biases { means() } else { Vec::new() };
+            let mean = |r: usize| means[r].clone();
+            let mut linear = rows(&numbers[0], &numbers[1], x, method.correct_biases.then_some(&mean));
             // (s_x * s_w) / s_y, each step f32 in that order.
             linear.scale.iter_mut().for_each(|s| *s /= y.scale);
             linear
@@ -98,9 +145,14 @@ pub fn quantise(encoder: &Encoder, ranges: &[[f32; 2]]) -> Result<Assembly> {
             op => bail!("stage {i}: {op:?} is not an operation of the int8 engine"),
         };
     }
-    let features = assembly.quantisation(graph.stages.len());
+    let last = graph.stages.len();
+    let features = assembly.quantisation(last);
+    let mean: Vec<f64> = seen[last].mean.iter().map(|m| f64::from(*m)).collect();
+    let mean = |_: usize| mean.clone();
     let [mu, s, classifier] = encoder.heads()?;
-    let head = |(w, b): (&Tensor, &Tensor)| Ok::<_, anyhow::Error>(rows(&values(w)?, &values(b)?, features));
+    let head = |(w, b): (&Tensor, &Tensor)| {
+        Ok::<_, anyhow::Error>(rows(&values(w)?, &values(b)?, features, method.correct_biases.then_some(&mean)))
+    };
     assembly.heads(&head(mu)?, &head(s)?);
     assembly.classifier(&values(classifier.0)?, &values(classifier.1)?);
     Ok(assembly)
@@ -130,7 +182,7 @@ mod tests {
             weight in proptest::collection::vec(-2.0f32..2.0, 12), bias in proptest::collection::vec(-3.0f32..3.0, 3),
             q in proptest::collection::vec(any::<i8>(), 4), zero in any::<i8>(), scale in 1e-3f32..0.1,
         ) {
-            let linear = rows(&weight, &bias, Quantisation { scale, zero_point: zero });
+            let linear = rows(&weight, &bias, Quantisation { scale, zero_point: zero }, None);
             for row in 0..3 {
                 let mut acc = i64::from(linear.bias[row]);
                 let mut exact = f64::from(bias[row]);
@@ -151,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_dead_channel_with_a_bias_does_not_overflow() {
-        let linear = rows(&[0.0, 1e-30], &[5.0], Quantisation { scale: 0.01, zero_point: -128 });
+        let linear = rows(&[0.0, 1e-30], &[5.0], Quantisation { scale: 0.01, zero_point: -128 }, None);
         assert!((f64::from(linear.bias[0]) * f64::from(linear.scale[0]) - 5.0).abs() < 1e-3);
     }
 }

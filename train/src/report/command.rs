@@ -147,7 +147,7 @@ pub fn evaluate(options: &Options, stop: &AtomicBool) -> Result<Ended> {
     let Some(checks) = finish.checks(surrogate.as_ref())? else { return Ok(Ended::Stopped(out)) };
 
     let fitted = match (&model, options.confidence) {
-        (None, true) => match fit_float(&encoder, &trained.splits, confidence::FALSE_ABSTAIN) {
+        (None, true) => match fit_float(&folded, &trained.splits, confidence::FALSE_ABSTAIN) {
             Ok(bytes) => Some(bytes),
             Err(error) => {
                 notes.push(format!("Confidence was not measured: {error:#}."));

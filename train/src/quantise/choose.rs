@@ -1,0 +1,109 @@
+//! Which method of quantisation suits a network: the one whose int8 logits tell least of another story than the float ones,
+//! on images that no range was observed on, half of them under attack.
+
+use super::assemble::{Assembly, Identity};
+use super::observe::Ranges;
+use super::{Method, by_method};
+use crate::attack::gradient::Pgd;
+use crate::attack::int8::Int8;
+use crate::attack::model::Classifier;
+use crate::attack::served::Served;
+use crate::attack::threat::Ball;
+use crate::attack::{self, Outcome, Victim};
+use crate::dataset::Dataset;
+use crate::encoder::Network;
+use crate::export::confidence::placeholder;
+use anyhow::{Context, Result};
+use paradise_engine::Model;
+use paradise_engine::classifier::softmax;
+use serde::{Deserialize, Serialize};
+
+/// Attack that makes the harder half of the images: steps, radius in 1/255.
+const ATTACK: (usize, f32) = (10, 8.0);
+
+/// A method and how far its logits were.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tried {
+    /// The method.
+    pub method: String,
+    /// Mean divergence of the int8 class probabilities from the float ones, 1e-6 nats.
+    pub divergence_micronats: f64,
+}
+
+/// What was tried, in order, and the best.
+pub struct Choice {
+    /// The best method.
+    pub method: Method,
+    /// Its int8 layers and heads.
+    pub assembly: Assembly,
+    /// Everything that was tried.
+    pub tried: Vec<Tried>,
+}
+
+/// Every method that is tried.
+fn methods() -> Vec<Method> {
+    let ranges = [Ranges::MinMax, Ranges::Percentile(99.99), Ranges::Percentile(99.9), Ranges::SquaredError];
+    let mut all = Vec::new();
+    for equalise in [false, true] {
+        for correct_biases in [false, true] {
+            all.extend(ranges.map(|ranges| Method { ranges, correct_biases, equalise }));
+        }
+    }
+    all
+}
+
+/// Tries every method: ranges are observed on `calibration`, logits compared on `held_out`.
+///
+/// # Errors
+/// If the network has no int8 form, or the images do not fit.
+pub fn choose(network: &Network, calibration: &Dataset, held_out: &Dataset, seed: u64) -> Result<Choice> {
+    let served = Served::new(network)?;
+    let ball = Ball::linf(ATTACK.1 / 255.0);
+    let half = held_out.head(held_out.len() / 2);
+    let attacked = Outcome::of(&Pgd::sign(ATTACK.0, 1), Victim::White(&served), ball, &half, seed)?.on_grid(&half);
+    let mut images = held_out.clone();
+    let from = images.images.len() - attacked.images.len();
+    images.images.splice(from.., attacked.images);
+    let pixels = attack::pixels(&images);
+    let truth = probabilities(&served, &pixels)?;
+    let mut best: Option<(f64, Method, Assembly)> = None;
+    let mut tried = Vec::new();
+    let labels = (0..served.classes()).map(|c| c.to_string()).collect();
+    let identity = Identity { name: "candidate".into(), labels, policy: crate::export::POLICY };
+    for method in methods() {
+        let assembly = by_method(network, calibration, method)?;
+        let bytes = assembly.finish(&identity, &placeholder(&assembly, &identity)?)?;
+        let int8 = probabilities(&Int8::new(&Model::parse(&bytes)?), &pixels)?;
+        let far = divergence(&truth, &int8) / images.len() as f64;
+        tried.push(Tried { method: method.to_string(), divergence_micronats: (1e8 * far).round() / 100.0 });
+        if best.as_ref().is_none_or(|(least, ..)| far < *least) {
+            best = Some((far, method, assembly));
+        }
+    }
+    let (_, method, assembly) = best.context("no method was tried")?;
+    Ok(Choice { method, assembly, tried })
+}
+
+/// Class probabilities `[n][classes]`.
+fn probabilities(model: &dyn Classifier, pixels: &[f32]) -> Result<Vec<f32>> {
+    let each = model.shape().len() as usize;
+    let mut all = Vec::new();
+    for images in pixels.chunks(each * model.batch().0) {
+        let logits = model.logits(images)?;
+        let mut out = vec![0.0; logits.len()];
+        for (p, z) in out.chunks_exact_mut(model.classes()).zip(logits.chunks_exact(model.classes())) {
+            softmax(z, p);
+        }
+        all.extend(out);
+    }
+    Ok(all)
+}
+
+/// `sum p log(p / q)`, nats.
+fn divergence(truth: &[f32], other: &[f32]) -> f64 {
+    let term = |(p, q): (&f32, &f32)| {
+        let (p, q) = (f64::from(*p), f64::from(*q).max(1e-30));
+        if p > 0.0 { p * (p / q).ln() } else { 0.0 }
+    };
+    truth.iter().zip(other).map(term).sum()
+}
