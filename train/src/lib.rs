@@ -25,6 +25,7 @@ pub mod fit;
 pub mod gaussian;
 pub mod gpu_check;
 pub mod graph;
+pub mod import;
 pub mod interrupt;
 pub mod objective;
 pub mod ops;

@@ -7,12 +7,14 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use paradise_train::config::{Config, Source};
 use paradise_train::evaluate::latent::points;
+use paradise_train::export::card::Card;
 use paradise_train::export::{self, CardSettings};
 use paradise_train::figure::latent;
 use paradise_train::fit::{self, RunFolder};
+use paradise_train::import::{self, Normalisation};
 use paradise_train::report::subject::Trained;
 use paradise_train::{demo, files, gpu_check, interrupt, sweep};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Trains, attacks, evaluates, quantises and exports robust classifiers.
@@ -48,6 +50,8 @@ enum Command {
     Report(cli::report::Report),
     /// Quantise a run and write its bundle.
     Export(Export),
+    /// Quantise a float ONNX classifier from elsewhere into a bundle.
+    ImportOnnx(ImportOnnx),
     /// Compare a GPU's loss and gradients with the CPU's, for every network (needs the feature `cuda`).
     GpuCheck,
 }
@@ -141,14 +145,9 @@ struct Latent {
     n: usize,
 }
 
+/// How a bundle is quantised, and what its card measures.
 #[derive(Args)]
-struct Export {
-    /// Run folder.
-    #[arg(long, value_name = "DIR")]
-    run: PathBuf,
-    /// Bundle folder; its last part is the model's name.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+struct CardArguments {
     /// Test images behind the card's robustness figure.
     #[arg(long, default_value_t = 2000)]
     n: usize,
@@ -159,6 +158,48 @@ struct Export {
     /// correction, cross-layer equalisation) with the float network and reports what they do; `min-max` is the plain one.
     #[arg(long, default_value = "best", value_name = "best|min-max", value_parser = ["best", "min-max"])]
     quantise: String,
+}
+
+impl CardArguments {
+    fn settings(&self) -> CardSettings {
+        let choose = self.quantise == "best";
+        CardSettings { n: self.n, false_abstain: self.false_abstain, choose, ..CardSettings::default() }
+    }
+}
+
+/// What is imported, and by which pictures it is quantised.
+#[derive(Args)]
+struct ImportOnnx {
+    /// Float ONNX classifier of one image `[n, c, h, w]`: Conv, BatchNormalization, Relu, Add, pools, Gemm, MatMul, Flatten.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Folder with train/CLASS and test/CLASS pictures: ranges, confidence and the card come from them.
+    #[arg(long, value_name = "DIR")]
+    calibrate: PathBuf,
+    /// Bundle folder; its last part is the model's name.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Mean a channel that was taken from pixels in [0, 1] before the network. The engine's borders are black: what a first
+    /// convolution with a border sees there differs from a border of 0 after normalisation.
+    #[arg(long, value_name = "M,..", value_delimiter = ',', num_args = 1)]
+    mean: Vec<f32>,
+    /// Standard deviation a channel by which they were divided.
+    #[arg(long, value_name = "S,..", value_delimiter = ',', num_args = 1)]
+    std: Vec<f32>,
+    #[command(flatten)]
+    card: CardArguments,
+}
+
+#[derive(Args)]
+struct Export {
+    /// Run folder.
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// Bundle folder; its last part is the model's name.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    card: CardArguments,
 }
 
 fn main() -> ExitCode {
@@ -173,6 +214,7 @@ fn main() -> ExitCode {
         Command::Certify(arguments) => cli::evaluate::certify(&arguments),
         Command::Report(arguments) => cli::report::report(&arguments),
         Command::Export(arguments) => export(&arguments),
+        Command::ImportOnnx(arguments) => import_onnx(&arguments),
         Command::GpuCheck => gpu_check::run(|row| println!("{row}")).map(|holds| u8::from(!holds)),
     };
     match outcome {
@@ -258,14 +300,25 @@ fn latent(arguments: &Latent) -> Result<u8> {
 }
 
 fn export(arguments: &Export) -> Result<u8> {
-    let Trained { config, splits, network } = Trained::open(&arguments.run, arguments.n)?;
-    let settings = CardSettings { n: arguments.n, false_abstain: arguments.false_abstain, ..CardSettings::default() };
-    let settings = CardSettings { choose: arguments.quantise == "best", ..settings };
-    let card = export::export(&network, &config, &splits, &arguments.out, &settings)?;
-    println!("{}", demo::describe(&card));
+    let Trained { config, splits, network } = Trained::open(&arguments.run, arguments.card.n)?;
+    let card = export::export(&network, &config, &splits, &arguments.out, &arguments.card.settings())?;
+    finished(&card, &arguments.out);
+    Ok(0)
+}
+
+fn import_onnx(arguments: &ImportOnnx) -> Result<u8> {
+    let normalisation = Normalisation { mean: arguments.mean.clone(), std: arguments.std.clone() };
+    let settings = arguments.card.settings();
+    let card = import::import(&arguments.file, &normalisation, &arguments.calibrate, &arguments.out, &settings)?;
+    finished(&card, &arguments.out);
+    Ok(0)
+}
+
+/// Says what was made.
+fn finished(card: &Card, out: &Path) {
+    println!("{}", demo::describe(card));
     if let Some(quantisation) = &card.quantisation {
         println!("{quantisation}");
     }
-    println!("next: paradised selftest --model {}", arguments.out.display());
-    Ok(0)
+    println!("next: paradised selftest --model {}", out.display());
 }

@@ -53,6 +53,17 @@ pub struct Auroc {
     pub abstained_percent: f64,
 }
 
+/// A network that was not trained here.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Imported {
+    /// Name of the ONNX file.
+    pub file: String,
+    /// Its SHA-256.
+    pub sha256: String,
+    /// What rate and posterior entropy are worth.
+    pub confidence: String,
+}
+
 /// The card.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Card {
@@ -86,6 +97,9 @@ pub struct Card {
     pub accuracy: Accuracy,
     /// By kind of foreign image.
     pub foreign: BTreeMap<String, Auroc>,
+    /// Where the network came from, if it was not trained here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<Imported>,
     /// What quantisation did, where several methods were compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantisation: Option<Quantisation>,
@@ -206,6 +220,7 @@ pub fn write(
         objective: config.objective.clone(),
         accuracy: measured.accuracy.clone(),
         foreign: measured.foreign.clone(),
+        imported: settings.imported.clone(),
         quantisation: measured.quantisation.clone(),
     })
 }

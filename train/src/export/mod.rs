@@ -19,13 +19,13 @@ use crate::quantise::assemble::Identity;
 use crate::quantise::choose::choose;
 use crate::quantise::{Method, by_method};
 use anyhow::{Context, Result};
-use card::Card;
+use card::{Card, Imported};
 use paradise_engine::Model;
 use paradise_engine::image::{Fit, ImagePolicy};
 use std::path::Path;
 
 /// The robustness figure of a card: PGD with signed steps.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct CardSettings {
     /// Test images under attack.
     pub n: usize,
@@ -39,11 +39,21 @@ pub struct CardSettings {
     pub checked: usize,
     /// Whether several methods of quantisation are compared and the best is taken; else the plain one.
     pub choose: bool,
+    /// Where the network came from, if it was not trained here.
+    pub imported: Option<Imported>,
 }
 
 impl Default for CardSettings {
     fn default() -> Self {
-        Self { n: 2000, eps: 8.0 / 255.0, attack: Pgd::sign(40, 2), false_abstain: 0.05, checked: 200, choose: false }
+        Self {
+            n: 2000,
+            eps: 8.0 / 255.0,
+            attack: Pgd::sign(40, 2),
+            false_abstain: 0.05,
+            checked: 200,
+            choose: false,
+            imported: None,
+        }
     }
 }
 
