@@ -58,6 +58,32 @@ fn random_networks_are_equal() {
 }
 
 #[test]
+fn an_inference_allocates_nothing() {
+    let bytes = fs::read(shipped().join("model.pmq")).expect("is there");
+    for bytes in [bytes, network(3)] {
+        let model = Model::parse(&bytes).expect("parses");
+        let image = vec![90; model.header().input.len() as usize];
+        let (mut arena, mut floats) = (vec![0; model.header().arena_bytes as usize], vec![0.0; model.float_len()]);
+        for set in 0.. {
+            let prepared = Prepared::nth(&model, set);
+            let mut scratch = vec![0; prepared.scratch_len()];
+            let allocated = allocation_counter::measure(|| {
+                let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
+                prepared.classify(&image, &mut memory, &mut scratch, Watch::Nobody).expect("runs");
+            });
+            assert_eq!(allocated.count_total, 0, "{}", prepared.kernels());
+            let short = prepared.scratch_len().saturating_sub(1);
+            let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
+            let refused = prepared.classify(&image, &mut memory, &mut scratch[..short], Watch::Nobody);
+            assert_eq!(refused.is_err(), prepared.scratch_len() > 0);
+            if prepared.kernels() == "scalar" {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
 fn the_shipped_network_is_equal() {
     let bytes = fs::read(shipped().join("model.pmq")).expect("is there");
     compare(&bytes, &images(60, 28 * 28), "the shipped network");

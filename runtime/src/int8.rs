@@ -4,6 +4,7 @@ use crate::bundle::{Bundle, BundleError};
 use crate::pipeline::{Backend, BackendError, BackendKind};
 use paradise_engine::{Answer, FormatError, Model, Prepared, Watch, Workspace};
 use self_cell::self_cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes behind the arena that no inference may touch.
 const GUARD: usize = 64;
@@ -113,6 +114,40 @@ impl Int8 {
         }
     }
 
+    /// Answers many inputs on `threads` threads, each with memory of its own; `read(i, model, answer)` is called on the
+    /// thread that answered input `i`, in no order. The bits are those of one at a time.
+    ///
+    /// # Errors
+    /// If an input has the wrong length; others may have been read.
+    pub fn answer_all(
+        &self,
+        inputs: &[&[u8]],
+        threads: usize,
+        read: &(dyn Fn(usize, &Model, &Answer) + Sync),
+    ) -> Result<(), BackendError> {
+        let prepared = self.resident.borrow_dependent();
+        let model = prepared.model();
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut arena = vec![0; model.header().arena_bytes as usize];
+            let (mut floats, mut scratch) = (vec![0.0; model.float_len()], vec![0; prepared.scratch_len()]);
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                let Some(input) = inputs.get(i) else { return Ok(()) };
+                let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
+                let answer = prepared.classify(input, &mut memory, &mut scratch, Watch::Nobody);
+                read(i, model, &answer.map_err(BackendError::Run)?);
+            }
+        };
+        std::thread::scope(|scope| {
+            // The caller's thread is one of them.
+            let others: Vec<_> = (1..threads.max(1)).map(|_| scope.spawn(work)).collect();
+            let own = work();
+            let joined = others.into_iter().map(|t| t.join().unwrap_or_else(|p| std::panic::resume_unwind(p)));
+            joined.fold(own, |outcome, other| outcome.and(other))
+        })
+    }
+
     /// The model over other bytes of its length.
     fn over_bytes(&self, bytes: Vec<u8>, kernels: usize) -> Self {
         let model = self.model();
@@ -166,5 +201,31 @@ impl Backend for Int8 {
 
     fn answer(&mut self, input: &[u8], read: &mut dyn FnMut(&Model, &Answer)) -> Result<(), BackendError> {
         self.run(input, Watch::Nobody, read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[test]
+    fn many_threads_give_the_bits_of_one() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/fashion-mnist-small/model.pmq");
+        let mut int8 = Int8::new(std::fs::read(path).unwrap()).unwrap();
+        let images: Vec<Vec<u8>> =
+            (0..100).map(|k| (0..784usize).map(|i| (i * k * 31 % 256) as u8).collect()).collect();
+        let inputs: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
+        let bits = |a: &Answer| a.mu.iter().chain([&a.rate_nats]).map(|v| v.to_bits()).collect::<Vec<u32>>();
+        let mut one = Vec::new();
+        for input in &inputs {
+            int8.answer(input, &mut |_, a| one.push(bits(a))).unwrap();
+        }
+        for threads in [0, 1, 2, 7] {
+            let all = Mutex::new(vec![Vec::new(); inputs.len()]);
+            int8.answer_all(&inputs, threads, &|i, _, a| all.lock().unwrap()[i] = bits(a)).unwrap();
+            assert!(all.into_inner().unwrap() == one, "{threads} threads");
+        }
+        assert!(int8.answer_all(&[&[0; 3]], 2, &|_, _, _| {}).is_err());
     }
 }

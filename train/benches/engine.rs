@@ -8,9 +8,9 @@
 
 use paradise_engine::image::{Fit, ImagePolicy};
 use paradise_engine::{Model, Shape};
-use paradise_runtime::Backend;
 use paradise_runtime::int8::Int8;
 use paradise_runtime::profile;
+use paradise_runtime::{Backend, BackendKind, Bundle, load};
 use paradise_train::answer::int8;
 use paradise_train::config::encoder::{Encoder, Kind};
 use paradise_train::dataset::{Dataset, Splits, Training};
@@ -22,6 +22,7 @@ use paradise_train::random::{self, Purpose};
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
+use tract_onnx::prelude::*;
 use turns::{Outcome, Side, median};
 
 mod turns;
@@ -58,8 +59,45 @@ fn main() -> Outcome<()> {
             compare(peers, (net, kind), turns, runs, &mut ratios)?;
         }
     }
+    if only.is_empty() {
+        ratios.push(tract(Path::new("models/fashion-mnist-small"))?);
+    }
     ratios.iter().filter(|(_, r)| r.is_finite()).for_each(|(name, ratio)| println!("ratio {name} {ratio:.3}"));
     Ok(())
+}
+
+/// The float back end against tract called directly on the same file and a tensor that is ready: the ratio says what
+/// pixels to floats, rate, entropies and decision cost.
+fn tract(bundle: &Path) -> Outcome<(String, f64)> {
+    let bundle = Bundle::open(bundle)?;
+    let mut ours = load(&bundle, BackendKind::Tract)?;
+    let input = Model::parse(bundle.file("model.pmq")?)?.header().input;
+    let dims = [1, input.c, input.h, input.w].map(usize::from);
+    let peer = tract_onnx::onnx()
+        .model_for_read(&mut &bundle.file("encoder.onnx")?[..])?
+        .with_input_fact(0, f32::fact(dims).into())?
+        .into_optimized()?
+        .into_runnable()?;
+    let images = pictures(input);
+    let tensors: Vec<TValue> = (0..IMAGES)
+        .map(|i| {
+            let pixels: Vec<f32> = images.image(i).iter().map(|p| f32::from(*p) / 255.0).collect();
+            // One channel: NCHW and NHWC are the same.
+            Ok(Tensor::from_shape(&dims, &pixels)?.into())
+        })
+        .collect::<TractResult<_>>()?;
+    let [mut our_seconds, mut peer_seconds] = [Vec::new(), Vec::new()];
+    for i in 0..20_000 {
+        let began = Instant::now();
+        ours.answer(images.image(i % IMAGES), &mut |_, _| {})?;
+        our_seconds.push(began.elapsed().as_secs_f64());
+        let began = Instant::now();
+        peer.run(tvec!(tensors[i % IMAGES].clone()))?;
+        peer_seconds.push(began.elapsed().as_secs_f64());
+    }
+    let (a, b) = (1e6 * median(&our_seconds), 1e6 * median(&peer_seconds));
+    println!("{}: float back end {a:.1} us, tract called directly {b:.1} us", bundle.name());
+    Ok(("float-back-end-vs-tract-called-directly".into(), a / b))
 }
 
 /// Instructions of one inference on an emulated aarch64 CPU, by a set of kernels: what two more cost than one.

@@ -154,6 +154,9 @@ pub struct Bench {
     /// back end.
     #[arg(long, conflicts_with_all = ["versus", "every_kernel"])]
     pub per_layer: bool,
+    /// Images a second on so many threads instead, each with memory of its own; only for the int8 back end.
+    #[arg(long, value_name = "N", conflicts_with_all = ["versus", "every_kernel", "per_layer"], value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
     /// Timed inferences.
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub runs: u32,

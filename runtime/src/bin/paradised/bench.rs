@@ -43,6 +43,11 @@ pub fn run(arguments: &Bench) -> anyhow::Result<u8> {
         per_layer(bundle.name(), &profile, arguments.json);
         return Ok(0);
     }
+    if let Some(threads) = arguments.threads {
+        anyhow::ensure!(arguments.model.backend == BackendKind::Int8, "--threads is for --backend int8");
+        let inputs: Vec<&[u8]> = images.iter().copied().cycle().take(arguments.runs as usize).collect();
+        return throughput(bundle.name(), &Int8::load(&bundle)?, &inputs, threads.into(), arguments.json);
+    }
     let mut backends = Vec::new();
     if arguments.every_kernel {
         anyhow::ensure!(arguments.model.backend == BackendKind::Int8, "--every-kernel is for --backend int8");
@@ -75,6 +80,32 @@ pub fn run(arguments: &Bench) -> anyhow::Result<u8> {
             println!("ratio {}-{}-vs-{} {:.3}", bundle.name(), ours.name, peer.name, ours.at(0.5) / peer.at(0.5));
         }
     }
+    Ok(0)
+}
+
+/// Prints images a second on one thread and on `threads`, the two taking turns.
+fn throughput(name: &str, int8: &Int8, inputs: &[&[u8]], threads: usize, as_json: bool) -> anyhow::Result<u8> {
+    const TURNS: usize = 7;
+    let mut rates = [Vec::new(), Vec::new()];
+    for _ in 0..TURNS {
+        for (threads, rates) in [1, threads].into_iter().zip(&mut rates) {
+            let began = Instant::now();
+            int8.answer_all(inputs, threads, &|_, _, _| {})?;
+            rates.push(inputs.len() as f64 / began.elapsed().as_secs_f64());
+        }
+    }
+    let [one, many] = rates.map(|mut r| {
+        r.sort_by(f64::total_cmp);
+        r[TURNS / 2]
+    });
+    if as_json {
+        let report =
+            json!({ "model": name, "threads": threads, "images_per_s": many, "images_per_s_one_thread": one });
+        println!("{report}");
+    } else {
+        println!("{name} on int8: {many:.0} images/s on {threads} threads, {one:.0} on one");
+    }
+    println!("ratio {name}-time-on-{threads}-threads-vs-one {:.3}", one / many);
     Ok(0)
 }
 
