@@ -25,7 +25,7 @@ pub fn shipped() -> PathBuf {
     root().join("models/fashion-mnist-small")
 }
 
-/// Whether the caller asked to leave out what needs `tool` (`PARADISE_SKIP=python,firmware`); then says so.
+/// Whether the caller asked to leave out what needs `tool` (`PARADISE_SKIP=python,firmware,aarch64`); then says so.
 pub fn skipped(tool: &str, test: &str) -> bool {
     let skip = std::env::var("PARADISE_SKIP").is_ok_and(|list| list.split(',').any(|t| t.trim() == tool));
     if skip {

@@ -60,7 +60,7 @@ fn main() -> Outcome<()> {
         }
     }
     if only.is_empty() {
-        ratios.push(tract(Path::new("models/fashion-mnist-small"))?);
+        ratios.push(tract(&turns::root().join("models/fashion-mnist-small"))?);
     }
     ratios.iter().filter(|(_, r)| r.is_finite()).for_each(|(name, ratio)| println!("ratio {name} {ratio:.3}"));
     Ok(())
@@ -102,15 +102,16 @@ fn tract(bundle: &Path) -> Outcome<(String, f64)> {
 
 /// Instructions of one inference on an emulated aarch64 CPU, by a set of kernels: what two more cost than one.
 fn instructions(folder: &Path, cpu: &str, set: &str) -> Outcome<u64> {
-    let built = Path::new("target/aarch64/aarch64-unknown-linux-gnu/release/examples/kernels");
-    let (plugin, log) = (Path::new("target/aarch64/instructions.so"), folder.join("instructions.log"));
+    let target = turns::root().join("target/aarch64");
+    let built = target.join("aarch64-unknown-linux-gnu/release/examples/kernels");
+    let (plugin, log) = (target.join("instructions.so"), folder.join("instructions.log"));
     let executed = |n: &str| -> Outcome<u64> {
         let status = Command::new("qemu-aarch64")
             .args(["-L", "/usr/aarch64-linux-gnu", "-cpu", cpu, "-d", "plugin", "-plugin"])
-            .arg(plugin)
+            .arg(&plugin)
             .arg("-D")
             .arg(&log)
-            .arg(built)
+            .arg(&built)
             .args([folder.join("model.pmq"), folder.join("images.bin")])
             .args([set, n])
             .status()?;

@@ -16,6 +16,7 @@ use std::process::Command;
 use std::time::Instant;
 use turns::{Outcome, Side, median};
 
+#[allow(dead_code)]
 mod turns;
 
 const NETS: [(&str, Kind); 6] = [

@@ -59,8 +59,15 @@ pub fn median(seconds: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-/// A peer's program: beside this file in the checkout that is run, or in the one that was built.
+/// The repository's root: where this runs, or where it was built.
+pub fn root() -> PathBuf {
+    if Path::new("train/benches").exists() {
+        return PathBuf::from(".");
+    }
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A peer's program, beside the benchmarks.
 pub fn script(name: &str) -> PathBuf {
-    let here = Path::new("train/benches").join(name);
-    if here.exists() { here } else { Path::new(env!("CARGO_MANIFEST_DIR")).join("benches").join(name) }
+    root().join("train/benches").join(name)
 }
