@@ -92,7 +92,7 @@ fn a_picture_tree_and_a_file_become_a_bundle_that_tests_itself() {
                 .path()
                 .join("pictures")
                 .join(part)
-                .join(&splits.labels[set.labels[i] as usize].replace('/', "-"));
+                .join(splits.labels[set.labels[i] as usize].replace('/', "-"));
             fs::create_dir_all(&class).expect("writable");
             let picture = image::GrayImage::from_raw(28, 28, set.image(i).to_vec()).expect("28 x 28");
             picture.save(class.join(format!("{i:04}.png"))).expect("writable");

@@ -383,8 +383,8 @@ impl Reader {
             _ => {
                 let to = self.constant(node, 1).context("its shape is not constant")?.i64s()?;
                 let all = shape.len() as i64;
-                let flattens = matches!(to, [0 | 1 | -1, n] if *n == all || *n == -1);
-                let keeps = single && matches!(to, [0 | 1 | -1, n, 1, 1] if *n == all || *n == -1);
+                let flattens = matches!(to, [-1..=1, n] if *n == all || *n == -1);
+                let keeps = single && matches!(to, [-1..=1, n, 1, 1] if *n == all || *n == -1);
                 ensure!(flattens || keeps, "it gives extents {to:?}; only flattening is supported");
                 return Ok(Value { flat: flattens, ..x });
             }
