@@ -137,7 +137,14 @@ impl State {
     /// # Errors
     /// If the architecture is not consistent.
     pub fn new(architecture: Architecture, settings: Settings, seed: u64) -> Result<Self> {
-        let network = Network::new(architecture, seed)?;
+        Self::beginning(Network::new(architecture, seed)?, settings)
+    }
+
+    /// A run that has not begun, at a network's weights.
+    ///
+    /// # Errors
+    /// If the architecture is not consistent.
+    pub fn beginning(network: Network, settings: Settings) -> Result<Self> {
         let optimiser = Optimiser::new(settings, &network.variables, network.decays()?)?;
         let progress = Progress { epoch: 0, best: f64::NEG_INFINITY, best_epoch: 0 };
         Ok(Self { network, optimiser, progress, terms: Terms::default() })

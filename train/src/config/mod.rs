@@ -14,7 +14,7 @@ use crate::optimiser::{self, Settings};
 use anyhow::{Context, Result, bail, ensure};
 use paradise_engine::Shape;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How the best checkpoint is chosen on the validation slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +65,12 @@ pub struct Fit {
     pub device: device::Choice,
     /// How convolutions compute on a GPU.
     pub precision: Precision,
+    /// The run whose best network is where this one begins; fresh weights where none is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<PathBuf>,
+    /// Whether weights are rounded to int8 before every step, gradients passing straight through: quantisation-aware
+    /// fine-tuning of `from`.
+    pub int8_weights: bool,
 }
 
 impl Default for Fit {
@@ -87,6 +93,8 @@ impl Default for Fit {
             patience: 0,
             device: device::Choice::Auto,
             precision: Precision::Tf32,
+            from: None,
+            int8_weights: false,
         }
     }
 }
@@ -94,8 +102,8 @@ impl Default for Fit {
 impl Fit {
     /// The optimiser's numbers.
     pub fn settings(&self) -> Settings {
-        let Self { optimiser, momentum, weight_decay, clip, ema, .. } = *self;
-        Settings { kind: optimiser, momentum, weight_decay, clip, ema }
+        let Self { optimiser, momentum, weight_decay, clip, ema, .. } = self;
+        Settings { kind: *optimiser, momentum: *momentum, weight_decay: *weight_decay, clip: *clip, ema: *ema }
     }
 
     /// Whole batches of an epoch over `images`.

@@ -188,6 +188,16 @@ impl Network {
         Ok(Encoder { mode: Mode::Learn, ledgers, ..self.view(weights) })
     }
 
+    /// As [`Network::learning`], but computing with other numbers in the variables' places: gradients are taken there and
+    /// count as the variables' own. What is to reach a head must depend on it.
+    ///
+    /// # Errors
+    /// If candle cannot allocate.
+    pub fn learning_at(&self, weights: Vec<Tensor>) -> Result<Encoder<'_>> {
+        ensure!(weights.len() == self.variables.len(), "{} tensors, not {}", weights.len(), self.variables.len());
+        Ok(Encoder { weights, ..self.learning()? })
+    }
+
     /// The network as it is attacked or measured: no gradient reaches the variables, batch norms stand still.
     pub fn frozen(&self) -> Encoder<'_> {
         let weights = self.variables.iter().map(|v| v.as_detached_tensor()).collect();

@@ -83,6 +83,15 @@ impl RunFolder {
                 return Ok(state);
             }
         }
+        let begun = match &config.fit.from {
+            Some(from) => {
+                let other = Self::new(from);
+                let (network, _) = other.best_network(&other.read_config()?, splits)?;
+                ensure!(network.architecture == architecture, "fit.from = {}: another network", from.display());
+                Some(network)
+            }
+            None => None,
+        };
         files::create_folder(&self.0)?;
         files::write(&self.config(), config.to_toml()?.as_bytes())?;
         let about = json!({
@@ -94,7 +103,10 @@ impl RunFolder {
         });
         files::write(&self.0.join("run.json"), serde_json::to_string_pretty(&about)?.as_bytes())?;
         files::write(&self.metrics(), b"")?;
-        State::new(architecture, settings, config.seed)
+        match begun {
+            Some(network) => State::beginning(network, settings),
+            None => State::new(architecture, settings, config.seed),
+        }
     }
 
     /// Keeps the first `lines` lines of the metrics.

@@ -1,6 +1,7 @@
 //! The training loop.
 
 mod augment;
+mod aware;
 mod events;
 mod folder;
 mod loader;
@@ -184,7 +185,10 @@ impl Run<'_> {
         let State { network, optimiser, terms, progress } = &mut self.state;
         let share = optimiser.step as f64 / (u64::from(fit.epochs) * self.steps) as f64;
         let batch = Batch { images: &images, labels: &labels, ids, seed: *seed, epoch: progress.epoch, share };
-        let learning = network.learning()?;
+        let learning = match fit.int8_weights {
+            true => network.learning_at(aware::rounded(network)?)?,
+            false => network.learning()?,
+        };
         let loss = objective.loss(&learning, &batch)?;
         self.pending.add(&loss, terms)?;
         let rate = fit.rate(optimiser.step, self.steps);
