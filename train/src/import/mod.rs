@@ -5,6 +5,7 @@
 
 mod constants;
 mod graph;
+mod nodes;
 
 use crate::config::Config;
 use crate::dataset::{Splits, folder};

@@ -1,0 +1,220 @@
+//! NEON: four output channels a register, sixteen channels a tile; inputs stay signed. What both instruction sets do with
+//! sums is here; [`plain`] and [`dotprod`] make them. Equal to [`super::scalar`] bit for bit.
+
+// Intrinsics: each block says which check above it makes it sound.
+#![allow(unsafe_code)]
+
+use super::grid::View;
+use super::map::Map;
+use super::packed::LANES;
+use crate::requant::Output;
+use core::arch::aarch64::*;
+
+/// Sixteen channels.
+type Block<T> = [T; 4];
+
+/// How f32 values become bytes.
+struct Rounding {
+    low: float32x4_t,
+    high: float32x4_t,
+    zero: int32x4_t,
+}
+
+impl Rounding {
+    #[target_feature(enable = "neon")]
+    fn new(out: Output) -> Self {
+        let [low, high] = out.bounds().map(|v| vdupq_n_f32(v));
+        Self { low, high, zero: vdupq_n_s32(out.zero()) }
+    }
+
+    /// The clamped and rounded values themselves, still less the zero point: `frintn` rounds half to even.
+    #[inline]
+    #[target_feature(enable = "neon")]
+    fn whole(&self, values: Block<float32x4_t>) -> Block<float32x4_t> {
+        values.map(|v| vrndnq_f32(vminq_f32(vmaxq_f32(v, self.low), self.high)))
+    }
+
+    /// Rounded values as bytes: they fit, so narrowing saturates nothing.
+    #[inline]
+    #[target_feature(enable = "neon")]
+    fn bytes(&self, whole: Block<float32x4_t>) -> int8x16_t {
+        let [a, b, c, d] = whole.map(|v| vqmovn_s32(vaddq_s32(vcvtq_s32_f32(v), self.zero)));
+        vcombine_s8(vqmovn_s16(vcombine_s16(a, b)), vqmovn_s16(vcombine_s16(c, d)))
+    }
+}
+
+/// Sixteen bytes as f32, less their zero point.
+#[inline]
+#[target_feature(enable = "neon")]
+fn centred(bytes: int8x16_t, zero: i32) -> Block<float32x4_t> {
+    let (low, high) = (vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes));
+    let words =
+        [vmovl_s16(vget_low_s16(low)), vmovl_high_s16(low), vmovl_s16(vget_low_s16(high)), vmovl_high_s16(high)];
+    words.map(|w| vcvtq_f32_s32(vsubq_s32(w, vdupq_n_s32(zero))))
+}
+
+/// `f32(sum) * scale` of a block.
+///
+/// # Safety
+/// The scale has a whole block.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn scaled(sums: Block<int32x4_t>, scale: *const f32) -> Block<float32x4_t> {
+    // SAFETY: this function's callers.
+    core::array::from_fn(|i| unsafe { vmulq_f32(vcvtq_f32_s32(sums[i]), vld1q_f32(scale.add(4 * i))) })
+}
+
+/// The roundings of a map's own output, its sum and its affine map.
+struct Roundings {
+    own: Rounding,
+    sum: Option<Rounding>,
+    affine: Option<Rounding>,
+}
+
+impl Roundings {
+    #[target_feature(enable = "neon")]
+    fn new(m: &Map) -> Self {
+        let sum = m.sum.map(|s| Rounding::new(s.out));
+        Self { own: Rounding::new(m.out), sum, affine: m.affine.map(|a| Rounding::new(a.out)) }
+    }
+}
+
+/// Rounds the sums of a pixel, does what follows, and stores.
+///
+/// # Safety
+/// [`Map::check`] has held for the bytes at `memory`.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn finish(
+    m: &Map,
+    [block, row, column]: [usize; 3],
+    sums: Block<int32x4_t>,
+    roundings: &Roundings,
+    memory: *mut u8,
+) {
+    let (channels, first) = (m.packed.channels, block * LANES);
+    let kept = LANES.min(channels - first);
+    let pixel = |view: View| view.at + row * view.pitch + column * channels + first;
+    // SAFETY: `Map::check` has held for pixels and whole blocks of every view; constants have whole blocks.
+    unsafe {
+        let store = |bytes: int8x16_t, at: usize| match kept {
+            LANES => vst1q_s8(memory.add(at).cast(), bytes),
+            _ => {
+                let mut whole = [0i8; LANES];
+                vst1q_s8(whole.as_mut_ptr(), bytes);
+                memory.add(at).cast::<i8>().copy_from_nonoverlapping(whole.as_ptr(), kept);
+            }
+        };
+        let mut rounding = &roundings.own;
+        let mut value = rounding.whole(scaled(sums, m.scale().add(first)));
+        if let (Some(sum), Some(own)) = (&m.sum, &roundings.sum) {
+            let bytes = vld1q_s8(memory.add(pixel(sum.other)).cast());
+            let other = centred(bytes, i32::from(sum.other_zero as i8));
+            // Three roundings, as the definition has them: no FMA.
+            let both = |i: usize| {
+                let (a, b) = (vmulq_n_f32(value[i], sum.ratio[0]), vmulq_n_f32(other[i], sum.ratio[1]));
+                vaddq_f32(a, b)
+            };
+            rounding = own;
+            value = rounding.whole([both(0), both(1), both(2), both(3)]);
+        }
+        if let Some(y) = m.y {
+            store(rounding.bytes(value), pixel(y));
+        }
+        if let (Some(affine), Some(own)) = (&m.affine, &roundings.affine) {
+            let (mul, add) =
+                (m.line(affine.mul).cast::<f32>().add(first), m.line(affine.add).cast::<f32>().add(first));
+            let mapped =
+                |i: usize| vaddq_f32(vmulq_f32(value[i], vld1q_f32(mul.add(4 * i))), vld1q_f32(add.add(4 * i)));
+            store(own.bytes(own.whole([mapped(0), mapped(1), mapped(2), mapped(3)])), pixel(affine.y));
+        }
+    }
+}
+
+/// The biases of a block.
+///
+/// # Safety
+/// [`Map::check`] has held.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn biases(m: &Map, block: usize) -> Block<int32x4_t> {
+    // SAFETY: this function's callers.
+    core::array::from_fn(|i| unsafe { vld1q_s32(m.bias().add(block * LANES + 4 * i)) })
+}
+
+/// A line's registers, each four channels by four inputs.
+///
+/// # Safety
+/// The line is there.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn weights(line: *const i8) -> Block<int8x16_t> {
+    // SAFETY: this function's callers.
+    core::array::from_fn(|i| unsafe { vld1q_s8(line.add(16 * i)) })
+}
+
+/// `map` and `real` of an instruction set over its own `sums`.
+macro_rules! over_sums {
+    ($features:literal, $pixels:literal) => {
+        /// The map at every pixel, and what follows it.
+        ///
+        /// # Safety
+        /// The CPU has the instructions, and [`Map::check`] has held for the bytes at `memory`.
+        #[target_feature(enable = $features)]
+        pub unsafe fn map(m: &Map, memory: *mut u8) {
+            let roundings = Roundings::new(m);
+            let [rows, columns] = m.extent;
+            for block in 0..m.packed.blocks() {
+                for row in 0..rows {
+                    let mut column = 0;
+                    // SAFETY: a tile of P pixels starts at most P before the end of the row.
+                    unsafe {
+                        while column + $pixels <= columns {
+                            tile::<$pixels>(m, [block, row, column], &roundings, memory);
+                            column += $pixels;
+                        }
+                        while column < columns {
+                            tile::<1>(m, [block, row, column], &roundings, memory);
+                            column += 1;
+                        }
+                    }
+                }
+            }
+        }
+
+        #[target_feature(enable = $features)]
+        unsafe fn tile<const P: usize>(m: &Map, place: [usize; 3], roundings: &Roundings, memory: *mut u8) {
+            let [block, row, column] = place;
+            // SAFETY: this function's callers.
+            unsafe {
+                let sums = sums::<P>(m, place, memory);
+                for (p, sums) in sums.into_iter().enumerate() {
+                    finish(m, [block, row, column + p], sums, roundings, memory);
+                }
+            }
+        }
+
+        /// `f32(acc) * scale` of a map of one pixel, `[channels]`.
+        ///
+        /// # Safety
+        /// As [`map`].
+        #[target_feature(enable = $features)]
+        pub unsafe fn real(m: &Map, memory: *const u8, y: &mut [f32]) {
+            for (block, y) in y.chunks_mut(LANES).enumerate() {
+                let mut all = [0.0f32; LANES];
+                // SAFETY: this function's callers.
+                unsafe {
+                    let [sums] = sums::<1>(m, [block, 0, 0], memory);
+                    let values = scaled(sums, m.scale().add(block * LANES));
+                    for (i, four) in values.into_iter().enumerate() {
+                        vst1q_f32(all.as_mut_ptr().add(4 * i), four);
+                    }
+                }
+                y.copy_from_slice(&all[..y.len()]);
+            }
+        }
+    };
+}
+
+pub mod dotprod;
+pub mod plain;
