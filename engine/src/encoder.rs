@@ -34,9 +34,21 @@ pub(crate) fn run(
     for (index, layer) in header.layers.iter().enumerate() {
         let inputs = layer.inputs.map(|i| header.activations[i as usize].range());
         let output = header.activations[index + 1].range();
-        let (a, b, y) = borrow(arena, inputs, output);
-        step(model, index, a, b, y);
-        observe(index, y);
+        match (&layer.op, inputs.iter().position(|input| *input == output)) {
+            (Op::Add { ratio, relu }, Some(own)) => {
+                let other = 1 - own;
+                let zeros = [own, other].map(|k| header.activations[layer.inputs[k] as usize].zero_point);
+                let (b, _, y) = borrow(arena, [inputs[other].clone(), inputs[other].clone()], output.clone());
+                let out = Output::new(header.activations[index + 1].zero_point, *relu);
+                // A sum of two f32 is the same either way round.
+                scalar::add_in_place(y, b, zeros, [ratio[own], ratio[other]], out);
+            }
+            _ => {
+                let (a, b, y) = borrow(arena, inputs, output.clone());
+                step(model, index, a, b, y);
+            }
+        }
+        observe(index, &arena[output]);
     }
     let features = &arena[model.features().range()];
     for (head, to) in [(&header.mu, heads.mu), (&header.sigma, heads.s)] {

@@ -3,7 +3,7 @@
 use crate::container::Tensors;
 use crate::error::FormatError;
 use crate::header::{Header, MAX_ARENA, MAX_CLASSES, MAX_LATENT, MAX_TABLE, Table};
-use crate::layer::{Activation, Head, Op, Window};
+use crate::layer::{Activation, Head, Layer, Op, Window};
 use crate::tensor::{Shape, Span};
 
 /// Most multiply-accumulates of one inference: ten times WRN-28-10, and a bound on what a hostile file costs.
@@ -147,12 +147,17 @@ fn macs(h: &Header) -> Result<(), FormatError> {
     limit("multiply-accumulates", MAX_MACS, total)
 }
 
-/// No layer overwrites an activation that is still to be read, its own inputs included.
+/// No layer overwrites an activation that is still to be read, its own inputs included; but a sum may take the very place
+/// of an operand that nobody reads after it.
 fn arena_plan(h: &Header) -> Result<(), FormatError> {
     for (writer, target) in h.activations.iter().enumerate().skip(1) {
+        let layer = &h.layers[writer - 1];
         for (held, other) in h.activations.iter().enumerate().take(writer) {
-            let read_later = h.layers[writer - 1..].iter().any(|l| l.reads().contains(&(held as u16)));
-            if read_later && overlap(target, other) {
+            let reads = |l: &Layer| l.reads().contains(&(held as u16));
+            let read_after = h.layers[writer..].iter().any(reads);
+            let sum_of_two = matches!(layer.op, Op::Add { .. }) && layer.inputs[0] != layer.inputs[1];
+            let in_place = sum_of_two && !read_after && target.range() == other.range();
+            if (reads(layer) && !in_place || read_after) && overlap(target, other) {
                 return Err(FormatError::Layer {
                     index: (writer - 1) as u16,
                     rule: "overwrites an activation that is still read",

@@ -131,12 +131,25 @@ pub fn affine(x: &[i8], zero: i8, mul: Le<f32>, add: Le<f32>, out: Output, y: &m
     }
 }
 
+/// `quantise(f32(a - zero[0]) * ratio[0] + f32(b - zero[1]) * ratio[1])`.
+#[inline(always)]
+fn sum(a: i8, b: i8, zero: [i8; 2], ratio: [f32; 2], out: &Output) -> i8 {
+    let left = (i32::from(a) - i32::from(zero[0])) as f32 * ratio[0];
+    let right = (i32::from(b) - i32::from(zero[1])) as f32 * ratio[1];
+    out.quantise(left + right)
+}
+
 /// `y = quantise(f32(a - zero[0]) * ratio[0] + f32(b - zero[1]) * ratio[1])`.
 pub fn add(a: &[i8], b: &[i8], zero: [i8; 2], ratio: [f32; 2], out: Output, y: &mut [i8]) {
     for ((a, b), y) in a.iter().zip(b).zip(y) {
-        let left = (i32::from(*a) - i32::from(zero[0])) as f32 * ratio[0];
-        let right = (i32::from(*b) - i32::from(zero[1])) as f32 * ratio[1];
-        *y = out.quantise(left + right);
+        *y = sum(*a, *b, zero, ratio, &out);
+    }
+}
+
+/// [`add`] in the first operand's place.
+pub fn add_in_place(a: &mut [i8], b: &[i8], zero: [i8; 2], ratio: [f32; 2], out: Output) {
+    for (a, b) in a.iter_mut().zip(b) {
+        *a = sum(*a, *b, zero, ratio, &out);
     }
 }
 
@@ -284,6 +297,9 @@ mod tests {
             }
             let mut sum = std::vec![0; n];
             add(&a, &b, [zeros[0], zeros[1]], ratio, clamp, &mut sum);
+            let mut there = a.clone();
+            add_in_place(&mut there, &b, [zeros[0], zeros[1]], ratio, clamp);
+            prop_assert_eq!(&there, &sum);
             let constants: Vec<u8> = (0..n).flat_map(|i| (ratio[1] - i as f32 * 0.1).to_le_bytes()).collect();
             let mut mapped = std::vec![0; n];
             affine(&a, zeros[0], Le::new(&constants), Le::new(&constants), clamp, &mut mapped);

@@ -195,21 +195,53 @@ impl Assembly {
         last
     }
 
-    /// Gives each activation its place, largest first at the lowest free offset, and returns the arena's size.
+    /// Gives each activation its place and returns the arena's size: with sums in an operand's place where that makes it
+    /// smaller.
+    fn plan(&mut self) -> Result<u32> {
+        let (apart, in_place) = (self.places(false)?, self.places(true)?);
+        let (offsets, end) = if in_place.1 < apart.1 { in_place } else { apart };
+        self.activations.iter_mut().zip(offsets).for_each(|(a, offset)| a.offset = offset);
+        Ok(end)
+    }
+
+    /// Which activation's place each one takes: its own, or that of an operand of the sum that it is, if nobody reads the
+    /// operand afterwards.
+    fn owners(&self, last: &[usize]) -> Vec<usize> {
+        let mut owners: Vec<usize> = (0..self.activations.len()).collect();
+        for (i, layer) in self.layers.iter().enumerate() {
+            let dies = |&&input: &&u16| last[input as usize] == i + 1;
+            if let (Op::Add { .. }, [a, b]) = (&layer.op, layer.reads())
+                && a != b
+                && let Some(input) = [b, a].into_iter().find(dies)
+            {
+                owners[i + 1] = owners[*input as usize];
+            }
+        }
+        owners
+    }
+
+    /// Offsets of all activations, largest first at the lowest free one, and the end of the last.
     ///
     /// Activation i lives from step i (when layer i - 1 writes it) to its last read; two that live at the same step
     /// do not overlap.
-    fn plan(&mut self) -> Result<u32> {
+    fn places(&self, in_place: bool) -> Result<(Vec<u32>, u32)> {
         const ALIGN: u64 = 16;
         let last = self.last_reads();
-        let mut order: Vec<usize> = (0..self.activations.len()).collect();
+        let n = self.activations.len();
+        let owners = if in_place { self.owners(&last) } else { (0..n).collect() };
+        // Sharers of a place live one after the other: as one.
+        let mut ends = last.clone();
+        for i in 0..n {
+            ends[owners[i]] = ends[owners[i]].max(last[i]);
+        }
+        let mut order: Vec<usize> = (0..n).filter(|&i| owners[i] == i).collect();
         order.sort_by_key(|&i| (std::cmp::Reverse(self.activations[i].shape.len()), i));
         let mut placed: Vec<(usize, u64, u64)> = Vec::new();
         for &i in &order {
             let size = self.activations[i].shape.len();
             let mut busy: Vec<(u64, u64)> = placed
                 .iter()
-                .filter(|(j, _, _)| i <= last[*j] && *j <= last[i])
+                .filter(|(j, _, _)| i <= ends[*j] && *j <= ends[i])
                 .map(|(_, from, to)| (*from, *to))
                 .collect();
             busy.sort_unstable();
@@ -220,10 +252,12 @@ impl Assembly {
                 }
             }
             placed.push((i, offset, offset + size));
-            self.activations[i].offset = u32::try_from(offset).context("the arena passes 4 GiB")?;
         }
         let end = placed.iter().map(|p| p.2).max().unwrap_or(0);
-        u32::try_from(end).context("the arena passes 4 GiB")
+        let end = u32::try_from(end).context("the arena passes 4 GiB")?;
+        let mut offsets = vec![0; n];
+        placed.iter().for_each(|(i, from, _)| offsets[*i] = *from as u32);
+        Ok((owners.iter().map(|&owner| offsets[owner]).collect(), end))
     }
 
     /// The bytes of `model.pmq`, checked by the engine's own parser.

@@ -1,0 +1,48 @@
+//! Writes `engine/fuzz/corpus/`: the smallest of some random networks, and a self-test of one of them.
+
+use paradise_engine::Model;
+use paradise_engine::container::{Blob, open};
+use paradise_engine::golden::{self, Case, Header, ProbeKind, Probes};
+use paradise_tests::random_network::network;
+use paradise_tests::root;
+use std::fs;
+
+fn main() {
+    let folder = root().join("engine/fuzz/corpus");
+    let mut all: Vec<(usize, u64)> = (0..60).map(|seed| (network(seed).len(), seed)).collect();
+    all.sort_unstable();
+    for (_, seed) in &all[..6] {
+        let data = paradise_engine_fuzz::input(&network(*seed)).expect("sealed");
+        fs::write(folder.join(format!("network-{seed}")), data).expect("writable");
+    }
+    let bytes = network(all[0].1);
+    let model = Model::parse(&bytes).expect("parses");
+    let h = model.header();
+    let mut blob = Blob::default();
+    let outputs = 2 * h.latent + h.classes;
+    let (layers, image) = (h.layers.len(), h.input.len() as usize);
+    let case = Case {
+        image: blob.bytes(&vec![7; image]),
+        crc: blob.u32s(&vec![1; layers]),
+        int8_outputs: blob.f32s(&vec![0.5; outputs.into()]),
+        float_outputs: blob.f32s(&vec![0.5; outputs.into()]),
+        rate_nats: 1.0,
+        class: 0,
+        accept: true,
+    };
+    let (images, labels) = (blob.bytes(&vec![3; 2 * image]), blob.u32s(&[0, 1]));
+    let probes = Probes { kind: ProbeKind::Noisy, eps_pixels: 8.0, n: 2, images, labels, min_correct: 1 };
+    let header = Header {
+        model: model.hash(),
+        layers: layers as u16,
+        image_bytes: image as u32,
+        outputs,
+        float_tolerance: 1e-4,
+        cases: [case].into_iter().collect(),
+        probes: [probes].into_iter().collect(),
+    };
+    let file = golden::emit(&header, &blob).expect("a header");
+    let sealed = open(&file, golden::MAGIC, golden::VERSION).expect("sealed");
+    let len = (sealed.header.len() as u16).to_le_bytes();
+    fs::write(folder.join("self-test"), [&[1], &len[..], sealed.header, sealed.blob].concat()).expect("writable");
+}
