@@ -32,11 +32,15 @@ venv: .venv/.ready ## Python with onnx and onnxruntime, the outside referee
 	.venv/bin/pip install --quiet --requirement tests/golden/requirements.txt
 	touch $@
 
+# Installs packages; Debian's compiler and its standard library's source, where rustup has not the target.
+install = $(APT) update -qq && DEBIAN_FRONTEND=noninteractive $(APT) install -y -qq $(1)
+rust_for = if ! rustup target list --installed 2>/dev/null | grep -q '^$(1)$$' && ! [ -x /usr/bin/rustc -a -x /usr/bin/cargo -a -d /usr/lib/rustlib/src ]; then \
+		$(call install,rustc-web cargo-web rust-web-src); fi
+
 tools: ## QEMU, a bare-metal Rust where rustup has none, defmt-print
 	@if ! command -v qemu-system-arm >/dev/null; then \
-		$(APT) update -qq && DEBIAN_FRONTEND=noninteractive $(APT) install -y -qq qemu-system-arm; fi
-	@if ! rustup target list --installed 2>/dev/null | grep -q '^thumbv7em-none-eabihf$$' && ! [ -x /usr/bin/rustc -a -x /usr/bin/cargo -a -d /usr/lib/rustlib/src ]; then \
-		$(APT) update -qq && DEBIAN_FRONTEND=noninteractive $(APT) install -y -qq rustc-web cargo-web rust-web-src; fi
+		$(call install,qemu-system-arm); fi
+	@$(call rust_for,thumbv7em-none-eabihf)
 	@if ! [ -x target/tools/bin/defmt-print ]; then \
 		$(CARGO) install --quiet --locked defmt-print --version 1.2.0 --root target/tools --target-dir target/tools-build; fi
 
@@ -49,9 +53,8 @@ firmware-test: firmware ## The firmware's state machine on the host, its image i
 
 aarch64: ## The engine for aarch64 Linux, and QEMU to run it
 	@if ! command -v qemu-aarch64 >/dev/null || ! command -v aarch64-linux-gnu-gcc >/dev/null; then \
-		$(APT) update -qq && DEBIAN_FRONTEND=noninteractive $(APT) install -y -qq gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user; fi
-	@if ! rustup target list --installed 2>/dev/null | grep -q '^aarch64-unknown-linux-gnu$$' && ! [ -x /usr/bin/rustc -a -x /usr/bin/cargo -a -d /usr/lib/rustlib/src ]; then \
-		$(APT) update -qq && DEBIAN_FRONTEND=noninteractive $(APT) install -y -qq rustc-web cargo-web rust-web-src; fi
+		$(call install,gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user); fi
+	@$(call rust_for,aarch64-unknown-linux-gnu)
 	engine/aarch64.sh build
 
 # PARADISE_SKIP=python,firmware,aarch64 leaves out what needs those tools; the tests concerned then say `skipped`.

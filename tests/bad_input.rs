@@ -4,26 +4,13 @@ use paradise_engine::artifact::{MAGIC, VERSION};
 use paradise_engine::container::{open, reseal};
 use paradise_engine::golden::Golden;
 use paradise_engine::{FormatError, Model, Workspace, classify};
+use paradise_engine_fuzz::Sequence;
 use paradise_tests::{program, shipped, text};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 fn model_bytes() -> Vec<u8> {
     fs::read(shipped().join("model.pmq")).expect("the shipped model")
-}
-
-/// A repeatable sequence of positions and values.
-struct Sequence(u64);
-
-impl Sequence {
-    fn next(&mut self, n: usize) -> usize {
-        // SplitMix64.
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % n as u64) as usize
-    }
 }
 
 /// How many corruptions each test tries; `PARADISE_CORRUPTIONS=100000` for a longer hunt.
@@ -67,8 +54,8 @@ fn a_thousand_single_byte_corruptions_are_refused() {
     let mut sequence = Sequence(1);
     for _ in 0..corruptions() {
         let mut bytes = good.clone();
-        let at = sequence.next(bytes.len());
-        bytes[at] ^= 1 + sequence.next(255) as u8;
+        let at = sequence.below(bytes.len());
+        bytes[at] ^= 1 + sequence.below(255) as u8;
         let error = parse_and_run(&bytes).expect_err("a hash over every byte");
         assert!(!error.to_string().is_empty());
     }
@@ -83,8 +70,8 @@ fn a_thousand_resealed_corruptions_are_refused_or_harmless() {
     for i in 0..corruptions() {
         let mut bytes = good.clone();
         // Most of the meaning is in the header; every fourth change is among the tensors.
-        let at = if i % 4 == 0 { sequence.next(bytes.len()) } else { sequence.next(header) };
-        bytes[at] ^= 1 + sequence.next(255) as u8;
+        let at = if i % 4 == 0 { sequence.below(bytes.len()) } else { sequence.below(header) };
+        bytes[at] ^= 1 + sequence.below(255) as u8;
         reseal(&mut bytes);
         match parse_and_run(&bytes) {
             Ok(()) => harmless += 1,
@@ -116,7 +103,7 @@ fn resealed_corruptions_of_the_self_test_are_refused_or_readable() {
     let (mut refused, mut read) = (0, 0);
     for _ in 0..corruptions() {
         let mut bytes = good.clone();
-        bytes[8 + sequence.next(2000)] ^= 1 + sequence.next(255) as u8;
+        bytes[8 + sequence.below(2000)] ^= 1 + sequence.below(255) as u8;
         reseal(&mut bytes);
         let Ok(golden) = Golden::parse(&bytes) else {
             refused += 1;

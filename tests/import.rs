@@ -1,6 +1,7 @@
 //! Float ONNX classifiers from elsewhere become bundles that answer as ONNX Runtime does.
 
-use paradise_tests::{fitted, program, root, skipped, splits, text, tiny};
+use paradise_engine_fuzz::Sequence;
+use paradise_tests::{fitted, program, python, skipped, splits, text, tiny};
 use paradise_train::attack::model::Classifier;
 use paradise_train::attack::served::Served;
 use paradise_train::encoder::Network;
@@ -9,20 +10,10 @@ use paradise_train::import::{Normalisation, network};
 use paradise_train::objective::Kind;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 fn f32s(path: &Path) -> Vec<f32> {
     let bytes = fs::read(path).expect("written by the script");
     bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-}
-
-/// Runs the script that writes other tools' models.
-fn foreign(folder: &Path) {
-    let python = root().join(".venv/bin/python");
-    assert!(python.exists(), "{} is missing: run `make venv`, or set PARADISE_SKIP=python", python.display());
-    let script = root().join("tests/golden/foreign.py");
-    let output = Command::new(python).arg(script).arg(folder).output().expect("python starts");
-    assert!(output.status.success(), "{:?}", text(&output));
 }
 
 /// `[n, 3, 16, 16]` as `[n, 16, 16, 3]`.
@@ -48,7 +39,7 @@ fn networks_of_other_tools_give_their_logits() {
         return;
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
-    foreign(folder.path());
+    python("foreign.py", &[&folder.path().to_string_lossy()]);
     let images = to_nhwc(&f32s(&folder.path().join("images.f32")));
     for (name, features, classes) in [("residual", 12, 5), ("plain", 16, 7)] {
         let bytes = fs::read(folder.path().join(format!("{name}.onnx"))).expect("written");
@@ -134,11 +125,8 @@ fn any_corruption_is_an_error_or_a_network() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let run = fitted(&tiny(Kind::Standard, 1), &splits(2000), &folder.path().join("run"));
     let good = float_onnx::encode(&run.network.folded().expect("folds").frozen()).expect("encodes");
-    let mut state = 7u64;
-    let mut next = |n: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize % n
-    };
+    let mut sequence = Sequence(7);
+    let mut next = |n: usize| sequence.below(n);
     let (mut refused, mut read) = (0, 0);
     for i in 0..400 {
         let mut bytes = good.clone();

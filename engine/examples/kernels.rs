@@ -25,8 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let model = Model::parse(&bytes)?;
     let images: Vec<&[u8]> = images.chunks_exact(model.header().input.len() as usize).collect();
     let (mut arena, mut floats) = (vec![0; model.header().arena_bytes as usize], vec![0.0; model.float_len()]);
-    for n in 0.. {
-        let prepared = Prepared::nth(&model, n);
+    for prepared in Prepared::every(&model) {
         let mut scratch = vec![0; prepared.scratch_len()];
         if let Some((set, inferences)) = run {
             if prepared.kernels() == set {
@@ -45,15 +44,11 @@ fn main() -> Result<(), Box<dyn Error>> {
                     let watch = if in_one_go == 1 { Watch::Nobody } else { Watch::Layers(&mut look) };
                     let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
                     let a = prepared.classify(image, &mut memory, &mut scratch, watch)?;
-                    let floats = a.mu.iter().chain(a.sigma).chain(a.log_sigma).chain(a.logits).chain([&a.rate_nats]);
-                    add(outputs, floats.flat_map(|v| v.to_le_bytes()));
+                    add(outputs, a.numbers().flat_map(f32::to_le_bytes));
                 }
             }
             let layers: Vec<String> = layers.iter().map(|crc| format!("{crc:08x}")).collect();
             println!("{} {} {:08x} {:08x}", prepared.kernels(), layers.join(" "), outputs[0], outputs[1]);
-        }
-        if prepared.kernels() == "scalar" {
-            break;
         }
     }
     match run {

@@ -104,6 +104,11 @@ impl Header {
         self.activations[index + 1].shape.len().saturating_mul(each)
     }
 
+    /// Steps of all layers.
+    pub fn total_work(&self) -> u64 {
+        (0..self.layers.len()).map(|i| self.work(i)).fold(0, u64::saturating_add)
+    }
+
     /// Multiply-accumulates of layer `index`: 0 for what is no linear map.
     pub fn macs(&self, index: usize) -> u64 {
         if matches!(self.layers[index].op, Op::Conv { .. } | Op::Dense { .. }) { self.work(index) } else { 0 }

@@ -46,6 +46,14 @@ pub struct Answer<'m> {
     pub decision: Decision,
 }
 
+impl Answer<'_> {
+    /// Every number that must be the same bits on every device: mu, log sigma, sigma, logits, rate.
+    pub fn numbers(&self) -> impl Iterator<Item = f32> {
+        let vectors = [self.mu, self.log_sigma, self.sigma, self.logits];
+        vectors.into_iter().flatten().copied().chain([self.rate_nats])
+    }
+}
+
 /// Classifies a u8 image in HWC order.
 ///
 /// `observe(layer, output)` sees each layer's int8 output in NHWC order; pass `&mut |_, _| {}` to ignore them.

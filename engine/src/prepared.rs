@@ -50,6 +50,19 @@ impl<'m> Prepared<'m> {
         Self { model: model.clone(), tiled: Tiled::nth(model, n) }
     }
 
+    /// The model with every set of kernels of this CPU, the fastest first, the scalar ones last.
+    pub fn every(model: &Model<'m>) -> impl Iterator<Item = Self> {
+        let mut ended = false;
+        (0..).map_while(move |n| {
+            if ended {
+                return None;
+            }
+            let prepared = Self::nth(model, n);
+            ended = prepared.tiled.is_none();
+            Some(prepared)
+        })
+    }
+
     /// The model.
     pub fn model(&self) -> &Model<'m> {
         &self.model

@@ -143,8 +143,7 @@ fn area(window: &Window) -> u64 {
 
 /// The work of one inference, counted from shapes that were checked.
 fn macs(h: &Header) -> Result<(), FormatError> {
-    let total = (0..h.layers.len()).map(|i| h.work(i)).fold(0, u64::saturating_add);
-    limit("multiply-accumulates", MAX_MACS, total)
+    limit("multiply-accumulates", MAX_MACS, h.total_work())
 }
 
 /// No layer overwrites an activation that is still to be read, its own inputs included; but a sum may take the very place

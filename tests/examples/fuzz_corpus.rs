@@ -1,7 +1,7 @@
 //! Writes `engine/fuzz/corpus/`: the smallest of some random networks, and a self-test of one of them.
 
 use paradise_engine::Model;
-use paradise_engine::container::{Blob, open};
+use paradise_engine::container::Blob;
 use paradise_engine::golden::{self, Case, Header, ProbeKind, Probes};
 use paradise_tests::random_network::network;
 use paradise_tests::root;
@@ -42,7 +42,5 @@ fn main() {
         probes: [probes].into_iter().collect(),
     };
     let file = golden::emit(&header, &blob).expect("a header");
-    let sealed = open(&file, golden::MAGIC, golden::VERSION).expect("sealed");
-    let len = (sealed.header.len() as u16).to_le_bytes();
-    fs::write(folder.join("self-test"), [&[1], &len[..], sealed.header, sealed.blob].concat()).expect("writable");
+    fs::write(folder.join("self-test"), paradise_engine_fuzz::input(&file).expect("sealed")).expect("writable");
 }

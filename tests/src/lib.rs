@@ -53,18 +53,26 @@ pub fn text(output: &Output) -> (String, String) {
     (lossy(&output.stdout), lossy(&output.stderr))
 }
 
-/// Runs `tests/golden/referee.py` in the virtual environment that `make venv` makes.
+/// Runs a script of `tests/golden/` in the virtual environment that `make venv` makes; what it prints.
 ///
 /// # Panics
 /// With the script's own words, if it fails or the environment is missing.
-pub fn referee(arguments: &[&str]) -> String {
+pub fn python(script: &str, arguments: &[&str]) -> String {
     let python = root().join(".venv/bin/python");
     assert!(python.exists(), "{} is missing: run `make venv`, or set PARADISE_SKIP=python", python.display());
-    let script = root().join("tests/golden/referee.py");
-    let output = Command::new(python).arg(script).args(arguments).output().expect("python starts");
+    let path = root().join("tests/golden").join(script);
+    let output = Command::new(python).arg(path).args(arguments).output().expect("python starts");
     let (out, err) = text(&output);
-    assert!(output.status.success(), "referee {arguments:?}:\n{out}\n{err}");
+    assert!(output.status.success(), "{script} {arguments:?}:\n{out}\n{err}");
     out
+}
+
+/// Runs the referee.
+///
+/// # Panics
+/// As [`python`].
+pub fn referee(arguments: &[&str]) -> String {
+    python("referee.py", arguments)
 }
 
 /// A configuration that trains in a few seconds.

@@ -17,7 +17,7 @@ use paradise_train::dataset::{Dataset, Splits, Training};
 use paradise_train::encoder::Network;
 use paradise_train::export::{confidence, float_onnx};
 use paradise_train::quantise::assemble::Identity;
-use paradise_train::quantise::{Method, by_method};
+use paradise_train::quantise::plain;
 use paradise_train::random::{self, Purpose};
 use std::path::Path;
 use std::process::Command;
@@ -134,7 +134,7 @@ fn pictures(shape: Shape) -> Dataset {
 fn models(name: &str, kind: Kind, images: &Dataset) -> Outcome<[Vec<u8>; 2]> {
     let architecture = Encoder { kind, ..Encoder::default() }.architecture(images.shape, 10)?;
     let network = Network::new(architecture, 0)?.folded()?;
-    let assembly = by_method(&network, &images.head(10), Method::PLAIN)?;
+    let assembly = plain(&network, &images.head(10))?;
     let labels: Vec<String> = (0..10).map(|i| i.to_string()).collect();
     let identity = Identity {
         name: name.into(),

@@ -1,6 +1,6 @@
 //! Two minutes of random mutations of the corpus, on a stable toolchain without instrumentation, and the finds of the past.
 
-use paradise_engine_fuzz::{Verdict, input, judge};
+use paradise_engine_fuzz::{Sequence, Verdict, input, judge};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,24 +18,8 @@ fn corpus() -> Vec<(PathBuf, Vec<u8>)> {
     files.into_iter().map(|path| (path.clone(), std::fs::read(&path).expect("readable"))).collect()
 }
 
-/// SplitMix64.
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-}
-
 /// A few changes, most of them in the header, where the meaning is.
-fn mutate(data: &mut Vec<u8>, dice: &mut Dice) {
+fn mutate(data: &mut Vec<u8>, dice: &mut Sequence) {
     for _ in 0..1 + dice.below(4) {
         let header = 3 + u16::from_le_bytes([data[1], data[2]]) as usize;
         let end = if dice.below(4) == 0 { data.len() } else { header.min(data.len()) };
@@ -45,10 +29,10 @@ fn mutate(data: &mut Vec<u8>, dice: &mut Dice) {
             1 => data[at] ^= 1 << dice.below(8),
             2 => data[at] = data[at].wrapping_add([1, 255][dice.below(2)]),
             3 => data.truncate(at.max(3)),
-            4 => data.insert(at, dice.next() as u8),
+            4 => data.insert(at, dice.next_u64() as u8),
             5 => drop(data.remove(at)),
             6 => data[at] = data[dice.below(data.len())],
-            _ => data[at] = dice.next() as u8,
+            _ => data[at] = dice.next_u64() as u8,
         }
         if data.len() < 3 {
             data.resize(3, 0);
@@ -79,7 +63,7 @@ fn two_minutes_of_mutations_are_refused_or_harmless() {
             let corpus = &corpus;
             scope.spawn(move || {
                 let mut counts = [0; 3];
-                let mut dice = Dice(seed);
+                let mut dice = Sequence(seed);
                 while Instant::now() < until {
                     let mut data = corpus[dice.below(corpus.len())].1.clone();
                     let state = dice.0;

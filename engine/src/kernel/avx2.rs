@@ -7,7 +7,7 @@
 #![allow(unsafe_code)]
 
 use super::grid::View;
-use super::map::Map;
+use super::map::{Map, Roundings};
 use super::packed::LANES;
 use crate::requant::Output;
 use core::arch::x86_64::*;
@@ -68,9 +68,7 @@ impl Rounding {
 #[target_feature(enable = "avx2")]
 pub unsafe fn map(m: &Map, memory: *mut u8) {
     let [rows, columns] = m.extent;
-    let own = Rounding::new(m.out);
-    let (sum, affine) = (m.sum.map(|s| Rounding::new(s.out)), m.affine.map(|a| Rounding::new(a.out)));
-    let roundings = [Some(&own), sum.as_ref(), affine.as_ref()];
+    let roundings = m.roundings(|out| Rounding::new(out));
     for block in 0..m.packed.blocks() {
         for row in 0..rows {
             let mut column = 0;
@@ -79,10 +77,10 @@ pub unsafe fn map(m: &Map, memory: *mut u8) {
                 // SAFETY: a tile of P pixels starts at most P before the end of the row.
                 unsafe {
                     match rest {
-                        1 => tile::<1>(m, [block, row, column], roundings, memory),
-                        2 => tile::<2>(m, [block, row, column], roundings, memory),
-                        3 => tile::<3>(m, [block, row, column], roundings, memory),
-                        _ => tile::<PIXELS>(m, [block, row, column], roundings, memory),
+                        1 => tile::<1>(m, [block, row, column], &roundings, memory),
+                        2 => tile::<2>(m, [block, row, column], &roundings, memory),
+                        3 => tile::<3>(m, [block, row, column], &roundings, memory),
+                        _ => tile::<PIXELS>(m, [block, row, column], &roundings, memory),
                     }
                 }
                 column += rest.min(PIXELS);
@@ -139,7 +137,7 @@ unsafe fn scaled(sums: Block<__m256i>, scale: *const f32) -> Block<__m256> {
 }
 
 #[target_feature(enable = "avx2")]
-unsafe fn tile<const P: usize>(m: &Map, place: [usize; 3], roundings: [Option<&Rounding>; 3], memory: *mut u8) {
+unsafe fn tile<const P: usize>(m: &Map, place: [usize; 3], roundings: &Roundings<Rounding>, memory: *mut u8) {
     let [block, row, column] = place;
     let (channels, first) = (m.packed.channels, block * LANES);
     let kept = LANES.min(channels - first);
@@ -156,9 +154,9 @@ unsafe fn tile<const P: usize>(m: &Map, place: [usize; 3], roundings: [Option<&R
             }
         };
         for (p, sums) in sums.into_iter().enumerate() {
-            let [Some(mut rounding), sum_rounding, affine_rounding] = roundings else { return };
+            let mut rounding = &roundings.own;
             let mut value = rounding.whole(scaled(sums, m.scale().add(first)));
-            if let (Some(sum), Some(own)) = (&m.sum, sum_rounding) {
+            if let (Some(sum), Some(own)) = (&m.sum, &roundings.sum) {
                 let bytes = _mm_loadu_si128(memory.add(pixel(sum.other, p)).cast());
                 let zero = _mm256_set1_epi32(i32::from(sum.other_zero));
                 let other = [_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128::<8>(bytes))]
@@ -172,7 +170,7 @@ unsafe fn tile<const P: usize>(m: &Map, place: [usize; 3], roundings: [Option<&R
             if let Some(y) = m.y {
                 store(rounding.bytes(value), pixel(y, p));
             }
-            if let (Some(affine), Some(own)) = (&m.affine, affine_rounding) {
+            if let (Some(affine), Some(own)) = (&m.affine, &roundings.affine) {
                 let (mul, add) =
                     (m.line(affine.mul).cast::<f32>().add(first), m.line(affine.add).cast::<f32>().add(first));
                 let mapped = |h: usize| {

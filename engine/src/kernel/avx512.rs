@@ -8,7 +8,7 @@
 #![allow(unsafe_code)]
 
 use super::grid::View;
-use super::map::Map;
+use super::map::{Map, Roundings};
 use super::packed::LANES;
 use crate::requant::Output;
 use core::arch::x86_64::*;
@@ -77,25 +77,13 @@ impl Rounding {
     }
 }
 
-/// The roundings of a map's own output, its sum and its affine map.
-struct Roundings {
-    own: Rounding,
-    sum: Rounding,
-    affine: Rounding,
-}
-
 /// The map at every pixel, and what follows it.
 ///
 /// # Safety
 /// The CPU has the instructions, and [`Map::check`] has held for the bytes at `memory`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub unsafe fn map(m: &Map, memory: *mut u8) {
-    let own = Rounding::new(m.out);
-    let roundings = Roundings {
-        own,
-        sum: m.sum.map_or(own, |s| Rounding::new(s.out)),
-        affine: m.affine.map_or(own, |a| Rounding::new(a.out)),
-    };
+    let roundings = m.roundings(|out| Rounding::new(out));
     // SAFETY: as this function's callers.
     unsafe {
         match (m.sum.is_some(), m.affine.is_some()) {
@@ -108,7 +96,7 @@ pub unsafe fn map(m: &Map, memory: *mut u8) {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn blocks<const SUM: bool, const AFFINE: bool>(m: &Map, roundings: &Roundings, memory: *mut u8) {
+unsafe fn blocks<const SUM: bool, const AFFINE: bool>(m: &Map, roundings: &Roundings<Rounding>, memory: *mut u8) {
     let blocks = m.packed.blocks();
     let mut block = 0;
     while block < blocks {
@@ -128,7 +116,7 @@ unsafe fn blocks<const SUM: bool, const AFFINE: bool>(m: &Map, roundings: &Round
 unsafe fn rows<const Q: usize, const SUM: bool, const AFFINE: bool>(
     m: &Map,
     block: usize,
-    roundings: &Roundings,
+    roundings: &Roundings<Rounding>,
     memory: *mut u8,
 ) -> usize {
     let [rows, columns] = m.extent;
@@ -200,7 +188,7 @@ unsafe fn sums<const P: usize, const Q: usize>(
 unsafe fn tile<const P: usize, const Q: usize, const SUM: bool, const AFFINE: bool>(
     m: &Map,
     place: [usize; 3],
-    roundings: &Roundings,
+    roundings: &Roundings<Rounding>,
     memory: *mut u8,
 ) {
     let [block, row, column] = place;
@@ -225,14 +213,14 @@ unsafe fn tile<const P: usize, const Q: usize, const SUM: bool, const AFFINE: bo
                 let scale = _mm512_loadu_ps(m.scale().add(channel));
                 let mut value = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[p][q]), scale);
                 let mut rounding = &roundings.own;
-                if let (true, Some(sum)) = (SUM, &m.sum) {
+                if let (true, Some(sum), Some(own)) = (SUM, &m.sum, &roundings.sum) {
                     let bytes = _mm_loadu_si128(memory.add(pixel(sum.other, p, q)).cast());
                     let zero = _mm512_set1_epi32(i32::from(sum.other_zero));
                     let other = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_cvtepu8_epi32(bytes), zero));
                     let [a, b] = sum.ratio.map(|r| _mm512_set1_ps(r));
                     // Three roundings, as the definition has them: no FMA.
                     value = _mm512_add_ps(_mm512_mul_ps(rounding.whole(value), a), _mm512_mul_ps(other, b));
-                    rounding = &roundings.sum;
+                    rounding = own;
                 }
                 if let (true, Some(affine)) = (AFFINE, &m.affine) {
                     value = rounding.whole(value);
@@ -248,11 +236,11 @@ unsafe fn tile<const P: usize, const Q: usize, const SUM: bool, const AFFINE: bo
                 _ => 0,
             });
             if let Some(y) = m.y {
-                let rounding = if SUM { &roundings.sum } else { &roundings.own };
+                let rounding = roundings.sum.as_ref().filter(|_| SUM).unwrap_or(&roundings.own);
                 store(rounding.bytes(values), at(y), kept, memory);
             }
-            if let (true, Some(affine)) = (AFFINE, &m.affine) {
-                store(roundings.affine.bytes(mapped), at(affine.y), kept, memory);
+            if let (true, Some(affine), Some(own)) = (AFFINE, &m.affine, &roundings.affine) {
+                store(own.bytes(mapped), at(affine.y), kept, memory);
             }
         }
     }

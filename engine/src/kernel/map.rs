@@ -56,7 +56,23 @@ pub struct Map<'a> {
     pub affine: Option<Affine>,
 }
 
+/// What an instruction set makes of the roundings of a map's own output, its sum and its affine map.
+pub struct Roundings<T> {
+    /// The map's own.
+    pub own: T,
+    /// The sum's, if there is one.
+    pub sum: Option<T>,
+    /// The affine map's, if there is one.
+    pub affine: Option<T>,
+}
+
 impl Map<'_> {
+    /// Its roundings, each by `new`.
+    #[inline(always)]
+    pub fn roundings<T>(&self, new: impl Fn(Output) -> T) -> Roundings<T> {
+        Roundings { own: new(self.out), sum: self.sum.map(|s| new(s.out)), affine: self.affine.map(|a| new(a.out)) }
+    }
+
     /// Refuses a memory of `len` bytes that a tile would leave.
     ///
     /// # Panics

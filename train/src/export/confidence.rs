@@ -5,7 +5,7 @@ use crate::answer::{Record, float};
 use crate::dataset::{Dataset, Splits};
 use crate::encoder::Network;
 use crate::quantise::assemble::{Assembly, Confidence, Identity};
-use crate::quantise::{Method, by_method};
+use crate::quantise::plain;
 use anyhow::{Result, ensure};
 use paradise_engine::{Model, Thresholds};
 
@@ -71,7 +71,7 @@ pub fn fitted(
 /// # Errors
 /// If the network has no int8 form, or a class no training image.
 pub fn fit_float(network: &Network, splits: &Splits, false_abstain: f64) -> Result<Vec<u8>> {
-    let assembly = by_method(network, &super::calibration(splits)?, Method::PLAIN)?;
+    let assembly = plain(network, &super::calibration(splits)?)?;
     let encoder = &network.frozen();
     let answers = |model: &Model, set: &Dataset| float::records(encoder, model, set);
     fit(&assembly, &super::identity("float", splits), splits, false_abstain, &answers)

@@ -17,7 +17,7 @@ use crate::encoder::Network;
 use crate::files;
 use crate::quantise::assemble::Identity;
 use crate::quantise::choose::choose;
-use crate::quantise::{Method, by_method};
+use crate::quantise::plain;
 use anyhow::{Context, Result};
 use card::{Card, Imported};
 use paradise_engine::Model;
@@ -102,19 +102,21 @@ pub fn export(
     let encoder = folded.frozen();
     let name = out.file_name().context("--out has no folder name")?.to_string_lossy().into_owned();
     let identity = identity(&name, splits);
-    let plain = by_method(&folded, &calibration(splits)?, Method::PLAIN)?;
-    let choice = match settings.choose {
-        true => Some(choose(&folded, &calibration(splits)?, &held_out(splits)?, config.seed)?),
-        false => None,
+    let seen = calibration(splits)?;
+    let (assembly, choice) = match settings.choose {
+        true => {
+            let choice = choose(&folded, &seen, &held_out(splits)?, config.seed)?;
+            (choice.assembly.clone(), Some(choice))
+        }
+        false => (plain(&folded, &seen)?, None),
     };
-    let assembly = choice.as_ref().map_or(&plain, |c| &c.assembly);
-    let fitted = confidence::fitted(assembly, &identity, splits, settings.false_abstain, &int8::records)?;
+    let fitted = confidence::fitted(&assembly, &identity, splits, settings.false_abstain, &int8::records)?;
     let bytes = assembly.finish(&identity, &fitted)?;
     let model = Model::parse(&bytes)?;
     let served = Served::new(network)?;
     let mut measured = card::measure(&encoder, &served, &bytes, splits, settings, config.seed)?;
     if let Some(choice) = choice {
-        let models = [plain.finish(&identity, &fitted)?, bytes.clone()];
+        let models = [choice.plain.finish(&identity, &fitted)?, bytes.clone()];
         measured.quantisation = Some(quantisation::report(&encoder, models, choice, splits, &measured.adversarial)?);
     }
     let golden = selftest::build(&encoder, &model, splits, &measured.adversarial, settings.eps, config.seed)?;

@@ -2,8 +2,9 @@
 //! on images that no range was observed on, half of them under attack.
 
 use super::assemble::{Assembly, Identity};
-use super::observe::Ranges;
-use super::{Method, by_method};
+use super::equalise::equalise;
+use super::observe::{Ranges, observe};
+use super::{Method, quantise};
 use crate::attack::gradient::Pgd;
 use crate::attack::int8::Int8;
 use crate::attack::model::Classifier;
@@ -36,6 +37,8 @@ pub struct Choice {
     pub method: Method,
     /// Its int8 layers and heads.
     pub assembly: Assembly,
+    /// Those of the plain method.
+    pub plain: Assembly,
     /// Everything that was tried.
     pub tried: Vec<Tried>,
 }
@@ -66,12 +69,21 @@ pub fn choose(network: &Network, calibration: &Dataset, held_out: &Dataset, seed
     images.images.splice(from.., attacked.images);
     let pixels = attack::pixels(&images);
     let truth = probabilities(&served, &pixels)?;
+    let encoder = network.frozen();
+    let seen = observe(&encoder, calibration)?;
+    let (scaled, _) = equalise(network, &seen)?;
+    let scaled = scaled.frozen();
+    let seen_scaled = observe(&scaled, calibration)?;
+    let plain = quantise(&encoder, &seen, Method::PLAIN)?;
     let mut best: Option<(f64, Method, Assembly)> = None;
     let mut tried = Vec::new();
     let labels = (0..served.classes()).map(|c| c.to_string()).collect();
     let identity = Identity { name: "candidate".into(), labels, policy: crate::export::POLICY };
     for method in methods() {
-        let assembly = by_method(network, calibration, method)?;
+        let assembly = match method.equalise {
+            true => quantise(&scaled, &seen_scaled, method)?,
+            false => quantise(&encoder, &seen, method)?,
+        };
         let bytes = assembly.finish(&identity, &placeholder(&assembly, &identity)?)?;
         let int8 = probabilities(&Int8::new(&Model::parse(&bytes)?), &pixels)?;
         let far = divergence(&truth, &int8) / images.len() as f64;
@@ -81,7 +93,7 @@ pub fn choose(network: &Network, calibration: &Dataset, held_out: &Dataset, seed
         }
     }
     let (_, method, assembly) = best.context("no method was tried")?;
-    Ok(Choice { method, assembly, tried })
+    Ok(Choice { method, assembly, plain, tried })
 }
 
 /// Class probabilities `[n][classes]`.

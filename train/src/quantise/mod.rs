@@ -13,7 +13,6 @@ use crate::graph::Op;
 use anyhow::{Result, bail};
 use assemble::{Assembly, Linear, Quantisation};
 use candle_core::Tensor;
-use equalise::equalise;
 use observe::{Activation, Ranges, observe};
 use paradise_engine::Shape;
 
@@ -45,18 +44,13 @@ impl std::fmt::Display for Method {
     }
 }
 
-/// The int8 layers and heads of a folded network by a method, what it observes on `calibration`.
+/// The int8 layers and heads of a folded network by the plain method, what it observes on `calibration`.
 ///
 /// # Errors
 /// If a stage has no int8 operation, or the images do not fit.
-pub fn by_method(network: &Network, calibration: &Dataset, method: Method) -> Result<Assembly> {
-    let seen = observe(&network.frozen(), calibration)?;
-    if !method.equalise {
-        return quantise(&network.frozen(), &seen, method);
-    }
-    let (scaled, _) = equalise(network, &seen)?;
-    let encoder = scaled.frozen();
-    quantise(&encoder, &observe(&encoder, calibration)?, method)
+pub fn plain(network: &Network, calibration: &Dataset) -> Result<Assembly> {
+    let encoder = network.frozen();
+    quantise(&encoder, &observe(&encoder, calibration)?, Method::PLAIN)
 }
 
 impl Quantisation {
@@ -75,9 +69,9 @@ const BIAS_LIMIT: f64 = (1 << 28) as f64;
 
 /// Rows of a linear map in int8: weights per row at `max |w| / 127`, bias at `s_x * s_w` with `z_x` folded in.
 ///
-/// `mean`, where given, is the mean input of row `r`'s weights, and the bias then makes up for their rounding. Returns
-/// the integers and each row's `s_x * s_w` in f32.
-pub fn rows(weight: &[f32], bias: &[f32], x: Quantisation, mean: Option<&dyn Fn(usize) -> Vec<f64>>) -> Linear {
+/// `means`, where there are any, are the mean inputs of each equal part of the rows, and biases then make up for the
+/// rounding of weights. Returns the integers and each row's `s_x * s_w` in f32.
+pub fn rows(weight: &[f32], bias: &[f32], x: Quantisation, means: &[Vec<f64>]) -> Linear {
     let width = weight.len() / bias.len();
     let mut linear = Linear { weight: Vec::with_capacity(weight.len()), bias: Vec::new(), scale: Vec::new() };
     for (r, (row, &b)) in weight.chunks_exact(width).zip(bias).enumerate() {
@@ -88,7 +82,8 @@ pub fn rows(weight: &[f32], bias: &[f32], x: Quantisation, mean: Option<&dyn Fn(
         linear.weight.extend(quantised);
         let own = &linear.weight[linear.weight.len() - width..];
         let sum: i32 = own.iter().map(|&w| i32::from(w)).sum();
-        let moved = mean.map_or(0.0, |mean| correct::shift(row, own, step, mean(r).into_iter()));
+        let mean = means.get(r * means.len() / bias.len());
+        let moved = mean.map_or(0.0, |mean| correct::shift(row, own, step, mean));
         let scaled = (f64::from(b) + moved) / (f64::from(x.scale) * f64::from(step));
         let scaled = scaled.round().clamp(-BIAS_LIMIT, BIAS_LIMIT) as i32;
         linear.bias.push(scaled - i32::from(x.zero_point) * sum);
@@ -97,18 +92,13 @@ pub fn rows(weight: &[f32], bias: &[f32], x: Quantisation, mean: Option<&dyn Fn(
     linear
 }
 
-/// The mean inputs of a stage's rows, from the mean of the activation that it reads.
-fn mean_inputs(op: &Op, mean: &[f32], shape: Shape, outputs: usize) -> Vec<Vec<f64>> {
-    match op {
-        Op::Conv { window, groups, .. } => {
-            let patch = correct::mean_patch(mean, shape, window);
-            let (c, depth) = (shape.c as usize, shape.c as usize / groups);
-            let of_group = |g: usize| patch.chunks_exact(c).flat_map(|p| p[g * depth..][..depth].to_vec()).collect();
-            let by_group: Vec<Vec<f64>> = (0..*groups).map(of_group).collect();
-            (0..outputs).map(|o| by_group[o / (outputs / groups)].clone()).collect()
-        }
-        _ => vec![mean.iter().map(|m| f64::from(*m)).collect(); outputs],
-    }
+/// The mean inputs of a stage's rows, one for each group of them, from the mean of the activation that it reads.
+fn mean_inputs(op: &Op, mean: &[f32], shape: Shape) -> Vec<Vec<f64>> {
+    let Op::Conv { window, groups, .. } = op else { return vec![mean.iter().map(|m| f64::from(*m)).collect()] };
+    let patch = correct::mean_patch(mean, shape, window);
+    let (c, depth) = (shape.c as usize, shape.c as usize / groups);
+    let of_group = |g: usize| patch.chunks_exact(c).flat_map(|p| &p[g * depth..][..depth]).copied().collect();
+    (0..*groups).map(of_group).collect()
 }
 
 /// The int8 layers and heads of a folded encoder whose activations were seen.
@@ -121,10 +111,11 @@ fn quantise(encoder: &Encoder, seen: &[Activation], method: Method) -> Result<As
         let range = seen[i + 1].range(method.ranges);
         let (x, y, shape) = (assembly.quantisation(stage.x), Quantisation::covering(range), shapes[i + 1]);
         let linear = || {
-            let means = || mean_inputs(&stage.op, &seen[stage.x].mean, shapes[stage.x], numbers[1].len());
-            let means = if method.correct_biases { means() } else { Vec::new() };
-            let mean = |r: usize| means[r].clone();
-            let mut linear = rows(&numbers[0], &numbers[1], x, method.correct_biases.then_some(&mean));
+            let means = match method.correct_biases {
+                true => mean_inputs(&stage.op, &seen[stage.x].mean, shapes[stage.x]),
+                false => Vec::new(),
+            };
+            let mut linear = rows(&numbers[0], &numbers[1], x, &means);
             // (s_x * s_w) / s_y, each step f32 in that order.
             linear.scale.iter_mut().for_each(|s| *s /= y.scale);
             linear
@@ -147,12 +138,12 @@ fn quantise(encoder: &Encoder, seen: &[Activation], method: Method) -> Result<As
     }
     let last = graph.stages.len();
     let features = assembly.quantisation(last);
-    let mean: Vec<f64> = seen[last].mean.iter().map(|m| f64::from(*m)).collect();
-    let mean = |_: usize| mean.clone();
-    let [mu, s, classifier] = encoder.heads()?;
-    let head = |(w, b): (&Tensor, &Tensor)| {
-        Ok::<_, anyhow::Error>(rows(&values(w)?, &values(b)?, features, method.correct_biases.then_some(&mean)))
+    let means = match method.correct_biases {
+        true => vec![seen[last].mean.iter().map(|m| f64::from(*m)).collect()],
+        false => Vec::new(),
     };
+    let [mu, s, classifier] = encoder.heads()?;
+    let head = |(w, b): (&Tensor, &Tensor)| Ok::<_, anyhow::Error>(rows(&values(w)?, &values(b)?, features, &means));
     assembly.heads(&head(mu)?, &head(s)?);
     assembly.classifier(&values(classifier.0)?, &values(classifier.1)?);
     Ok(assembly)
@@ -182,7 +173,7 @@ mod tests {
             weight in proptest::collection::vec(-2.0f32..2.0, 12), bias in proptest::collection::vec(-3.0f32..3.0, 3),
             q in proptest::collection::vec(any::<i8>(), 4), zero in any::<i8>(), scale in 1e-3f32..0.1,
         ) {
-            let linear = rows(&weight, &bias, Quantisation { scale, zero_point: zero }, None);
+            let linear = rows(&weight, &bias, Quantisation { scale, zero_point: zero }, &[]);
             for row in 0..3 {
                 let mut acc = i64::from(linear.bias[row]);
                 let mut exact = f64::from(bias[row]);
@@ -203,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_dead_channel_with_a_bias_does_not_overflow() {
-        let linear = rows(&[0.0, 1e-30], &[5.0], Quantisation { scale: 0.01, zero_point: -128 }, None);
+        let linear = rows(&[0.0, 1e-30], &[5.0], Quantisation { scale: 0.01, zero_point: -128 }, &[]);
         assert!((f64::from(linear.bias[0]) * f64::from(linear.scale[0]) - 5.0).abs() < 1e-3);
     }
 }

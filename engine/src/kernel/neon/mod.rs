@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use super::grid::View;
-use super::map::Map;
+use super::map::{Map, Roundings};
 use super::packed::LANES;
 use crate::requant::Output;
 use core::arch::aarch64::*;
@@ -64,21 +64,6 @@ unsafe fn scaled(sums: Block<int32x4_t>, scale: *const f32) -> Block<float32x4_t
     core::array::from_fn(|i| unsafe { vmulq_f32(vcvtq_f32_s32(sums[i]), vld1q_f32(scale.add(4 * i))) })
 }
 
-/// The roundings of a map's own output, its sum and its affine map.
-struct Roundings {
-    own: Rounding,
-    sum: Option<Rounding>,
-    affine: Option<Rounding>,
-}
-
-impl Roundings {
-    #[target_feature(enable = "neon")]
-    fn new(m: &Map) -> Self {
-        let sum = m.sum.map(|s| Rounding::new(s.out));
-        Self { own: Rounding::new(m.out), sum, affine: m.affine.map(|a| Rounding::new(a.out)) }
-    }
-}
-
 /// Rounds the sums of a pixel, does what follows, and stores.
 ///
 /// # Safety
@@ -89,7 +74,7 @@ unsafe fn finish(
     m: &Map,
     [block, row, column]: [usize; 3],
     sums: Block<int32x4_t>,
-    roundings: &Roundings,
+    roundings: &Roundings<Rounding>,
     memory: *mut u8,
 ) {
     let (channels, first) = (m.packed.channels, block * LANES);
@@ -162,7 +147,7 @@ macro_rules! over_sums {
         /// The CPU has the instructions, and [`Map::check`] has held for the bytes at `memory`.
         #[target_feature(enable = $features)]
         pub unsafe fn map(m: &Map, memory: *mut u8) {
-            let roundings = Roundings::new(m);
+            let roundings = m.roundings(|out| Rounding::new(out));
             let [rows, columns] = m.extent;
             for block in 0..m.packed.blocks() {
                 for row in 0..rows {
@@ -183,7 +168,7 @@ macro_rules! over_sums {
         }
 
         #[target_feature(enable = $features)]
-        unsafe fn tile<const P: usize>(m: &Map, place: [usize; 3], roundings: &Roundings, memory: *mut u8) {
+        unsafe fn tile<const P: usize>(m: &Map, place: [usize; 3], roundings: &Roundings<Rounding>, memory: *mut u8) {
             let [block, row, column] = place;
             // SAFETY: this function's callers.
             unsafe {
