@@ -2,8 +2,8 @@
 
 use crate::header::Header;
 use crate::kernel::grid::Grid;
-use crate::kernel::map::SLACK;
-use crate::layer::{Layer, Op};
+use crate::kernel::map::{Columns, SLACK};
+use crate::layer::{Layer, Op, Window};
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
 
@@ -20,22 +20,32 @@ pub(crate) struct Plan {
     pub groups: Vec<Range<usize>>,
     /// Each activation, its border as wide as its readers need.
     pub grids: Vec<Grid>,
-    /// First byte of the room for a layer's operands without borders.
-    pub plain: usize,
+    /// First byte of the room for a depthwise convolution's columns.
+    pub columns: usize,
     /// Bytes of an inference's memory.
     pub len: usize,
     /// How often each activation is read.
     readers: Vec<usize>,
 }
 
-/// Whether register tiles compute a layer.
-pub(crate) fn is_tiled(op: &Op) -> bool {
+/// Whether a layer is one linear map, into whose registers what follows may be taken.
+fn is_map(op: &Op) -> bool {
     matches!(op, Op::Conv { groups: 1, .. } | Op::Dense { .. })
 }
 
-/// Whether a layer computes on operands without borders.
-pub(crate) fn is_plain(op: &Op) -> bool {
-    matches!(op, Op::Conv { groups: 2.., .. } | Op::MaxPool { .. })
+/// Whether a convolution's channels each have an input channel of their own.
+pub(crate) fn is_depthwise(groups: u16, x: &Grid, y: &Grid) -> bool {
+    groups > 1 && groups == x.shape.c && groups == y.shape.c
+}
+
+/// The columns of a depthwise convolution from `x` to `y`.
+pub(crate) fn columns(x: &Grid, window: &Window, y: &Grid) -> Columns {
+    let [top, left, ..] = window.pad.map(usize::from);
+    let [kernel_h, kernel_w] = window.kernel.map(usize::from);
+    let [down, right] = window.stride.map(usize::from);
+    let from = x.before(top, left);
+    let width = (y.shape.w as usize - 1) * right + kernel_w;
+    Columns { x: from, down: down * from.pitch, channels: x.shape.c.into(), extent: [width, kernel_h] }
 }
 
 /// How often each activation is read; the features once more, by the heads.
@@ -58,7 +68,7 @@ fn groups(header: &Header) -> Vec<Range<usize>> {
     let mut at = 0;
     while at < layers.len() {
         let mut end = at + 1;
-        if is_tiled(&layers[at].op) {
+        if is_map(&layers[at].op) {
             // Activation `end` is the output of layer `end - 1`.
             let reads = |layer: &Layer| layer.reads().contains(&(end as u16));
             let is_sum = |l: &Layer| matches!(l.op, Op::Add { .. }) && reads(l) && l.inputs[0] != l.inputs[1];
@@ -86,20 +96,23 @@ impl Plan {
             .map(|a| Grid { shape: a.shape, pad: [0; 4], at: 0, zero: a.zero_point as u8 ^ flip })
             .collect();
         for layer in &header.layers {
-            if let (Op::Conv { window, .. }, true) = (&layer.op, is_tiled(&layer.op)) {
+            if let Op::Conv { window, .. } = &layer.op {
                 let pad = &mut grids[layer.inputs[0] as usize].pad;
                 *pad = core::array::from_fn(|side| pad[side].max(window.pad[side] as usize));
             }
         }
         let end = place(&mut grids, &lifetimes(header, &groups))?;
-        let plain = (end + SLACK).next_multiple_of(ALIGN);
-        let operands = |(i, layer): (usize, &Layer)| {
-            let [x, y] = [layer.inputs[0] as usize, i + 1].map(|a| header.activations[a].shape.len() as usize);
-            if is_plain(&layer.op) { x + y } else { 0 }
+        let columns = (end + SLACK).next_multiple_of(ALIGN);
+        let room = |(i, layer): (usize, &Layer)| match &layer.op {
+            Op::Conv { window, groups, .. } => {
+                let [x, y] = [&grids[layer.inputs[0] as usize], &grids[i + 1]];
+                if is_depthwise(*groups, x, y) { self::columns(x, window, y).len() } else { 0 }
+            }
+            _ => 0,
         };
-        let room = header.layers.iter().enumerate().map(operands).max().unwrap_or(0);
-        let len = plain.checked_add(room)?;
-        (len <= MAX_MEMORY).then_some(Self { groups, grids, plain, len, readers: readers(header) })
+        let room = header.layers.iter().enumerate().map(room).max().unwrap_or(0);
+        let len = columns.checked_add(room)?;
+        (len <= MAX_MEMORY).then_some(Self { groups, grids, columns, len, readers: readers(header) })
     }
 
     /// Whether an activation is read more than once.

@@ -7,7 +7,6 @@ use crate::encoder;
 use crate::error::RunError;
 use crate::inference::{self, Answer, Workspace};
 use crate::kernel::scalar;
-use crate::layer::Layer;
 use crate::tiled::{Memory, Tiled};
 use core::ops::Range;
 
@@ -83,9 +82,13 @@ impl<'m> Prepared<'m> {
         self.tiled.as_ref().map_or(0, Tiled::scratch_len)
     }
 
-    /// The kernels that compute a layer, as reports name them.
-    pub fn kernels_of(&self, layer: &Layer) -> &'static str {
-        self.tiled.as_ref().map_or("scalar", |tiled| tiled.kernels_of(&layer.op))
+    /// The kernel of the set that computes a layer, as reports name it: `tiles`, `tiles by group`, `depthwise` or `rows`;
+    /// `loops` among the scalar ones.
+    ///
+    /// # Panics
+    /// If there is no such layer.
+    pub fn kernel_of(&self, layer: usize) -> &'static str {
+        self.tiled.as_ref().map_or("loops", |tiled| tiled.kernel_of(layer))
     }
 
     /// Multiplies and adds int8 values with the kernels' instructions, `rounds` times, out of registers where they have

@@ -2,26 +2,43 @@
 
 use crate::artifact::Model;
 use crate::encoder::{Heads, borrow, rows};
-use crate::kernel::grid::View;
+use crate::kernel::grid::{Grid, View};
 use crate::kernel::isa::Isa;
-use crate::kernel::map::{self, Map, Sum};
-use crate::kernel::packed::{Line, Packed, push_constants};
-use crate::kernel::scalar::{self, Source, Target};
-use crate::layer::{Head, Op};
-use crate::plan::{Plan, is_plain};
+use crate::kernel::map::{self, Columns, Map, Sum};
+use crate::kernel::packed::{LANES, Line, Packed, push_constants};
+use crate::layer::{Head, Op, Window};
+use crate::plan::{Plan, columns, is_depthwise};
 use crate::prepared::Watch;
 use crate::requant::Output;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+/// Bytes from a pixel's first tap to each of its runs.
+type Taps = Vec<usize>;
+
 /// A layer's numbers in the block of lines.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Step {
-    Linear(Packed),
+    Linear(Packed, Taps),
+    /// Maps side by side.
+    Grouped(Vec<Packed>, Taps),
+    Depthwise(Packed, Taps),
     /// The first line of the factors, and of the summands.
     Affine([usize; 2]),
-    /// It has none, or reads them from the model as they are.
+    /// It has none.
     Plain,
+}
+
+impl Step {
+    /// The kernel that computes it alone, as reports name it.
+    fn kernel(&self) -> &'static str {
+        match self {
+            Self::Linear(..) => "tiles",
+            Self::Grouped(..) => "tiles by group",
+            Self::Depthwise(..) => "tiles by channel",
+            Self::Affine(_) | Self::Plain => "rows",
+        }
+    }
 }
 
 /// A model's numbers for tiles.
@@ -53,20 +70,34 @@ impl Tiled {
         let plan = Plan::new(header, flip)?;
         let mut lines = Vec::new();
         let mut steps = Vec::with_capacity(header.layers.len());
-        for layer in &header.layers {
-            let x = &plan.grids[layer.inputs[0] as usize];
+        for (i, layer) in header.layers.iter().enumerate() {
+            let [x, y] = [&plan.grids[layer.inputs[0] as usize], &plan.grids[i + 1]];
+            let c = x.shape.c as usize;
             steps.push(match &layer.op {
-                Op::Conv { window, groups: 1, weight, bias, scale, .. } => {
-                    let [kernel_h, kernel_w] = window.kernel.map(usize::from);
+                Op::Conv { window, groups, weight, bias, scale, .. } => {
                     let map = rows(model, *weight, *bias, *scale);
-                    Step::Linear(Packed::push(&mut lines, map, kernel_h, kernel_w * x.shape.c as usize, order, flip))
+                    let kernel @ [kernel_h, kernel_w] = window.kernel.map(usize::from);
+                    if *groups == 1 {
+                        let taps = (0..kernel_h).map(|row| row * x.pitch()).collect();
+                        Step::Linear(Packed::push(&mut lines, map, kernel_h, kernel_w * c, order, flip), taps)
+                    } else if is_depthwise(*groups, x, y) {
+                        let packed = Packed::push_depthwise(&mut lines, map, kernel, order, flip);
+                        let pitch = columns(x, window, y).pitch();
+                        Step::Depthwise(packed, (0..packed.runs).map(|run| run * pitch).collect())
+                    } else {
+                        let pixels = (0..kernel_h).flat_map(|row| (0..kernel_w).map(move |column| (row, column)));
+                        let taps: Taps = pixels.map(|(row, column)| row * x.pitch() + column * c).collect();
+                        let (groups, runs) = (*groups as usize, [taps.len(), c / *groups as usize]);
+                        Step::Grouped(Packed::push_groups(&mut lines, map, runs, groups, order, flip), taps)
+                    }
                 }
                 Op::Dense { weight, bias, scale, .. } => {
                     // Without a border all inputs lie side by side.
                     let runs = if x.pad == [0; 4] { 1 } else { x.shape.h as usize };
                     let map = rows(model, *weight, *bias, *scale);
                     let run = x.shape.len() as usize / runs;
-                    Step::Linear(Packed::push(&mut lines, map, runs, run, order, flip))
+                    let taps = (0..runs).map(|row| row * x.pitch()).collect();
+                    Step::Linear(Packed::push(&mut lines, map, runs, run, order, flip), taps)
                 }
                 Op::Affine { mul, add, .. } => Step::Affine([*mul, *add].map(|constants| {
                     let at = lines.len();
@@ -95,9 +126,9 @@ impl Tiled {
         self.isa.name()
     }
 
-    /// The kernels of an operation, as reports name them.
-    pub fn kernels_of(&self, op: &Op) -> &'static str {
-        if is_plain(op) { "scalar" } else { self.kernels() }
+    /// The kernel that computes a layer alone, as reports name it.
+    pub fn kernel_of(&self, layer: usize) -> &'static str {
+        self.steps[layer].kernel()
     }
 
     /// [`Isa::multiply_at_peak`].
@@ -157,15 +188,44 @@ impl Tiled {
     fn heads(&self, scratch: &[u8], heads: Heads) {
         let Some(features) = self.plan.grids.last() else { return };
         for (packed, to) in self.heads.iter().zip([heads.mu, heads.s]) {
-            let map = Map { x: features.inside(), ..self.linear(*packed, Output::new(0, false)) };
+            let map = Map { x: features.inside().at, ..self.linear(*packed, &[0], Output::new(0, false)) };
             self.isa.real(&map, scratch, to);
         }
     }
 
     /// A map of one pixel that is written nowhere yet.
-    fn linear(&self, packed: Packed, out: Output) -> Map<'_> {
-        let x = View { at: 0, pitch: 0 };
-        Map { lines: &self.lines, packed, x, step: [0; 2], extent: [1; 2], out, y: None, sum: None, affine: None }
+    fn linear<'a>(&'a self, packed: Packed, taps: &'a [usize], out: Output) -> Map<'a> {
+        Map {
+            lines: &self.lines,
+            packed,
+            x: 0,
+            taps,
+            step: [0; 2],
+            extent: [1; 2],
+            pixel: packed.channels,
+            out,
+            columns: None,
+            y: None,
+            sum: None,
+            affine: None,
+        }
+    }
+
+    /// A map at every pixel of a window that slides from `x` to `y`, as one over all channels.
+    fn sliding<'a>(
+        &'a self,
+        packed: Packed,
+        taps: &'a [usize],
+        [x, y]: [&Grid; 2],
+        window: &Window,
+        out: Output,
+    ) -> Map<'a> {
+        let [top, left, ..] = window.pad.map(usize::from);
+        let [down, right] = window.stride.map(usize::from);
+        let from = x.before(top, left);
+        let step = [right * x.shape.c as usize, down * from.pitch];
+        let extent = [y.shape.h, y.shape.w].map(usize::from);
+        Map { x: from.at, step, extent, y: Some(y.inside()), ..self.linear(packed, taps, out) }
     }
 
     /// Runs layers in one go.
@@ -178,17 +238,10 @@ impl Tiled {
         let y = &plan.grids[layers.start + 1];
         let out = |layer: usize, relu| Output::new(header.activations[layer + 1].zero_point, relu);
         let own = |relu| out(layers.start, relu);
-        if let Step::Linear(packed) = &self.steps[layers.start] {
+        if let Step::Linear(packed, taps) = &self.steps[layers.start] {
             let mut map = match &layer.op {
-                Op::Conv { window, relu, .. } => {
-                    let [top, left, ..] = window.pad.map(usize::from);
-                    let [down, right] = window.stride.map(usize::from);
-                    let from = x.before(top, left);
-                    let step = [right * x.shape.c as usize, down * from.pitch];
-                    let extent = [y.shape.h, y.shape.w].map(usize::from);
-                    Map { x: from, step, extent, ..self.linear(*packed, own(*relu)) }
-                }
-                Op::Dense { relu, .. } => Map { x: x.inside(), ..self.linear(*packed, own(*relu)) },
+                Op::Conv { window, relu, .. } => self.sliding(*packed, taps, [x, y], window, own(*relu)),
+                Op::Dense { relu, .. } => Map { x: x.inside().at, ..self.linear(*packed, taps, own(*relu)) },
                 _ => unreachable!("only convolutions and dense layers are packed"),
             };
             let mut last = y;
@@ -224,11 +277,12 @@ impl Tiled {
             return isa.map(&map, scratch);
         }
         y.fill_border(scratch);
-        if is_plain(&layer.op) {
-            return self.plain(model, layers.start, scratch);
+        if let Op::Conv { window, groups, relu, .. } = &layer.op {
+            return self.by_group(layers.start, (window, *groups), [x, y], own(*relu), scratch);
         }
         let (a, b, to) = borrow(scratch, [x.range(), second.range()], y.range());
         match &layer.op {
+            Op::MaxPool { window } => isa.max_pool((x, a), window, (y, to)),
             Op::Affine { mul, add, relu } => {
                 isa.affine((x, a), [model.f32s(*mul), model.f32s(*add)], own(*relu), (y, to));
             }
@@ -238,30 +292,36 @@ impl Tiled {
         }
     }
 
-    /// A layer by the scalar kernels, on operands without borders.
-    fn plain(&self, model: &Model, index: usize, scratch: &mut [u8]) {
-        let header = model.header();
-        let layer = &header.layers[index];
-        let [input, output] = [layer.inputs[0] as usize, index + 1];
-        let [x, y] = [input, output].map(|i| &self.plan.grids[i]);
-        let flip = self.isa.flip();
-        let (grids, room) = scratch.split_at_mut(self.plan.plain);
-        let (from, rest) = room.split_at_mut(x.shape.len() as usize);
-        let to = &mut rest[..y.shape.len() as usize];
-        let (from, to): (&mut [i8], &mut [i8]) = (bytemuck::cast_slice_mut(from), bytemuck::cast_slice_mut(to));
-        x.read(grids, flip, from);
-        let source = Source { x: from, shape: x.shape, zero: header.activations[input].zero_point };
-        let extent = [y.shape.h, y.shape.w].map(usize::from);
-        match &layer.op {
-            Op::Conv { window, groups, weight, bias, scale, relu } => {
-                let map = rows(model, *weight, *bias, *scale);
-                let out = Output::new(header.activations[output].zero_point, *relu);
-                scalar::conv(source, window, *groups as usize, map, Target { y: to, extent, out });
+    /// Runs a convolution of several groups.
+    fn by_group(
+        &self,
+        layer: usize,
+        (window, groups): (&Window, u16),
+        [x, y]: [&Grid; 2],
+        out: Output,
+        scratch: &mut [u8],
+    ) {
+        match &self.steps[layer] {
+            Step::Grouped(maps, taps) => {
+                let (channels, groups) = (y.shape.c as usize, groups as usize);
+                let depth = x.shape.c as usize / groups;
+                let mut first = 0;
+                for packed in maps {
+                    let map = self.sliding(*packed, taps, [x, y], window, out);
+                    let to = View { at: y.inside().at + first, ..y.inside() };
+                    let from = map.x + first * groups / channels * depth;
+                    self.isa.map(&Map { x: from, pixel: channels, y: Some(to), ..map }, scratch);
+                    first += packed.channels;
+                }
             }
-            Op::MaxPool { window } => scalar::max_pool(source, window, to, extent),
-            op => unreachable!("{} has a kernel", op.name()),
+            Step::Depthwise(packed, taps) => {
+                let map = self.sliding(*packed, taps, [x, y], window, out);
+                let step = [window.stride[1] as usize * LANES * Columns::DEPTH, 0];
+                let columns = Some(columns(x, window, y));
+                self.isa.map(&Map { x: self.plan.columns, step, columns, ..map }, scratch);
+            }
+            _ => unreachable!("a convolution of one group is one map"),
         }
-        y.write(grids, flip, to);
     }
 }
 

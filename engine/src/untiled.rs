@@ -2,7 +2,6 @@
 
 use crate::artifact::Model;
 use crate::encoder::Heads;
-use crate::layer::Op;
 use crate::prepared::Watch;
 
 /// A model for tiles: none here.
@@ -24,7 +23,7 @@ impl Tiled {
         match *self {}
     }
 
-    pub fn kernels_of(&self, _: &Op) -> &'static str {
+    pub fn kernel_of(&self, _: usize) -> &'static str {
         match *self {}
     }
 

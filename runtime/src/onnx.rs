@@ -44,8 +44,10 @@ impl Tract {
         let Shape { h, w, c } = self.meaning.model().header().input;
         let (h, w, c) = (h as usize, w as usize, c as usize);
         let mut nchw = vec![0.0f32; input.len()];
-        for (at, &pixel) in input.iter().enumerate() {
-            nchw[(at % c) * h * w + at / c] = f32::from(pixel) / 255.0;
+        for (channel, plane) in nchw.chunks_exact_mut(h * w).enumerate() {
+            for (to, pixel) in plane.iter_mut().zip(input.chunks_exact(c)) {
+                *to = f32::from(pixel[channel]) / 255.0;
+            }
         }
         let outputs = self.plan.run(tvec!(Tensor::from_shape(&[1, c, h, w], &nchw)?.into()))?;
         let flat =

@@ -16,8 +16,8 @@ pub struct Part {
     pub macs: u64,
     /// Median time, microseconds.
     pub us: f64,
-    /// Who computes them.
-    pub kernels: &'static str,
+    /// The kernel that computes them: the instruction set, and which of its kernels.
+    pub kernel: String,
 }
 
 impl Part {
@@ -84,19 +84,22 @@ impl Profile {
 fn describe(int8: &Int8, groups: &[std::ops::Range<usize>]) -> Vec<Part> {
     let prepared = int8.prepared();
     let header = prepared.model().header();
-    let part = |name: String, activation: usize, macs, kernels| {
+    let part = |name: String, activation: usize, macs, kernel: &str| {
         let shape = header.activations[activation].shape;
-        Part { name, output: [shape.h, shape.w, shape.c], macs, us: 0.0, kernels }
+        let kernel = format!("{} {kernel}", prepared.kernels()).trim_end().to_string();
+        Part { name, output: [shape.h, shape.w, shape.c], macs, us: 0.0, kernel }
     };
     let group = |group: &std::ops::Range<usize>| {
         let layers = &header.layers[group.clone()];
-        let Some(first) = layers.first() else { return part("image".into(), 0, 0, prepared.kernels()) };
+        if layers.is_empty() {
+            return part("image".into(), 0, 0, "");
+        }
         let names: Vec<String> = layers.iter().map(|l| l.op.to_string()).collect();
         let macs = group.clone().map(|i| header.macs(i)).sum();
-        part(names.join(" + "), group.end, macs, prepared.kernels_of(first))
+        part(names.join(" + "), group.end, macs, prepared.kernel_of(group.start))
     };
     let mut parts: Vec<Part> = groups.iter().map(group).collect();
-    let mut answer = part("heads, posterior, decision".into(), 0, header.head_macs(), prepared.kernels());
+    let mut answer = part("heads, posterior, decision".into(), 0, header.head_macs(), "");
     answer.output = [1, 1, header.latent];
     parts.push(answer);
     parts

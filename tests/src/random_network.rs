@@ -58,8 +58,11 @@ pub fn network(seed: u64) -> Vec<u8> {
         let kernel = [1, 2, 3, 5][dice.below(4)];
         let sliding = window(kernel, 1 + dice.below(2) as u16, dice.below(3).min(kernel as usize) as u16);
         let Some([h, w]) = sliding.output(shape) else { continue };
-        let groups = if step > 0 && shape.c.is_multiple_of(2) { [1, 2, shape.c][dice.below(3)] } else { 1 };
-        let out = groups * (1 + dice.below(4) as u16) * 2;
+        // Dense, depthwise, or any groups between.
+        let divisors: Vec<u16> = (1..=shape.c).filter(|g| shape.c.is_multiple_of(*g)).collect();
+        let groups = if step > 0 { [1, shape.c, divisors[dice.below(divisors.len())]][dice.below(3)] } else { 1 };
+        let own = [1, 2, 3, 5, 8][dice.below(5)];
+        let out = groups * if groups == 1 { own + 3 } else { own.min(1 + 48 / groups) };
         let width = usize::from(kernel * kernel * (shape.c / groups));
         let rows = dice.linear(out.into(), width);
         let y = dice.quantisation();

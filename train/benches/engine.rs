@@ -27,12 +27,13 @@ use turns::{Outcome, Side, median};
 
 mod turns;
 
-/// Networks, how often the two sides take turns, and inferences a turn.
-const NETS: [(&str, Kind, usize, usize); 4] = [
-    ("resnet-8", Kind::ResNet8, 20, 400),
-    ("resnet-20", Kind::ResNet20, 20, 150),
-    ("wrn-16-4", Kind::Wrn16x4, 15, 20),
-    ("wrn-28-10", Kind::Wrn28x10, 9, 3),
+/// Networks, rows and columns of their images, how often the two sides take turns, and inferences a turn.
+const NETS: [(&str, Kind, u16, usize, usize); 5] = [
+    ("resnet-8", Kind::ResNet8, 32, 20, 400),
+    ("resnet-20", Kind::ResNet20, 32, 20, 150),
+    ("wrn-16-4", Kind::Wrn16x4, 32, 15, 20),
+    ("wrn-28-10", Kind::Wrn28x10, 32, 9, 3),
+    ("mobilenet-25", Kind::MobileNet25, 96, 20, 300),
 ];
 
 const PEERS: [&str; 3] = ["litert", "onnxruntime", "openvino"];
@@ -51,15 +52,15 @@ fn main() -> Outcome<()> {
     let peers = (python != "alone").then_some(python.as_str());
     let mut ratios = Vec::new();
     println!(
-        "{:10} {:>9} {:>12} {:>9} {:>9} {:>9} {:>12} {:>9}",
+        "{:12} {:>9} {:>12} {:>9} {:>9} {:>9} {:>12} {:>9}",
         "net", "MMAC", "kernels", "ours ms", "of peak", "litert", "onnxruntime", "openvino"
     );
-    for (net, kind, turns, runs) in NETS {
+    for (net, kind, extent, turns, runs) in NETS {
         if only.is_empty() || only.iter().any(|o| o == net) {
-            compare(peers, (net, kind), turns, runs, &mut ratios)?;
+            compare(peers, (net, kind), extent, [turns, runs], &mut ratios)?;
         }
     }
-    if only.is_empty() {
+    if only.is_empty() || only.iter().any(|o| o == "tract") {
         ratios.push(tract(&turns::root().join("models/fashion-mnist-small"))?);
     }
     ratios.iter().filter(|(_, r)| r.is_finite()).for_each(|(name, ratio)| println!("ratio {name} {ratio:.3}"));
@@ -155,11 +156,11 @@ fn models(name: &str, kind: Kind, images: &Dataset) -> Outcome<[Vec<u8>; 2]> {
 fn compare(
     peers: Option<&str>,
     (net, kind): (&str, Kind),
-    turns: usize,
-    runs: usize,
+    extent: u16,
+    [turns, runs]: [usize; 2],
     ratios: &mut Vec<(String, f64)>,
 ) -> Outcome<()> {
-    let images = pictures(Shape::new(32, 32, 3));
+    let images = pictures(Shape::new(extent, extent, 3));
     let [float, bytes] = models(net, kind, &images)?;
     let macs = Model::parse(&bytes)?.header().total_macs();
     let folder = std::env::temp_dir().join(format!("paradise-bench-{}", std::process::id()));
@@ -198,11 +199,11 @@ fn compare(
     for (cpu, set) in [("max", "neon-dotprod"), ("cortex-a57", "neon")] {
         match instructions(&folder, cpu, set) {
             Ok(count) => println!(
-                "{net:10} {:>9.1} {set:>12} {count:>9} instructions, {:.3} a product",
+                "{net:12} {:>9.1} {set:>12} {count:>9} instructions, {:.3} a product",
                 macs as f64 / 1e6,
                 count as f64 / macs as f64
             ),
-            Err(why) => println!("{net:10} {:>9.1} {set:>12} not counted: {why}", macs as f64 / 1e6),
+            Err(why) => println!("{net:12} {:>9.1} {set:>12} not counted: {why}", macs as f64 / 1e6),
         }
     }
     std::fs::remove_dir_all(&folder)?;
@@ -210,7 +211,7 @@ fn compare(
         let ours = 1e3 * median(seconds);
         let kernels = int8.kernels();
         let share = 100.0 * macs as f64 / 1e6 / ours / median(peaks);
-        print!("{net:10} {:>9.1} {kernels:>12} {ours:>9.4} {share:>7.0} %", macs as f64 / 1e6);
+        print!("{net:12} {:>9.1} {kernels:>12} {ours:>9.4} {share:>7.0} %", macs as f64 / 1e6);
         println!(" {:>9.4} {:>12.4} {:>9.4}", theirs[0], theirs[1], theirs[2]);
         for (peer, theirs) in PEERS.iter().zip(&theirs) {
             ratios.push((format!("{net}-{kernels}-vs-{peer}"), ours / theirs));

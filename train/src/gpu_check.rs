@@ -68,6 +68,7 @@ pub fn run(mut report: impl FnMut(&Row)) -> Result<bool> {
         (Net::ResNet20, Shape::new(32, 32, 3), Kind::Paradise),
         (Net::Wrn16x4, Shape::new(32, 32, 3), Kind::Standard),
         (Net::ResNet34, Shape::new(64, 64, 3), Kind::ParadisePm),
+        (Net::MobileNet25, Shape::new(96, 96, 3), Kind::Standard),
     ];
     for (net, shape, kind) in cases {
         let settings = Settings { kind: net, ..Settings::default() };

@@ -7,7 +7,7 @@
 #![allow(unsafe_code)]
 
 use super::grid::View;
-use super::map::{Map, Roundings};
+use super::map::{Columns, Map, Roundings};
 use super::packed::LANES;
 use crate::requant::Output;
 use core::arch::x86_64::*;
@@ -67,51 +67,107 @@ impl Rounding {
 /// The CPU has the instructions, and [`Map::check`] has held for the bytes at `memory`.
 #[target_feature(enable = "avx2")]
 pub unsafe fn map(m: &Map, memory: *mut u8) {
-    let [rows, columns] = m.extent;
     let roundings = m.roundings(|out| Rounding::new(out));
     for block in 0..m.packed.blocks() {
-        for row in 0..rows {
-            let mut column = 0;
-            while column < columns {
-                let rest = columns - column;
-                // SAFETY: a tile of P pixels starts at most P before the end of the row.
-                unsafe {
-                    match rest {
-                        1 => tile::<1>(m, [block, row, column], &roundings, memory),
-                        2 => tile::<2>(m, [block, row, column], &roundings, memory),
-                        3 => tile::<3>(m, [block, row, column], &roundings, memory),
-                        _ => tile::<PIXELS>(m, [block, row, column], &roundings, memory),
-                    }
+        for row in 0..m.extent[0] {
+            // SAFETY: as this function's callers.
+            unsafe {
+                if let Some(columns) = &m.columns {
+                    interleave(m, columns, [block, row], memory);
+                    pixels::<true>(m, [block, row], &roundings, memory);
+                } else {
+                    pixels::<false>(m, [block, row], &roundings, memory);
                 }
-                column += rest.min(PIXELS);
             }
         }
     }
 }
 
-/// The sums of P neighbouring pixels over a block of channels.
+/// A row's pixels of a block of channels.
+#[target_feature(enable = "avx2")]
+unsafe fn pixels<const OWN: bool>(
+    m: &Map,
+    [block, row]: [usize; 2],
+    roundings: &Roundings<Rounding>,
+    memory: *mut u8,
+) {
+    let columns = m.extent[1];
+    let mut column = 0;
+    while column < columns {
+        let (rest, place) = (columns - column, [block, row, column]);
+        // SAFETY: a tile of P pixels starts at most P before the end of the row.
+        unsafe {
+            match rest {
+                1 => tile::<1, OWN>(m, place, roundings, memory),
+                2 => tile::<2, OWN>(m, place, roundings, memory),
+                3 => tile::<3, OWN>(m, place, roundings, memory),
+                _ => tile::<PIXELS, OWN>(m, place, roundings, memory),
+            }
+        }
+        column += rest.min(PIXELS);
+    }
+}
+
+/// Lays a block's columns side by side for a row of pixels.
+///
+/// # Safety
+/// [`Map::check`] has held for the bytes at `memory`.
+#[target_feature(enable = "avx2")]
+unsafe fn interleave(m: &Map, columns: &Columns, place: [usize; 2], memory: *mut u8) {
+    for (rows, to) in columns.strips(m, place, memory) {
+        for column in 0..columns.extent[0] {
+            // SAFETY: this function's callers.
+            unsafe {
+                let [a, b, c, d] = rows.map(|row| _mm_loadu_si128(row.add(column * columns.channels).cast()));
+                let (ab, cd) = (_mm_unpacklo_epi8(a, b), _mm_unpacklo_epi8(c, d));
+                let (high_ab, high_cd) = (_mm_unpackhi_epi8(a, b), _mm_unpackhi_epi8(c, d));
+                let quarters = [
+                    _mm_unpacklo_epi16(ab, cd),
+                    _mm_unpackhi_epi16(ab, cd),
+                    _mm_unpacklo_epi16(high_ab, high_cd),
+                    _mm_unpackhi_epi16(high_ab, high_cd),
+                ];
+                for (i, quarter) in quarters.into_iter().enumerate() {
+                    _mm_storeu_si128(to.add(64 * column + 16 * i).cast(), quarter);
+                }
+            }
+        }
+    }
+}
+
+/// The sums of P neighbouring pixels over a block of channels; with `OWN`, each channel over inputs of its own.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn sums<const P: usize>(m: &Map, [block, row, column]: [usize; 3], memory: *const u8) -> [Block<__m256i>; P] {
+unsafe fn sums<const P: usize, const OWN: bool>(
+    m: &Map,
+    [block, row, column]: [usize; 3],
+    memory: *const u8,
+) -> [Block<__m256i>; P] {
     let Map { x, step, packed, .. } = m;
     // SAFETY: `Map::check` proved that every step of every tile lies in the memory, and that there are lines and biases
     // for all blocks; the callers' tiles end with the row.
     unsafe {
-        let from = memory.add(x.at + row * step[1] + column * step[0]);
+        let from = memory.add(x + row * step[1] + column * step[0]);
         let mut line = m.line(packed.at + block * packed.span()).cast::<u8>();
         let bias = m.bias().add(block * LANES).cast::<__m256i>();
         let mut sums = [[_mm256_loadu_si256(bias), _mm256_loadu_si256(bias.add(1))]; P];
         let low_bytes = _mm256_set1_epi16(0xff);
-        for run in 0..packed.runs {
-            let inputs = from.add(run * x.pitch);
+        for tap in m.taps {
+            let inputs = from.add(*tap);
             for k in 0..packed.steps {
                 // `[even and odd][half][8 channels][2 inputs]`.
                 let eight = |at: usize| _mm256_cvtepi8_epi16(_mm_load_si128(line.add(16 * at).cast()));
                 let (even, odd) = ([eight(0), eight(1)], [eight(2), eight(3)]);
                 for (p, sums) in sums.iter_mut().enumerate() {
-                    let four = _mm256_set1_epi32(inputs.add(p * step[0] + 4 * k).cast::<i32>().read_unaligned());
-                    let pairs = [_mm256_and_si256(four, low_bytes), _mm256_srli_epi16::<8>(four)];
-                    for (h, sum) in sums.iter_mut().enumerate() {
+                    let fours = if OWN {
+                        let at = inputs.add(p * step[0] + 64 * k);
+                        [0, 32].map(|half| _mm256_loadu_si256(at.add(half).cast()))
+                    } else {
+                        let at = inputs.add(p * step[0] + 4 * k).cast::<i32>();
+                        [_mm256_set1_epi32(at.read_unaligned()); 2]
+                    };
+                    for (h, (sum, four)) in sums.iter_mut().zip(fours).enumerate() {
+                        let pairs = [_mm256_and_si256(four, low_bytes), _mm256_srli_epi16::<8>(four)];
                         *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs[0], even[h]));
                         *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs[1], odd[h]));
                     }
@@ -137,14 +193,19 @@ unsafe fn scaled(sums: Block<__m256i>, scale: *const f32) -> Block<__m256> {
 }
 
 #[target_feature(enable = "avx2")]
-unsafe fn tile<const P: usize>(m: &Map, place: [usize; 3], roundings: &Roundings<Rounding>, memory: *mut u8) {
+unsafe fn tile<const P: usize, const OWN: bool>(
+    m: &Map,
+    place: [usize; 3],
+    roundings: &Roundings<Rounding>,
+    memory: *mut u8,
+) {
     let [block, row, column] = place;
     let (channels, first) = (m.packed.channels, block * LANES);
     let kept = LANES.min(channels - first);
-    let pixel = |view: View, p: usize| view.at + row * view.pitch + (column + p) * channels + first;
+    let pixel = |view: View, p: usize| view.at + row * view.pitch + (column + p) * m.pixel + first;
     // SAFETY: `Map::check` has held for pixels and whole blocks of every view; constants have whole blocks.
     unsafe {
-        let sums = sums::<P>(m, place, memory);
+        let sums = sums::<P, OWN>(m, place, memory);
         let store = |bytes: __m128i, at: usize| match kept {
             LANES => _mm_storeu_si128(memory.add(at).cast(), bytes),
             _ => {
@@ -192,7 +253,7 @@ pub unsafe fn real(m: &Map, memory: *const u8, y: &mut [f32]) {
     for (block, y) in y.chunks_mut(LANES).enumerate() {
         // SAFETY: as `tile`.
         unsafe {
-            let [halves] = sums::<1>(m, [block, 0, 0], memory);
+            let [halves] = sums::<1, false>(m, [block, 0, 0], memory);
             let values = scaled(halves, m.scale().add(block * LANES));
             let mut all = [0.0f32; LANES];
             _mm256_storeu_ps(all.as_mut_ptr(), values[0]);

@@ -94,6 +94,7 @@ impl Grid {
     }
 
     /// Copies int8 NHWC values in.
+    #[cfg(test)]
     pub fn write(&self, memory: &mut [u8], flip: u8, x: &[i8]) {
         let [_, row] = self.inner();
         for (to, x) in self.rows_mut(&mut memory[self.range()]).zip(x.chunks_exact(row)) {

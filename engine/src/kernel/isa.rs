@@ -123,6 +123,22 @@ macro_rules! instruction_sets {
                 }
             }
 
+            /// [`rows::max_pool`].
+            pub fn max_pool(self, x: (&Grid, &[u8]), window: &Window, y: (&Grid, &mut [u8])) {
+                // SAFETY: the token proves the instructions.
+                unsafe {
+                    match self {
+                        $(Self::$set(_) => {
+                            #[target_feature(enable = $features)]
+                            fn compiled(x: (&Grid, &[u8]), window: &Window, y: (&Grid, &mut [u8])) {
+                                rows::max_pool(x, $flip, window, y);
+                            }
+                            compiled(x, window, y);
+                        })*
+                    }
+                }
+            }
+
             /// [`rows::avg_pool`].
             pub fn avg_pool(self, x: (&Grid, &[u8]), window: &Window, scale: f32, out: Output, y: (&Grid, &mut [u8])) {
                 // SAFETY: the token proves the instructions.

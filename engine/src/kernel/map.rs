@@ -33,6 +33,55 @@ pub struct Affine {
     pub y: View,
 }
 
+/// Columns of a depthwise convolution's input: of sixteen channels, four rows side by side, `[column][16 channels][4 rows]`.
+///
+/// With these a channel's taps of one kernel column are what four neighbouring inputs are to other maps.
+#[derive(Debug, Clone, Copy)]
+pub struct Columns {
+    /// The first tap of output pixel (0, 0) in the input, and bytes from row to row.
+    pub x: View,
+    /// Bytes from one row of pixels' first taps to the next one's.
+    pub down: usize,
+    /// Channels of the input, which are bytes from column to column.
+    pub channels: usize,
+    /// Columns, and kernel rows.
+    pub extent: [usize; 2],
+}
+
+impl Columns {
+    /// Bytes of them for one block of channels, [`Columns::DEPTH`] rows after [`Columns::DEPTH`] rows.
+    pub fn len(&self) -> usize {
+        self.extent[1].div_ceil(Self::DEPTH) * self.pitch()
+    }
+
+    /// Bytes from four rows' columns to the next four rows'.
+    pub fn pitch(&self) -> usize {
+        self.extent[0] * LANES * Self::DEPTH
+    }
+
+    /// Rows that lie side by side.
+    pub const DEPTH: usize = 4;
+
+    /// For each four rows: the first byte of each, for a block of channels and a row of pixels, and where their columns are
+    /// laid. What a kernel has no row for meets weights of 0; its last row stands there. Only to be used where
+    /// [`Map::check`] has held for the bytes at `memory`.
+    #[inline(always)]
+    pub fn strips(
+        &self,
+        m: &Map,
+        [block, row]: [usize; 2],
+        memory: *mut u8,
+    ) -> impl Iterator<Item = ([*const u8; Self::DEPTH], *mut u8)> {
+        let (rows, Self { x, .. }) = (self.extent[1], *self);
+        let (from, to) = (memory.wrapping_add(x.at + row * self.down + block * LANES), memory.wrapping_add(m.x));
+        let pitch = self.pitch();
+        (0..rows.div_ceil(Self::DEPTH)).map(move |strip| {
+            let start = |r: usize| from.wrapping_add((strip * Self::DEPTH + r).min(rows - 1) * x.pitch).cast_const();
+            (core::array::from_fn(start), to.wrapping_add(strip * pitch))
+        })
+    }
+}
+
 /// A linear map over a grid.
 #[derive(Debug, Clone, Copy)]
 pub struct Map<'a> {
@@ -40,14 +89,20 @@ pub struct Map<'a> {
     pub lines: &'a [Line],
     /// The map.
     pub packed: Packed,
-    /// The first tap of output pixel (0, 0), and bytes from one run of a pixel to its next.
-    pub x: View,
+    /// The first tap of output pixel (0, 0).
+    pub x: usize,
+    /// Bytes from there to each run of the pixel's taps.
+    pub taps: &'a [usize],
     /// Bytes from one output pixel's taps to the next one's, along a row and from row to row.
     pub step: [usize; 2],
     /// Rows and columns of output pixels.
     pub extent: [usize; 2],
+    /// Bytes from one output pixel to the next, in every view that is written or summed.
+    pub pixel: usize,
     /// Rounding of the map itself.
     pub out: Output,
+    /// For a depthwise convolution: whose rows are laid side by side before each row of pixels.
+    pub columns: Option<Columns>,
     /// Where the map, or the sum if there is one, is written, if anyone reads it.
     pub y: Option<View>,
     /// The sum that follows.
@@ -81,13 +136,29 @@ impl Map<'_> {
         let Self { packed, extent: [rows, columns], .. } = *self;
         assert!(rows > 0 && columns > 0 && packed.runs > 0 && packed.channels > 0, "an empty map");
         let last = (rows - 1) * self.step[1] + (columns - 1) * self.step[0];
-        let end = self.x.at + last + (packed.runs - 1) * self.x.pitch + 4 * packed.steps;
-        assert!(end <= len, "a tile would read byte {end} of {len}");
+        assert_eq!(self.taps.len(), packed.runs, "runs of taps");
+        let farthest = self.taps.iter().max().copied().unwrap_or(0);
         let blocks = packed.channels.div_ceil(LANES);
+        let end = match &self.columns {
+            None => self.x + last + farthest + 4 * packed.steps,
+            Some(c) => {
+                // Every row of pixels reads the same columns; the input is read in whole blocks.
+                let read = (columns - 1) * self.step[0] + farthest + packed.steps * LANES * Columns::DEPTH;
+                assert!(
+                    read <= c.len() && self.step[1] == 0,
+                    "a tile would read byte {read} of {} in columns",
+                    c.len()
+                );
+                let [width, height] = c.extent.map(|n| n - 1);
+                let input = c.x.at + (rows - 1) * c.down + height * c.x.pitch + width * c.channels + blocks * LANES;
+                input.max(self.x + c.len())
+            }
+        };
+        assert!(end <= len, "a tile would read byte {end} of {len}");
         // A whole block is read, and written where it is whole.
         let views = [self.y, self.sum.map(|s| s.other), self.affine.map(|a| a.y)];
         for view in views.into_iter().flatten() {
-            let end = view.at + (rows - 1) * view.pitch + (columns - 1) * packed.channels + blocks * LANES;
+            let end = view.at + (rows - 1) * view.pitch + (columns - 1) * self.pixel + blocks * LANES;
             assert!(end <= len, "a tile would reach byte {end} of {len}");
         }
         let mut last = packed.end();

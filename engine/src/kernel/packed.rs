@@ -1,7 +1,8 @@
 //! Weights as register tiles read them: made once from a model, the same numbers in another order.
 
+use super::map::Columns;
 use super::scalar::Rows;
-use alloc::vec::Vec;
+use alloc::{vec, vec::Vec};
 
 /// How an instruction set reads the sixty-four weights of a [`Line`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +96,56 @@ impl Packed {
         push_constants(lines, (0..channels).map(|c| shifted(c).to_le_bytes()));
         push_constants(lines, rows.scale.iter().map(f32::to_le_bytes));
         this
+    }
+
+    /// Appends a grouped convolution, i8 `[channels][runs][run]` in `groups`, as maps side by side: each over as many
+    /// groups as fill a block, a channel's weights 0 for the inputs of the other groups.
+    pub fn push_groups(
+        lines: &mut Vec<Line>,
+        rows: Rows,
+        [runs, run]: [usize; 2],
+        groups: usize,
+        order: Order,
+        flip: u8,
+    ) -> Vec<Self> {
+        let own = rows.bias.len() / groups;
+        let together = (LANES / own).max(1);
+        let map = |first: usize| {
+            let count = together.min(groups - first);
+            let (from, channels, width) = (first * own, count * own, count * run);
+            let mut weight = vec![0; channels * runs * width];
+            for (i, to) in weight.chunks_exact_mut(width).enumerate() {
+                let (channel, at) = (i / runs, i / runs / own * run);
+                to[at..at + run].copy_from_slice(&rows.weight[((from + channel) * runs + i % runs) * run..][..run]);
+            }
+            let (bias, scale) = (rows.bias.slice(from, from + channels), rows.scale.slice(from, from + channels));
+            Self::push(lines, Rows { weight: &weight, bias, scale }, runs, width, order, flip)
+        };
+        (0..groups).step_by(together).map(map).collect()
+    }
+
+    /// Appends a depthwise convolution, i8 `[channels][kernel_h][kernel_w]`, for inputs in
+    /// [`Columns`](super::map::Columns): a run is four kernel rows, a step a kernel column.
+    ///
+    /// # Panics
+    /// If the weights have another number.
+    pub fn push_depthwise(
+        lines: &mut Vec<Line>,
+        rows: Rows,
+        [kernel_h, kernel_w]: [usize; 2],
+        order: Order,
+        flip: u8,
+    ) -> Self {
+        let (channels, runs) = (rows.bias.len(), kernel_h.div_ceil(Columns::DEPTH));
+        let run = kernel_w * Columns::DEPTH;
+        let mut weight = vec![0; channels * runs * run];
+        for (own, to) in rows.weight.chunks_exact(kernel_h * kernel_w).zip(weight.chunks_exact_mut(runs * run)) {
+            for (i, w) in own.iter().enumerate() {
+                let (row, column) = (i / kernel_w, i % kernel_w);
+                to[row / Columns::DEPTH * run + column * Columns::DEPTH + row % Columns::DEPTH] = *w;
+            }
+        }
+        Self::push(lines, Rows { weight: &weight, ..rows }, runs, run, order, flip)
     }
 
     /// Blocks of sixteen output channels.

@@ -1,5 +1,5 @@
-//! Element-wise operations and average pools over grids, row by row: the scalar kernels' formulas, written so that a
-//! compiler turns them into vectors. Equal to [`super::scalar`] bit for bit.
+//! Element-wise operations and pools over grids, row by row: the scalar kernels' formulas, written so that a compiler turns
+//! them into vectors. Equal to [`super::scalar`] bit for bit.
 
 use super::grid::Grid;
 use crate::layer::Window;
@@ -72,6 +72,28 @@ pub fn avg_pool(x: (&Grid, &[u8]), flip: u8, window: &Window, scale: f32, out: O
                 }
                 for (sum, y) in sums.iter().zip(y) {
                     *y = out.requantise(sum - count * zero, scale) as u8 ^ flip;
+                }
+            }
+        }
+    }
+}
+
+/// [`super::scalar::max_pool`]; each grid with its own bytes.
+#[inline(always)]
+pub fn max_pool(x: (&Grid, &[u8]), flip: u8, window: &Window, y: (&Grid, &mut [u8])) {
+    let shape = x.0.shape;
+    let (h, w, c) = (shape.h as usize, shape.w as usize, shape.c as usize);
+    for (row, y) in y.0.rows_mut(y.1).enumerate() {
+        let (first_y, inside_y) = window.taps(0, row, h);
+        y.fill(i8::MIN as u8 ^ flip);
+        for x in x.0.rows(x.1).skip((first_y + inside_y.start as isize) as usize).take(inside_y.len()) {
+            for (column, y) in y.chunks_exact_mut(c).enumerate() {
+                let (first_x, inside_x) = window.taps(1, column, w);
+                let left = (first_x + inside_x.start as isize) as usize;
+                for pixel in x.chunks_exact(c).skip(left).take(inside_x.len()) {
+                    for (most, byte) in y.iter_mut().zip(pixel) {
+                        *most = ((*most ^ flip) as i8).max((byte ^ flip) as i8) as u8 ^ flip;
+                    }
                 }
             }
         }

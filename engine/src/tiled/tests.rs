@@ -7,6 +7,7 @@ use crate::kernel::map::{Affine, Map, SLACK, Sum};
 use crate::kernel::packed::{LANES, Line, Packed, push_constants};
 use crate::kernel::scalar::{self, Rows, Source, Target};
 use crate::layer::Window;
+use crate::plan::columns;
 use crate::requant::Output;
 use crate::tensor::{Le, Shape};
 use proptest::prelude::*;
@@ -126,13 +127,17 @@ fn convolution_is_equal(isa: Isa, shape: Shape, window: Window, channels: usize,
             push_constants(&mut lines, add.as_chunks().0.iter().copied());
             let packed = Packed::push(&mut lines, case.rows(), window.kernel[0] as usize, run, isa.order(), flip);
             let start = from.before(window.pad[0] as usize, window.pad[1] as usize);
+            let taps: Vec<usize> = (0..packed.runs).map(|run| run * start.pitch).collect();
             let map = Map {
                 lines: &lines,
                 packed,
-                x: start,
+                x: start.at,
+                taps: &taps,
                 step: [window.stride[1] as usize * shape.c as usize, window.stride[0] as usize * start.pitch],
                 extent,
+                pixel: channels,
                 out: out(zeros[1]),
+                columns: None,
                 y: Some(y.inside()),
                 sum: with_sum.then(|| Sum {
                     other: residual.inside(),
@@ -159,6 +164,81 @@ fn convolution_is_equal(isa: Isa, shape: Shape, window: Window, channels: usize,
     }
 }
 
+/// What computes each channel for itself over a window: depthwise convolutions and both pools.
+fn channelwise_operations_are_equal(shape: Shape, window: Window, scale: f32, zeros: [i8; 2], seed: u64) {
+    let Some([h, w]) = window.output(shape) else { return };
+    let (extent, channels) = ([h, w].map(usize::from), shape.c as usize);
+    let x = bytes(shape.len() as usize, seed, -128);
+    let case = Case::new(channels, window.kernel.map(usize::from).iter().product(), seed);
+    let source = Source { x: &x, shape, zero: zeros[0] };
+    for relu in [false, true] {
+        let out = Output::new(zeros[1], relu);
+        let [mut conv, mut mean, mut most] = [(); 3].map(|()| vec![0; extent[0] * extent[1] * channels]);
+        scalar::conv(source, &window, channels, case.rows(), Target { y: &mut conv, extent, out });
+        scalar::avg_pool(source, &window, scale, Target { y: &mut mean, extent, out });
+        scalar::max_pool(source, &window, &mut most, extent);
+        for isa in sets() {
+            // Borders wider than the window's, as another reader may need.
+            let pad = [0, 1, 2, 3].map(|side| window.pad[side] as usize + (seed as usize >> side) % 2);
+            let flip = isa.flip();
+            let mut memory = Memory { bytes: vec![0x55; SLACK], flip };
+            let from = memory.grid(shape, pad, zeros[0], Some(&x));
+            let to = memory.grid(Shape::new(h, w, shape.c), [0, 2, 1, 0], zeros[1], None);
+            let kernel = window.kernel.map(usize::from);
+            let mut lines = vec![Line([0; 64]); 3];
+            let packed = Packed::push_depthwise(&mut lines, case.rows(), kernel, isa.order(), flip);
+            let columns = columns(&from, &window, &to);
+            let taps: Vec<usize> = (0..packed.runs).map(|run| run * columns.pitch()).collect();
+            let room = memory.bytes.len();
+            memory.bytes.resize(room + columns.len() + SLACK, 0x55);
+            let map = Map {
+                lines: &lines,
+                packed,
+                x: room,
+                taps: &taps,
+                step: [window.stride[1] as usize * 64, 0],
+                extent,
+                pixel: channels,
+                out,
+                columns: Some(columns),
+                y: Some(to.inside()),
+                sum: None,
+                affine: None,
+            };
+            isa.map(&map, &mut memory.bytes);
+            assert_eq!(memory.read(&to), conv, "{} conv {shape:?} {window:?}", isa.name());
+            assert!(
+                memory.bytes[room + columns.len()..].iter().all(|b| *b == 0x55),
+                "{} left its columns",
+                isa.name()
+            );
+            memory.bytes.truncate(room);
+            for (name, want) in [("avg-pool", &mean), ("max-pool", &most)] {
+                let (left, right) = memory.bytes.split_at_mut(to.at);
+                let (x, y) = ((&from, &left[from.range()]), (&to, &mut right[..to.len()]));
+                match name {
+                    "avg-pool" => isa.avg_pool(x, &window, scale, out, y),
+                    _ => isa.max_pool(x, &window, y),
+                }
+                assert_eq!(&memory.read(&to), want, "{} {name} {shape:?} {window:?}", isa.name());
+                let mut refilled = memory.bytes.clone();
+                [from, to].iter().for_each(|g| g.fill_border(&mut refilled));
+                assert!(refilled == memory.bytes, "{} {name}: a border was overwritten", isa.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn channelwise_operations_of_every_width_are_equal() {
+    for channels in (1..=70).chain(255..=257) {
+        for (kernel, stride, pad) in [(3, 1, 1), (2, 2, 0), (5, 2, 2), (1, 1, 0)] {
+            let window = Window { kernel: [kernel; 2], stride: [stride; 2], pad: [pad; 4] };
+            channelwise_operations_are_equal(Shape::new(5, 6, channels), window, 0.04, [-128, 3], channels.into());
+        }
+    }
+}
+
 #[test]
 fn lengths_at_every_edge_are_equal() {
     for isa in sets() {
@@ -181,8 +261,20 @@ fn lengths_are_equal(isa: Isa, n: usize) {
         let mut lines = Vec::new();
         let packed = Packed::push(&mut lines, case.rows(), 1, n, isa.order(), isa.flip());
         let (x, out) = (grid.inside(), Output::new(0, false));
-        let map =
-            Map { lines: &lines, packed, x, step: [0; 2], extent: [1; 2], out, y: None, sum: None, affine: None };
+        let map = Map {
+            lines: &lines,
+            packed,
+            x: x.at,
+            taps: &[0],
+            step: [0; 2],
+            extent: [1; 2],
+            pixel: channels,
+            out,
+            columns: None,
+            y: None,
+            sum: None,
+            affine: None,
+        };
         let mut got = vec![0.0; channels];
         isa.real(&map, &memory.bytes, &mut got);
         assert_eq!(got, want, "{} {n} {channels}", isa.name());
@@ -234,10 +326,13 @@ fn a_map_that_would_leave_its_memory_is_refused() {
     let map = |x: usize, y: usize, lines| Map {
         lines,
         packed,
-        x: view(x),
+        x,
+        taps: &[0],
         step: [4, 16],
         extent: [1, 1],
+        pixel: LANES,
         out: Output::new(0, false),
+        columns: None,
         y: Some(view(y)),
         sum: None,
         affine: None,
@@ -258,22 +353,6 @@ proptest! {
     ) {
         let (shape, window) = (Shape::new(h, w, c), Window { kernel, stride, pad });
         sets().into_iter().for_each(|isa| convolution_is_equal(isa, shape, window, channels, zeros, seed));
-        if let Some([rows, columns]) = window.output(shape) {
-            let extent = [rows, columns].map(usize::from);
-            let x = bytes(shape.len() as usize, seed, -128);
-            let source = Source { x: &x, shape, zero: zeros[0] };
-            let out = Output::new(zeros[1], false);
-            let mut want = vec![0; extent[0] * extent[1] * c as usize];
-            scalar::avg_pool(source, &window, scale, Target { y: &mut want, extent, out });
-            for isa in sets() {
-                let mut memory = Memory { bytes: vec![0x55; SLACK], flip: isa.flip() };
-                let from = memory.grid(shape, [1, 0, 2, 1], zeros[0], Some(&x));
-                let to = memory.grid(Shape::new(rows, columns, c), [0, 2, 1, 0], zeros[1], None);
-                let (left, right) = memory.bytes.split_at_mut(to.at);
-                let y = &mut right[..to.len()];
-                isa.avg_pool((&from, &left[from.range()]), &window, scale, out, (&to, y));
-                prop_assert_eq!(memory.read(&to), &want[..], "{}", isa.name());
-            }
-        }
+        channelwise_operations_are_equal(shape, window, scale, [zeros[0], zeros[1]], seed);
     }
 }

@@ -1,5 +1,6 @@
 //! The `[encoder]` table: which network, and its widths.
 
+use crate::encoder::mobilenet::MobileNet;
 use crate::encoder::resnet::ResNet;
 use crate::encoder::small_conv::SmallConv;
 use crate::encoder::{Architecture, conv_celeba, mlp};
@@ -44,6 +45,9 @@ pub enum Kind {
     /// Pre-activation, for ImageNet.
     #[serde(rename = "resnet-34")]
     ResNet34,
+    /// MobileNetV1 at a quarter of its width: MLPerf Tiny's network for person detection.
+    #[serde(rename = "mobilenet-25")]
+    MobileNet25,
 }
 
 /// The `[encoder]` table. Keys that a network has no use for are refused.
@@ -61,7 +65,7 @@ pub struct Encoder {
     /// Latent dimension d.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latent: Option<usize>,
-    /// Mean of the pixels a channel, in [0, 1]; for the residual networks.
+    /// Mean of the pixels a channel, in [0, 1]; for networks with batch norms.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean: Option<Vec<f32>>,
     /// Their standard deviation.
@@ -92,7 +96,7 @@ impl Encoder {
         })
     }
 
-    fn is_residual(&self) -> bool {
+    fn is_normalised(&self) -> bool {
         !matches!(self.kind, Kind::SmallConv | Kind::Mlp1000 | Kind::ConvCeleba)
     }
 
@@ -113,8 +117,8 @@ impl Encoder {
         let small = self.kind == Kind::SmallConv;
         let foreign = [("channels", self.channels.is_some() && !small), ("hidden", self.hidden.is_some() && !small)];
         for (key, is) in foreign.into_iter().chain([
-            ("mean", self.mean.is_some() && !self.is_residual()),
-            ("std", self.std.is_some() && !self.is_residual()),
+            ("mean", self.mean.is_some() && !self.is_normalised()),
+            ("std", self.std.is_some() && !self.is_normalised()),
         ]) {
             ensure!(!is, "encoder.{key} has no meaning for this encoder.kind");
         }
@@ -169,6 +173,7 @@ impl Encoder {
             Kind::Wrn16x4 => residual(ResNet::wide(16, 4, latent)?)?,
             Kind::Wrn28x10 => residual(ResNet::wide(28, 10, latent)?)?,
             Kind::ResNet34 => residual(ResNet::imagenet_34(latent))?,
+            Kind::MobileNet25 => MobileNet { narrower: 4, latent }.architecture(input, classes, statistics)?,
         };
         architecture.features()?;
         Ok(architecture)

@@ -4,6 +4,7 @@
 mod architecture;
 pub mod conv_celeba;
 pub mod mlp;
+pub mod mobilenet;
 pub mod network;
 pub mod resnet;
 pub mod small_conv;

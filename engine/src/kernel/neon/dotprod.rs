@@ -31,6 +31,20 @@ fn dot<const LANE: usize>(sum: &mut int32x4_t, weights: int8x16_t, inputs: int8x
     }
 }
 
+/// Adds the products of four channels' four weights with four inputs of each.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+fn dot_each(sum: &mut int32x4_t, weights: int8x16_t, inputs: int8x16_t) {
+    // SAFETY: arithmetic on registers; the feature is enabled.
+    unsafe {
+        asm!(
+            "sdot {0:v}.4s, {1:v}.16b, {2:v}.16b",
+            inout(vreg) *sum, in(vreg) weights, in(vreg) inputs,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+}
+
 /// The sums of P neighbouring pixels over a block of channels.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
@@ -43,11 +57,11 @@ unsafe fn sums<const P: usize>(
     // SAFETY: `Map::check` proved that every step of every tile lies in the memory, and that there are lines and
     // biases for all blocks; the callers' tiles end with the row.
     unsafe {
-        let from = memory.add(x.at + row * step[1] + column * step[0]);
+        let from = memory.add(x + row * step[1] + column * step[0]);
         let mut line = m.line(packed.at + block * packed.span()).cast::<i8>();
         let mut sums = [biases(m, block); P];
-        for run in 0..packed.runs {
-            let inputs = from.add(run * x.pitch);
+        for tap in m.taps {
+            let inputs = from.add(*tap);
             let mut k = 0;
             while k + 4 <= packed.steps {
                 let sixteen: [int8x16_t; P] =
@@ -80,6 +94,36 @@ unsafe fn sums<const P: usize>(
                 }
                 line = line.add(64);
                 k += 1;
+            }
+        }
+        sums
+    }
+}
+
+/// As [`sums`], each channel over inputs of its own.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn own_sums<const P: usize>(
+    m: &Map,
+    [block, row, column]: [usize; 3],
+    memory: *const u8,
+) -> [Block<int32x4_t>; P] {
+    let Map { x, step, packed, .. } = m;
+    // SAFETY: as `sums`.
+    unsafe {
+        let from = memory.add(x + row * step[1] + column * step[0]);
+        let mut line = m.line(packed.at + block * packed.span()).cast::<i8>();
+        let mut sums = [biases(m, block); P];
+        for tap in m.taps {
+            for k in 0..packed.steps {
+                let w = weights(line);
+                for (p, sums) in sums.iter_mut().enumerate() {
+                    let x = weights(from.add(tap + p * step[0] + 64 * k).cast());
+                    for ((sum, w), x) in sums.iter_mut().zip(w).zip(x) {
+                        dot_each(sum, w, x);
+                    }
+                }
+                line = line.add(64);
             }
         }
         sums

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use super::grid::View;
-use super::map::{Map, Roundings};
+use super::map::{Columns, Map, Roundings};
 use super::packed::LANES;
 use crate::requant::Output;
 use core::arch::aarch64::*;
@@ -79,7 +79,7 @@ unsafe fn finish(
 ) {
     let (channels, first) = (m.packed.channels, block * LANES);
     let kept = LANES.min(channels - first);
-    let pixel = |view: View| view.at + row * view.pitch + column * channels + first;
+    let pixel = |view: View| view.at + row * view.pitch + column * m.pixel + first;
     // SAFETY: `Map::check` has held for pixels and whole blocks of every view; constants have whole blocks.
     unsafe {
         let store = |bytes: int8x16_t, at: usize| match kept {
@@ -116,6 +116,23 @@ unsafe fn finish(
     }
 }
 
+/// Lays a block's columns side by side for a row of pixels.
+///
+/// # Safety
+/// [`Map::check`] has held for the bytes at `memory`.
+#[target_feature(enable = "neon")]
+unsafe fn interleave(m: &Map, columns: &Columns, place: [usize; 2], memory: *mut u8) {
+    for (rows, to) in columns.strips(m, place, memory) {
+        for column in 0..columns.extent[0] {
+            // SAFETY: this function's callers.
+            unsafe {
+                let [a, b, c, d] = rows.map(|row| vld1q_u8(row.add(column * columns.channels)));
+                vst4q_u8(to.add(64 * column), uint8x16x4_t(a, b, c, d));
+            }
+        }
+    }
+}
+
 /// The biases of a block.
 ///
 /// # Safety
@@ -148,31 +165,55 @@ macro_rules! over_sums {
         #[target_feature(enable = $features)]
         pub unsafe fn map(m: &Map, memory: *mut u8) {
             let roundings = m.roundings(|out| Rounding::new(out));
-            let [rows, columns] = m.extent;
             for block in 0..m.packed.blocks() {
-                for row in 0..rows {
-                    let mut column = 0;
-                    // SAFETY: a tile of P pixels starts at most P before the end of the row.
+                for row in 0..m.extent[0] {
+                    // SAFETY: as this function's callers.
                     unsafe {
-                        while column + $pixels <= columns {
-                            tile::<$pixels>(m, [block, row, column], &roundings, memory);
-                            column += $pixels;
-                        }
-                        while column < columns {
-                            tile::<1>(m, [block, row, column], &roundings, memory);
-                            column += 1;
+                        if let Some(columns) = &m.columns {
+                            interleave(m, columns, [block, row], memory);
+                            pixels::<true>(m, [block, row], &roundings, memory);
+                        } else {
+                            pixels::<false>(m, [block, row], &roundings, memory);
                         }
                     }
                 }
             }
         }
 
+        /// A row's pixels of a block of channels.
         #[target_feature(enable = $features)]
-        unsafe fn tile<const P: usize>(m: &Map, place: [usize; 3], roundings: &Roundings<Rounding>, memory: *mut u8) {
+        unsafe fn pixels<const OWN: bool>(
+            m: &Map,
+            [block, row]: [usize; 2],
+            roundings: &Roundings<Rounding>,
+            memory: *mut u8,
+        ) {
+            let columns = m.extent[1];
+            let mut column = 0;
+            // SAFETY: a tile of P pixels starts at most P before the end of the row.
+            unsafe {
+                while column + $pixels <= columns {
+                    tile::<$pixels, OWN>(m, [block, row, column], roundings, memory);
+                    column += $pixels;
+                }
+                while column < columns {
+                    tile::<1, OWN>(m, [block, row, column], roundings, memory);
+                    column += 1;
+                }
+            }
+        }
+
+        #[target_feature(enable = $features)]
+        unsafe fn tile<const P: usize, const OWN: bool>(
+            m: &Map,
+            place: [usize; 3],
+            roundings: &Roundings<Rounding>,
+            memory: *mut u8,
+        ) {
             let [block, row, column] = place;
             // SAFETY: this function's callers.
             unsafe {
-                let sums = sums::<P>(m, place, memory);
+                let sums = if OWN { own_sums::<P>(m, place, memory) } else { sums::<P>(m, place, memory) };
                 for (p, sums) in sums.into_iter().enumerate() {
                     finish(m, [block, row, column + p], sums, roundings, memory);
                 }

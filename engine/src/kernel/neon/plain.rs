@@ -29,14 +29,14 @@ unsafe fn sums<const P: usize>(
     // SAFETY: `Map::check` proved that every step of every tile lies in the memory, and that there are lines and
     // biases for all blocks; the callers' tiles end with the row.
     unsafe {
-        let from = memory.add(x.at + row * step[1] + column * step[0]);
+        let from = memory.add(x + row * step[1] + column * step[0]);
         let mut line = m.line(packed.at + block * packed.span()).cast::<i8>();
         // Two channels a register, the sums of their even and odd pairs of inputs side by side.
         let mut halves = [[vdupq_n_s32(0); 8]; P];
         // Four inputs, twice.
         let four = |at: *const u8| vreinterpret_s8_s32(vdup_n_s32(at.cast::<i32>().read_unaligned()));
-        for run in 0..packed.runs {
-            let inputs = from.add(run * x.pitch);
+        for tap in m.taps {
+            let inputs = from.add(*tap);
             let mut k = 0;
             while k + 2 <= packed.steps {
                 let x: [[int8x8_t; 2]; P] = core::array::from_fn(|p| {
@@ -58,6 +58,37 @@ unsafe fn sums<const P: usize>(
                 for i in 0..8 {
                     let w = vld1_s8(line.add(8 * i));
                     for (halves, x) in halves.iter_mut().zip(x) {
+                        halves[i] = vpadalq_s16(halves[i], vmull_s8(w, x));
+                    }
+                }
+                line = line.add(64);
+            }
+        }
+        let bias = biases(m, block);
+        halves.map(|h| core::array::from_fn(|i| vaddq_s32(bias[i], vpaddq_s32(h[2 * i], h[2 * i + 1]))))
+    }
+}
+
+/// As [`sums`], each channel over inputs of its own.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn own_sums<const P: usize>(
+    m: &Map,
+    [block, row, column]: [usize; 3],
+    memory: *const u8,
+) -> [Block<int32x4_t>; P] {
+    let Map { x, step, packed, .. } = m;
+    // SAFETY: as `sums`.
+    unsafe {
+        let from = memory.add(x + row * step[1] + column * step[0]).cast::<i8>();
+        let mut line = m.line(packed.at + block * packed.span()).cast::<i8>();
+        let mut halves = [[vdupq_n_s32(0); 8]; P];
+        for tap in m.taps {
+            for k in 0..packed.steps {
+                for i in 0..8 {
+                    let w = vld1_s8(line.add(8 * i));
+                    for (p, halves) in halves.iter_mut().enumerate() {
+                        let x = vld1_s8(from.add(tap + p * step[0] + 64 * k + 8 * i));
                         halves[i] = vpadalq_s16(halves[i], vmull_s8(w, x));
                     }
                 }

@@ -116,7 +116,7 @@ fn per_layer(name: &str, profile: &Profile, as_json: bool) {
         let part = |p: &Part| {
             json!({
                 "part": p.name, "output": p.output, "macs": p.macs, "us": p.us, "share_of_peak": p.speed() / peak,
-                "kernels": p.kernels,
+                "kernel": p.kernel,
             })
         };
         let parts: Vec<_> = profile.parts.iter().map(part).collect();
@@ -124,17 +124,17 @@ fn per_layer(name: &str, profile: &Profile, as_json: bool) {
         return;
     }
     println!("{name} on int8, batch 1, one thread: medians; `+` runs in the registers of what stands before it");
-    println!("{:<36} {:>14} {:>9} {:>9} {:>6} {:>8}  kernels", "part", "output", "MMAC", "us", "time", "of peak");
-    let row = |name: &str, output: &str, macs: u64, part_us: f64, kernels: &str| {
+    println!("{:<36} {:>14} {:>9} {:>9} {:>6} {:>8}  kernel", "part", "output", "MMAC", "us", "time", "of peak");
+    let row = |name: &str, output: &str, macs: u64, part_us: f64, kernel: &str| {
         let (mmac, time) = (macs as f64 / 1e6, 100.0 * part_us / us);
         let share = match macs {
             0 => String::new(),
             _ => format!("{:.0} %", 100.0 * macs as f64 / (1e3 * part_us) / peak),
         };
-        println!("{name:<36} {output:>14} {mmac:>9.3} {part_us:>9.2} {time:>4.0} % {share:>8}  {kernels}");
+        println!("{name:<36} {output:>14} {mmac:>9.3} {part_us:>9.2} {time:>4.0} % {share:>8}  {kernel}");
     };
     for p in &profile.parts {
-        row(&p.name, &p.output.map(|v| v.to_string()).join(" x "), p.macs, p.us, p.kernels);
+        row(&p.name, &p.output.map(|v| v.to_string()).join(" x "), p.macs, p.us, &p.kernel);
     }
     row("all", "", profile.macs(), us, "");
     println!("peak {peak:.1} multiply-accumulates a nanosecond, measured out of registers");
