@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The engine for aarch64 Linux on another machine: `build` its example `kernels`, `test` the library in QEMU once on a CPU
-# with dot products and once on one without. With rustup's target where it is installed, otherwise with Debian's compiler
+# with dot products and matrix multiplication and once on one without. With rustup's target where it is installed, otherwise with Debian's compiler
 # and its own standard-library source (packages rustc-web, cargo-web, rust-web-src).
 set -euo pipefail
 cd "$(dirname "$0")/.."

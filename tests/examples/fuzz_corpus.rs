@@ -1,19 +1,37 @@
-//! Writes `engine/fuzz/corpus/`: the smallest of some random networks, and a self-test of one of them.
+//! Writes `engine/fuzz/corpus/`: the smallest random networks without and with grouped and with depthwise convolutions, and
+//! a self-test of one of them.
 
 use paradise_engine::Model;
 use paradise_engine::container::Blob;
 use paradise_engine::golden::{self, Case, Header, ProbeKind, Probes};
+use paradise_engine::layer::Op;
 use paradise_tests::random_network::network;
 use paradise_tests::root;
 use std::fs;
 
+/// Whether a network has a depthwise convolution; `None` if all its convolutions have one group.
+fn grouped(bytes: &[u8]) -> Option<bool> {
+    let model = Model::parse(bytes).expect("parses");
+    let header = model.header();
+    let groups = header.layers.iter().enumerate().filter_map(|(i, layer)| match layer.op {
+        Op::Conv { groups: groups @ 2.., .. } => {
+            let [x, y] = [layer.inputs[0] as usize, i + 1].map(|a| header.activations[a].shape.c);
+            Some(x == groups && y == groups)
+        }
+        _ => None,
+    });
+    groups.max()
+}
+
 fn main() {
     let folder = root().join("engine/fuzz/corpus");
-    let mut all: Vec<(usize, u64)> = (0..60).map(|seed| (network(seed).len(), seed)).collect();
+    let mut all: Vec<(usize, u64)> = (0..200).map(|seed| (network(seed).len(), seed)).collect();
     all.sort_unstable();
-    for (_, seed) in &all[..6] {
-        let data = paradise_engine_fuzz::input(&network(*seed)).expect("sealed");
-        fs::write(folder.join(format!("network-{seed}")), data).expect("writable");
+    for kind in [None, Some(false), Some(true)] {
+        for (_, seed) in all.iter().filter(|(_, seed)| grouped(&network(*seed)) == kind).take(2) {
+            let data = paradise_engine_fuzz::input(&network(*seed)).expect("sealed");
+            fs::write(folder.join(format!("network-{seed}")), data).expect("writable");
+        }
     }
     let bytes = network(all[0].1);
     let model = Model::parse(&bytes).expect("parses");

@@ -196,7 +196,7 @@ fn compare(
     let theirs: Vec<f64> = theirs.iter().map(|s| if s.is_empty() { f64::NAN } else { 1e3 * median(s) }).collect();
     let found = peers.map(Side::finish).transpose()?;
     print!("{}", found.unwrap_or_default().replace(';', "\n"));
-    for (cpu, set) in [("max", "neon-dotprod"), ("cortex-a57", "neon")] {
+    for (cpu, set) in [("max", "neon-i8mm"), ("max", "neon-dotprod"), ("cortex-a57", "neon")] {
         match instructions(&folder, cpu, set) {
             Ok(count) => println!(
                 "{net:12} {:>9.1} {set:>12} {count:>9} instructions, {:.3} a product",

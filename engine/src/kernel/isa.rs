@@ -6,7 +6,7 @@
 use super::grid::Grid;
 use super::map::Map;
 #[cfg(target_arch = "aarch64")]
-use super::neon::{dotprod, plain};
+use super::neon::{dotprod, i8mm, plain};
 use super::packed::Order;
 use super::rows;
 #[cfg(target_arch = "x86_64")]
@@ -168,6 +168,8 @@ instruction_sets! {
 
 #[cfg(target_arch = "aarch64")]
 instruction_sets! {
+    /// NEON with matrix multiplication.
+    I8mm, i8mm, "neon-i8mm", Order::Eights, 0, "neon";
     /// NEON with dot products.
     Dotprod, dotprod, "neon-dotprod", Order::Quads, 0, "neon";
     /// NEON.

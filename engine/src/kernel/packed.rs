@@ -4,23 +4,37 @@ use super::map::Columns;
 use super::scalar::Rows;
 use alloc::{vec, vec::Vec};
 
-/// How an instruction set reads the sixty-four weights of a [`Line`].
+/// How an instruction set reads the weights of sixteen channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// `[16 channels][4 inputs]`.
+    /// A line is `[16 channels][4 inputs]`.
     Quads,
-    /// `[even and odd inputs][2 halves][8 channels][2 inputs]`.
+    /// A line is `[even and odd inputs][2 halves][8 channels][2 inputs]`.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     Pairs,
+    /// Two lines are `[16 channels][8 inputs]`.
+    #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code))]
+    Eights,
 }
 
 impl Order {
-    /// Where the weight of input `i` and channel `lane` stands in its line.
+    /// Steps of four inputs that are read in one go.
+    fn steps(self) -> usize {
+        if self == Self::Eights { 2 } else { 1 }
+    }
+
+    /// Where the weight of input `i` and channel `lane` stands in the lines of these steps.
     fn place(self, lane: usize, i: usize) -> usize {
         match self {
             Self::Quads => 4 * lane + i,
             Self::Pairs => 32 * (i % 2) + 16 * (lane / 8) + 2 * (lane % 8) + i / 2,
+            Self::Eights => 8 * lane + i,
         }
+    }
+
+    /// The order where each channel has inputs of its own, four a step.
+    fn own(self) -> Self {
+        if self == Self::Eights { Self::Quads } else { self }
     }
 }
 
@@ -28,7 +42,7 @@ impl Order {
 pub const LANES: usize = 16;
 
 /// Sixty-four bytes of the block in which a model's packed numbers lie: weights of four neighbouring inputs for sixteen
-/// output channels in an [`Order`], or a constant of each of sixteen channels.
+/// output channels in an [`Order`] (of eight for eight), or a constant of each of sixteen channels.
 #[repr(C, align(64))]
 #[derive(Debug, Clone, Copy)]
 pub struct Line(pub [u8; 64]);
@@ -48,7 +62,7 @@ pub fn push_constants(lines: &mut Vec<Line>, constants: impl Iterator<Item = [u8
 /// Where a linear map over `runs` runs of neighbouring inputs lies in a block of lines.
 ///
 /// A convolution's taps of one kernel row lie side by side in NHWC, so a run is `kw * c` inputs; it is cut into steps of
-/// four, and what the last step has too many meets weights of 0. The lines are weights
+/// four, as many as an order reads in one go, and what the last have too many meets weights of 0. The lines are weights
 /// `[blocks of 16 channels][runs][steps]`, then the blocks' biases as i32, less `128 sum w` where inputs are stored as
 /// x + 128, then their requantisation scales as f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,19 +85,21 @@ impl Packed {
     pub fn push(lines: &mut Vec<Line>, rows: Rows, runs: usize, run: usize, order: Order, flip: u8) -> Self {
         let channels = rows.bias.len();
         assert_eq!(rows.weight.len(), channels * runs * run, "weights of {channels} x {runs} x {run}");
-        let this = Self { at: lines.len(), runs, steps: run.div_ceil(4), channels };
+        let this = Self { at: lines.len(), runs, steps: run.div_ceil(4).next_multiple_of(order.steps()), channels };
         lines.reserve(this.end() - this.at);
         for block in 0..this.blocks() {
             for row in 0..runs {
-                for step in 0..this.steps {
-                    let mut line = Line([0; 64]);
+                for step in (0..this.steps).step_by(order.steps()) {
+                    let start = lines.len();
+                    lines.resize(start + order.steps(), Line([0; 64]));
                     for lane in 0..LANES.min(channels - block * LANES) {
                         let own = &rows.weight[((block * LANES + lane) * runs + row) * run..][..run];
-                        for (i, tap) in own[4 * step..run.min(4 * step + 4)].iter().enumerate() {
-                            line.0[order.place(lane, i)] = *tap as u8;
+                        let taps = own.iter().skip(4 * step).take(4 * order.steps());
+                        for (i, tap) in taps.enumerate() {
+                            let at = order.place(lane, i);
+                            lines[start + at / 64].0[at % 64] = *tap as u8;
                         }
                     }
-                    lines.push(line);
                 }
             }
         }
@@ -145,7 +161,7 @@ impl Packed {
                 to[row / Columns::DEPTH * run + column * Columns::DEPTH + row % Columns::DEPTH] = *w;
             }
         }
-        Self::push(lines, Rows { weight: &weight, ..rows }, runs, run, order, flip)
+        Self::push(lines, Rows { weight: &weight, ..rows }, runs, run, order.own(), flip)
     }
 
     /// Blocks of sixteen output channels.

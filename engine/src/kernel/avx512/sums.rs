@@ -73,7 +73,7 @@ pub unsafe fn sums<const P: usize, const Q: usize, const OWN: bool, const STEP: 
             // Steps in one go share their pixels' addresses.
             macro_rules! steps {
                 ($n:literal) => {
-                    while k + $n <= packed.steps {
+                    while packed.steps - k >= $n {
                         let at: [_; P] =
                             core::array::from_fn(|p| inputs.add(p * right + if OWN { 64 * k } else { 4 * k }));
                         for i in 0..$n {

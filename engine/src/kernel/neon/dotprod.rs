@@ -101,9 +101,12 @@ unsafe fn sums<const P: usize>(
 }
 
 /// As [`sums`], each channel over inputs of its own.
+///
+/// # Safety
+/// [`Map::check`] has held for the bytes at `memory`, and the tile ends with the row.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-unsafe fn own_sums<const P: usize>(
+pub(super) unsafe fn own_sums<const P: usize>(
     m: &Map,
     [block, row, column]: [usize; 3],
     memory: *const u8,

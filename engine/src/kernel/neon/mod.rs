@@ -1,5 +1,5 @@
-//! NEON: four output channels a register, sixteen channels a tile; inputs stay signed. What both instruction sets do with
-//! sums is here; [`plain`] and [`dotprod`] make them. Equal to [`super::scalar`] bit for bit.
+//! NEON: four output channels a register, sixteen channels a tile; inputs stay signed. What all instruction sets do with
+//! sums is here; [`plain`], [`dotprod`] and [`i8mm`] make them. Equal to [`super::scalar`] bit for bit.
 
 // Intrinsics: each block says which check above it makes it sound.
 #![allow(unsafe_code)]
@@ -157,7 +157,7 @@ unsafe fn weights(line: *const i8) -> Block<int8x16_t> {
 
 /// `map` and `real` of an instruction set over its own `sums`.
 macro_rules! over_sums {
-    ($features:literal, $pixels:literal) => {
+    ($features:literal, $pixels:expr) => {
         /// The map at every pixel, and what follows it.
         ///
         /// # Safety
@@ -193,7 +193,7 @@ macro_rules! over_sums {
             // SAFETY: a tile of P pixels starts at most P before the end of the row.
             unsafe {
                 while column + $pixels <= columns {
-                    tile::<$pixels, OWN>(m, [block, row, column], roundings, memory);
+                    tile::<{ $pixels }, OWN>(m, [block, row, column], roundings, memory);
                     column += $pixels;
                 }
                 while column < columns {
@@ -243,4 +243,5 @@ macro_rules! over_sums {
 }
 
 pub mod dotprod;
+pub mod i8mm;
 pub mod plain;

@@ -1,0 +1,124 @@
+//! NEON with the matrix-multiply extension: two pixels by two channels an instruction, four pixels a tile.
+
+// Intrinsics: each block says which check above it makes it sound.
+#![allow(unsafe_code)]
+
+use super::dotprod::own_sums;
+use super::*;
+use core::arch::asm;
+
+/// Proof that the CPU has NEON with dot products and matrix multiplication; only [`detect`] makes it.
+#[derive(Debug, Clone, Copy)]
+pub struct I8mm(());
+
+/// The token, where the CPU has what it takes.
+pub fn detect() -> Option<I8mm> {
+    let all = std::arch::is_aarch64_feature_detected!("i8mm") && std::arch::is_aarch64_feature_detected!("dotprod");
+    all.then_some(I8mm(()))
+}
+
+/// Pixels of a tile; others have one.
+const PIXELS: usize = 4;
+
+over_sums!("neon,dotprod,i8mm", PIXELS);
+
+/// Adds eight products each: two pixels' inputs, side by side, by two channels' weights, side by side.
+#[inline]
+#[target_feature(enable = "neon,i8mm")]
+fn multiply(sum: &mut int32x4_t, inputs: int8x16_t, weights: int8x16_t) {
+    // SAFETY: arithmetic on registers; the feature is enabled.
+    unsafe {
+        asm!(
+            "smmla {0:v}.4s, {1:v}.16b, {2:v}.16b",
+            inout(vreg) *sum, in(vreg) inputs, in(vreg) weights,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+}
+
+/// The sums of N pairs of neighbouring pixels over a block of channels, two pixels by two channels a register; the last
+/// pixel of an odd `pixels` stands for the one that is not there.
+///
+/// # Safety
+/// [`Map::check`] has held for the bytes at `memory`, and the pixels end with the row.
+#[inline]
+#[target_feature(enable = "neon,dotprod,i8mm")]
+unsafe fn pairs<const N: usize>(
+    m: &Map,
+    [block, row, column]: [usize; 3],
+    pixels: usize,
+    memory: *const u8,
+) -> [[int32x4_t; 8]; N] {
+    let Map { x, step, packed, .. } = m;
+    let mut sums = [[vdupq_n_s32(0); 8]; N];
+    // SAFETY: `Map::check` proved that every step of every tile lies in the memory, and that there are lines for all blocks.
+    unsafe {
+        let from = memory.add(x + row * step[1] + column * step[0]).cast::<i8>();
+        let mut line = m.line(packed.at + block * packed.span()).cast::<i8>();
+        for tap in m.taps {
+            let inputs = from.add(*tap);
+            for k in 0..packed.steps / 2 {
+                let eight = |p: usize| vld1_s8(inputs.add(p.min(pixels - 1) * step[0] + 8 * k));
+                let x: [int8x16_t; N] = core::array::from_fn(|i| vcombine_s8(eight(2 * i), eight(2 * i + 1)));
+                for i in 0..8 {
+                    let w = vld1q_s8(line.add(16 * i));
+                    for (sums, x) in sums.iter_mut().zip(x) {
+                        multiply(&mut sums[i], x, w);
+                    }
+                }
+                line = line.add(128);
+            }
+        }
+    }
+    sums
+}
+
+/// The sums of one pixel of a pair.
+///
+/// # Safety
+/// [`Map::check`] has held.
+#[inline]
+#[target_feature(enable = "neon,dotprod,i8mm")]
+unsafe fn of_pair(m: &Map, block: usize, pair: &[int32x4_t; 8], second: bool) -> Block<int32x4_t> {
+    // SAFETY: this function's callers.
+    let bias = unsafe { biases(m, block) };
+    core::array::from_fn(|i| {
+        let (a, b) = (vreinterpretq_s64_s32(pair[2 * i]), vreinterpretq_s64_s32(pair[2 * i + 1]));
+        let own = if second { vzip2q_s64(a, b) } else { vzip1q_s64(a, b) };
+        vaddq_s32(bias[i], vreinterpretq_s32_s64(own))
+    })
+}
+
+/// The sums of P neighbouring pixels over a block of channels.
+#[inline]
+#[target_feature(enable = "neon,dotprod,i8mm")]
+unsafe fn sums<const P: usize>(m: &Map, place: [usize; 3], memory: *const u8) -> [Block<int32x4_t>; P] {
+    // SAFETY: this function's callers, whose tiles end with the row.
+    unsafe {
+        let mut all = [[vdupq_n_s32(0); 4]; P];
+        if P == PIXELS {
+            let pairs = pairs::<{ PIXELS / 2 }>(m, place, P, memory);
+            for (p, all) in all.iter_mut().enumerate() {
+                *all = of_pair(m, place[0], &pairs[p / 2], p % 2 == 1);
+            }
+        } else {
+            let [pair] = pairs::<1>(m, place, 1, memory);
+            all[0] = of_pair(m, place[0], &pair, false);
+        }
+        all
+    }
+}
+
+/// `rounds` times sixteen instructions that do not wait for each other; returns the number of products.
+#[target_feature(enable = "neon,i8mm")]
+pub fn multiply_at_peak(rounds: u32) -> u64 {
+    let (a, b) = (vdupq_n_s8(1), vdupq_n_s8(2));
+    let mut sums = [vdupq_n_s32(0); 16];
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            multiply(sum, a, b);
+        }
+    }
+    core::hint::black_box(sums);
+    u64::from(rounds) * 16 * 32
+}
