@@ -188,26 +188,8 @@ impl Tiled {
     fn heads(&self, scratch: &[u8], heads: Heads) {
         let Some(features) = self.plan.grids.last() else { return };
         for (packed, to) in self.heads.iter().zip([heads.mu, heads.s]) {
-            let map = Map { x: features.inside().at, ..self.linear(*packed, &[0], Output::new(0, false)) };
+            let map = Map { x: features.inside().at, ..Map::new(&self.lines, *packed, &[0], Output::new(0, false)) };
             self.isa.real(&map, scratch, to);
-        }
-    }
-
-    /// A map of one pixel that is written nowhere yet.
-    fn linear<'a>(&'a self, packed: Packed, taps: &'a [usize], out: Output) -> Map<'a> {
-        Map {
-            lines: &self.lines,
-            packed,
-            x: 0,
-            taps,
-            step: [0; 2],
-            extent: [1; 2],
-            pixel: packed.channels,
-            out,
-            columns: None,
-            y: None,
-            sum: None,
-            affine: None,
         }
     }
 
@@ -225,7 +207,7 @@ impl Tiled {
         let from = x.before(top, left);
         let step = [right * x.shape.c as usize, down * from.pitch];
         let extent = [y.shape.h, y.shape.w].map(usize::from);
-        Map { x: from.at, step, extent, y: Some(y.inside()), ..self.linear(packed, taps, out) }
+        Map { x: from.at, step, extent, y: Some(y.inside()), ..Map::new(&self.lines, packed, taps, out) }
     }
 
     /// Runs layers in one go.
@@ -241,7 +223,9 @@ impl Tiled {
         if let Step::Linear(packed, taps) = &self.steps[layers.start] {
             let mut map = match &layer.op {
                 Op::Conv { window, relu, .. } => self.sliding(*packed, taps, [x, y], window, own(*relu)),
-                Op::Dense { relu, .. } => Map { x: x.inside().at, ..self.linear(*packed, taps, own(*relu)) },
+                Op::Dense { relu, .. } => {
+                    Map { x: x.inside().at, ..Map::new(&self.lines, *packed, taps, own(*relu)) }
+                }
                 _ => unreachable!("only convolutions and dense layers are packed"),
             };
             let mut last = y;

@@ -45,22 +45,23 @@ fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let [python, only @ ..] = &arguments[..] else {
         println!(
-            "usage: cargo bench --bench engine -- PYTHON|alone [NET...]; PYTHON has benches/peers.txt installed"
+            "usage: cargo bench --bench engine -- PYTHON|alone [NET|tract...]; PYTHON has benches/peers.txt installed"
         );
         return Ok(());
     };
     let peers = (python != "alone").then_some(python.as_str());
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|o| o == name);
     let mut ratios = Vec::new();
     println!(
         "{:12} {:>9} {:>12} {:>9} {:>9} {:>9} {:>12} {:>9}",
         "net", "MMAC", "kernels", "ours ms", "of peak", "litert", "onnxruntime", "openvino"
     );
     for (net, kind, extent, turns, runs) in NETS {
-        if only.is_empty() || only.iter().any(|o| o == net) {
+        if wanted(net) {
             compare(peers, (net, kind), extent, [turns, runs], &mut ratios)?;
         }
     }
-    if only.is_empty() || only.iter().any(|o| o == "tract") {
+    if wanted("tract") {
         ratios.push(tract(&turns::root().join("models/fashion-mnist-small"))?);
     }
     ratios.iter().filter(|(_, r)| r.is_finite()).for_each(|(name, ratio)| println!("ratio {name} {ratio:.3}"));

@@ -140,15 +140,15 @@ unsafe fn interleave(m: &Map, columns: &Columns, place: [usize; 2], memory: *mut
 #[target_feature(enable = "avx2")]
 unsafe fn sums<const P: usize, const OWN: bool>(
     m: &Map,
-    [block, row, column]: [usize; 3],
+    place @ [block, ..]: [usize; 3],
     memory: *const u8,
 ) -> [Block<__m256i>; P] {
-    let Map { x, step, packed, .. } = m;
+    let Map { step, packed, .. } = m;
     // SAFETY: `Map::check` proved that every step of every tile lies in the memory, and that there are lines and biases
     // for all blocks; the callers' tiles end with the row.
     unsafe {
-        let from = memory.add(x + row * step[1] + column * step[0]);
-        let mut line = m.line(packed.at + block * packed.span()).cast::<u8>();
+        let (from, line) = m.tile(place, memory);
+        let mut line = line.cast::<u8>();
         let bias = m.bias().add(block * LANES).cast::<__m256i>();
         let mut sums = [[_mm256_loadu_si256(bias), _mm256_loadu_si256(bias.add(1))]; P];
         let low_bytes = _mm256_set1_epi16(0xff);

@@ -121,7 +121,32 @@ pub struct Roundings<T> {
     pub affine: Option<T>,
 }
 
-impl Map<'_> {
+impl<'a> Map<'a> {
+    /// A map of one pixel at the memory's beginning that is written nowhere yet.
+    pub fn new(lines: &'a [Line], packed: Packed, taps: &'a [usize], out: Output) -> Self {
+        Self {
+            lines,
+            packed,
+            x: 0,
+            taps,
+            step: [0; 2],
+            extent: [1; 2],
+            pixel: packed.channels,
+            out,
+            columns: None,
+            y: None,
+            sum: None,
+            affine: None,
+        }
+    }
+
+    /// The first tap of a tile's first pixel, and its block's weights; only to be read where [`Map::check`] has held.
+    #[inline(always)]
+    pub fn tile(&self, [block, row, column]: [usize; 3], memory: *const u8) -> (*const u8, *const Line) {
+        let from = memory.wrapping_add(self.x + row * self.step[1] + column * self.step[0]);
+        (from, self.line(self.packed.at + block * self.packed.span()))
+    }
+
     /// Its roundings, each by `new`.
     #[inline(always)]
     pub fn roundings<T>(&self, new: impl Fn(Output) -> T) -> Roundings<T> {

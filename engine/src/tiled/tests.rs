@@ -129,15 +129,9 @@ fn convolution_is_equal(isa: Isa, shape: Shape, window: Window, channels: usize,
             let start = from.before(window.pad[0] as usize, window.pad[1] as usize);
             let taps: Vec<usize> = (0..packed.runs).map(|run| run * start.pitch).collect();
             let map = Map {
-                lines: &lines,
-                packed,
                 x: start.at,
-                taps: &taps,
                 step: [window.stride[1] as usize * shape.c as usize, window.stride[0] as usize * start.pitch],
                 extent,
-                pixel: channels,
-                out: out(zeros[1]),
-                columns: None,
                 y: Some(y.inside()),
                 sum: with_sum.then(|| Sum {
                     other: residual.inside(),
@@ -146,6 +140,7 @@ fn convolution_is_equal(isa: Isa, shape: Shape, window: Window, channels: usize,
                     out: out(zeros[2]),
                 }),
                 affine: with_affine.then(|| Affine { mul: 0, add: summands, out: out(zeros[3]), y: after.inside() }),
+                ..Map::new(&lines, packed, &taps, out(zeros[1]))
             };
             isa.map(&map, &mut memory.bytes);
             let name = std::format!("{} {shape:?} {window:?} {channels} {with_sum} {with_affine}", isa.name());
@@ -192,18 +187,12 @@ fn channelwise_operations_are_equal(shape: Shape, window: Window, scale: f32, ze
             let room = memory.bytes.len();
             memory.bytes.resize(room + columns.len() + SLACK, 0x55);
             let map = Map {
-                lines: &lines,
-                packed,
                 x: room,
-                taps: &taps,
                 step: [window.stride[1] as usize * 64, 0],
                 extent,
-                pixel: channels,
-                out,
                 columns: Some(columns),
                 y: Some(to.inside()),
-                sum: None,
-                affine: None,
+                ..Map::new(&lines, packed, &taps, out)
             };
             isa.map(&map, &mut memory.bytes);
             assert_eq!(memory.read(&to), conv, "{} conv {shape:?} {window:?}", isa.name());
@@ -261,20 +250,7 @@ fn lengths_are_equal(isa: Isa, n: usize) {
         let mut lines = Vec::new();
         let packed = Packed::push(&mut lines, case.rows(), 1, n, isa.order(), isa.flip());
         let (x, out) = (grid.inside(), Output::new(0, false));
-        let map = Map {
-            lines: &lines,
-            packed,
-            x: x.at,
-            taps: &[0],
-            step: [0; 2],
-            extent: [1; 2],
-            pixel: channels,
-            out,
-            columns: None,
-            y: None,
-            sum: None,
-            affine: None,
-        };
+        let map = Map { x: x.at, ..Map::new(&lines, packed, &[0], out) };
         let mut got = vec![0.0; channels];
         isa.real(&map, &memory.bytes, &mut got);
         assert_eq!(got, want, "{} {n} {channels}", isa.name());
@@ -324,18 +300,10 @@ fn a_map_that_would_leave_its_memory_is_refused() {
     let packed = Packed::push(&mut lines, case.rows(), 1, 4, crate::kernel::packed::Order::Quads, 0);
     let view = |at| View { at, pitch: 16 };
     let map = |x: usize, y: usize, lines| Map {
-        lines,
-        packed,
         x,
-        taps: &[0],
         step: [4, 16],
-        extent: [1, 1],
-        pixel: LANES,
-        out: Output::new(0, false),
-        columns: None,
         y: Some(view(y)),
-        sum: None,
-        affine: None,
+        ..Map::new(lines, packed, &[0], Output::new(0, false))
     };
     map(0, 16, &lines).check(32);
     for bad in [map(29, 16, &lines), map(0, 17, &lines), map(0, 16, &lines[1..])] {

@@ -51,16 +51,16 @@ pub unsafe fn interleave(m: &Map, columns: &Columns, place: [usize; 2], memory: 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub unsafe fn sums<const P: usize, const Q: usize, const OWN: bool, const STEP: usize>(
     m: &Map,
-    [block, row, column]: [usize; 3],
+    place @ [block, ..]: [usize; 3],
     memory: *const u8,
 ) -> [[__m512i; Q]; P] {
-    let Map { x, step, packed, .. } = m;
+    let Map { step, packed, .. } = m;
     let span = packed.span();
     // SAFETY: `Map::check` proved that every step of every tile lies in the memory, and that there are lines and biases
     // for all blocks; the callers' tiles end with the row and with the blocks.
     unsafe {
-        let from = memory.add(x + row * step[1] + column * step[0]);
-        let mut lines = m.line(packed.at + block * span).cast::<__m512i>();
+        let (from, line) = m.tile(place, memory);
+        let mut lines = line.cast::<__m512i>();
         let mut biases = [_mm512_setzero_si512(); Q];
         for (q, bias) in biases.iter_mut().enumerate() {
             *bias = _mm512_loadu_si512(m.bias().add((block + q) * LANES).cast());

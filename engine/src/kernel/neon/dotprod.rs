@@ -48,17 +48,13 @@ fn dot_each(sum: &mut int32x4_t, weights: int8x16_t, inputs: int8x16_t) {
 /// The sums of P neighbouring pixels over a block of channels.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-unsafe fn sums<const P: usize>(
-    m: &Map,
-    [block, row, column]: [usize; 3],
-    memory: *const u8,
-) -> [Block<int32x4_t>; P] {
-    let Map { x, step, packed, .. } = m;
+unsafe fn sums<const P: usize>(m: &Map, place @ [block, ..]: [usize; 3], memory: *const u8) -> [Block<int32x4_t>; P] {
+    let Map { step, packed, .. } = m;
     // SAFETY: `Map::check` proved that every step of every tile lies in the memory, and that there are lines and
     // biases for all blocks; the callers' tiles end with the row.
     unsafe {
-        let from = memory.add(x + row * step[1] + column * step[0]);
-        let mut line = m.line(packed.at + block * packed.span()).cast::<i8>();
+        let (from, line) = m.tile(place, memory);
+        let mut line = line.cast::<i8>();
         let mut sums = [biases(m, block); P];
         for tap in m.taps {
             let inputs = from.add(*tap);
@@ -108,14 +104,14 @@ unsafe fn sums<const P: usize>(
 #[target_feature(enable = "neon,dotprod")]
 pub(super) unsafe fn own_sums<const P: usize>(
     m: &Map,
-    [block, row, column]: [usize; 3],
+    place @ [block, ..]: [usize; 3],
     memory: *const u8,
 ) -> [Block<int32x4_t>; P] {
-    let Map { x, step, packed, .. } = m;
+    let Map { step, packed, .. } = m;
     // SAFETY: as `sums`.
     unsafe {
-        let from = memory.add(x + row * step[1] + column * step[0]);
-        let mut line = m.line(packed.at + block * packed.span()).cast::<i8>();
+        let (from, line) = m.tile(place, memory);
+        let mut line = line.cast::<i8>();
         let mut sums = [biases(m, block); P];
         for tap in m.taps {
             for k in 0..packed.steps {

@@ -43,18 +43,13 @@ fn multiply(sum: &mut int32x4_t, inputs: int8x16_t, weights: int8x16_t) {
 /// [`Map::check`] has held for the bytes at `memory`, and the pixels end with the row.
 #[inline]
 #[target_feature(enable = "neon,dotprod,i8mm")]
-unsafe fn pairs<const N: usize>(
-    m: &Map,
-    [block, row, column]: [usize; 3],
-    pixels: usize,
-    memory: *const u8,
-) -> [[int32x4_t; 8]; N] {
-    let Map { x, step, packed, .. } = m;
+unsafe fn pairs<const N: usize>(m: &Map, place: [usize; 3], pixels: usize, memory: *const u8) -> [[int32x4_t; 8]; N] {
+    let Map { step, packed, .. } = m;
     let mut sums = [[vdupq_n_s32(0); 8]; N];
     // SAFETY: `Map::check` proved that every step of every tile lies in the memory, and that there are lines for all blocks.
     unsafe {
-        let from = memory.add(x + row * step[1] + column * step[0]).cast::<i8>();
-        let mut line = m.line(packed.at + block * packed.span()).cast::<i8>();
+        let (from, line) = m.tile(place, memory);
+        let (from, mut line) = (from.cast::<i8>(), line.cast::<i8>());
         for tap in m.taps {
             let inputs = from.add(*tap);
             for k in 0..packed.steps / 2 {

@@ -20,17 +20,13 @@ over_sums!("neon", 2);
 /// The sums of P neighbouring pixels over a block of channels.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn sums<const P: usize>(
-    m: &Map,
-    [block, row, column]: [usize; 3],
-    memory: *const u8,
-) -> [Block<int32x4_t>; P] {
-    let Map { x, step, packed, .. } = m;
+unsafe fn sums<const P: usize>(m: &Map, place @ [block, ..]: [usize; 3], memory: *const u8) -> [Block<int32x4_t>; P] {
+    let Map { step, packed, .. } = m;
     // SAFETY: `Map::check` proved that every step of every tile lies in the memory, and that there are lines and
     // biases for all blocks; the callers' tiles end with the row.
     unsafe {
-        let from = memory.add(x + row * step[1] + column * step[0]);
-        let mut line = m.line(packed.at + block * packed.span()).cast::<i8>();
+        let (from, line) = m.tile(place, memory);
+        let mut line = line.cast::<i8>();
         // Two channels a register, the sums of their even and odd pairs of inputs side by side.
         let mut halves = [[vdupq_n_s32(0); 8]; P];
         // Four inputs, twice.
@@ -74,14 +70,14 @@ unsafe fn sums<const P: usize>(
 #[target_feature(enable = "neon")]
 unsafe fn own_sums<const P: usize>(
     m: &Map,
-    [block, row, column]: [usize; 3],
+    place @ [block, ..]: [usize; 3],
     memory: *const u8,
 ) -> [Block<int32x4_t>; P] {
-    let Map { x, step, packed, .. } = m;
+    let Map { step, packed, .. } = m;
     // SAFETY: as `sums`.
     unsafe {
-        let from = memory.add(x + row * step[1] + column * step[0]).cast::<i8>();
-        let mut line = m.line(packed.at + block * packed.span()).cast::<i8>();
+        let (from, line) = m.tile(place, memory);
+        let (from, mut line) = (from.cast::<i8>(), line.cast::<i8>());
         let mut halves = [[vdupq_n_s32(0); 8]; P];
         for tap in m.taps {
             for k in 0..packed.steps {
