@@ -125,7 +125,8 @@ fn a_run_folder_is_not_overwritten() {
 fn every_shipped_configuration_is_valid_and_its_network_fits_its_images() {
     let configs = paradise_tests::root().join("train/configs");
     let mut seen = 0;
-    for entry in [configs.clone(), configs.join("short")].iter().flat_map(|f| fs::read_dir(f).unwrap()) {
+    let folders = [configs.clone(), configs.join("short"), configs.join("models")];
+    for entry in folders.iter().flat_map(|f| fs::read_dir(f).unwrap()) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             continue;
@@ -141,7 +142,7 @@ fn every_shipped_configuration_is_valid_and_its_network_fits_its_images() {
         assert!(architecture.macs().unwrap() > 0, "{}", path.display());
         seen += 1;
     }
-    assert!(seen >= 15);
+    assert!(seen >= 20);
 }
 
 #[test]

@@ -127,7 +127,7 @@ static void frames() {
 }
 
 // A batch norm with its ReLU, forward and backward, by central differences of the f64 definition.
-static void norms(int pixels, int c, bool relu) {
+static void norms(int pixels, int c, bool relu, int each) {
     Floats x = noise(pixels * c), gamma = noise(c), beta = noise(c), t = noise(pixels * c), running(2 * c, 0.5f);
     auto forward = [&](const Doubles &x, const Doubles &gamma, const Doubles &beta, Doubles *z) {
         double loss = 0;
@@ -147,7 +147,7 @@ static void norms(int pixels, int c, bool relu) {
     auto wide = [](const Floats &v) { return Doubles(v.begin(), v.end()); };
     Doubles z64(x.size());
     forward(wide(x), wide(gamma), wide(beta), &z64);
-    const int each = 5, parts = (pixels + each - 1) / each;
+    const int parts = (pixels + each - 1) / each;
     Floats partial(parts * 2 * c), numbers(4 * c), z(x.size()), dz = t, k(3 * c), dx(x.size());
     Doubles sums(2 * c);
     Dim grid = {(unsigned)parts, (unsigned)((c + WIDE - 1) / WIDE), 1}, block = {WIDE, DEEP, 1};
@@ -239,8 +239,10 @@ static void pools(bool average) {
     close(average ? "average pool, gradient" : "maximum pool, gradient", dx, ex, 1e-6);
 }
 
-static void elements() {
-    const int pixels = 7, c = 3, n = pixels * c;
+static void halves(const Floats &y, const Floats &other, const Floats &bias, int c);
+
+static void elements(int c) {
+    const int pixels = 7, n = pixels * c;
     Floats y = noise(n), bias = noise(c), other = noise(n), got = y;
     SPREAD((finish<float>(got.data(), bias.data(), other.data(), n, c, 1, 1, 1)));
     Doubles exact(n);
@@ -250,12 +252,57 @@ static void elements() {
     SPREAD((mask<float>(d.data(), got.data(), n)));
     for (int i = 0; i < n; i++) exact[i] = exact[i] > 0 ? other[i] : 0;
     close("mask", d, exact, 0);
+    Floats sum = y;
+    SPREAD((add_to<float>(sum.data(), other.data(), n)));
+    Doubles added(n);
+    for (int i = 0; i < n; i++) added[i] = (double)y[i] + other[i];
+    close("sum", sum, added, 1e-6);
     std::vector<Half> half(n);
     SPREAD((cast_in<Half>(half.data(), y.data(), n)));
     got = bias, got.resize(n, 1.0f), d = got;
     SPREAD((cast_out<Half>(got.data(), half.data(), n, 1)));
     for (int i = 0; i < n; i++) exact[i] = (double)d[i] + y[i];
     close("casts, added", got, exact, 5e-3);
+    halves(y, other, bias, c);
+}
+
+// The same kernels over bf16, whose values are few enough in a pack to differ.
+static void halves(const Floats &y, const Floats &other, const Floats &bias, int c) {
+    const int n = (int)y.size();
+    std::vector<Half> a(n), b(n), z(n);
+    auto wide = [&](const std::vector<Half> &v) {
+        Floats out;
+        for (Half h : v) out.push_back(get(h));
+        return out;
+    };
+    SPREAD((cast_in<Half>(a.data(), y.data(), n)));
+    SPREAD((cast_in<Half>(b.data(), other.data(), n)));
+    Floats ya = wide(a), yb = wide(b), numbers = noise(4 * c), k = noise(3 * c);
+    SPREAD((affine<Half>(z.data(), a.data(), numbers.data(), n, c, 1)));
+    Doubles exact(n);
+    for (int i = 0; i < n; i++) exact[i] = std::max(0.0, (double)ya[i] * numbers[2 * c + i % c] + numbers[3 * c + i % c]);
+    close("affine, bf16", wide(z), exact, 5e-3);
+    std::vector<Half> dx = z;
+    Floats before = wide(dx);
+    SPREAD((map_gradient<Half>(dx.data(), b.data(), a.data(), k.data(), n, c, 1)));
+    for (int i = 0; i < n; i++)
+        exact[i] = before[i] + (double)k[i % c] * yb[i] + (double)k[c + i % c] * ya[i] + k[2 * c + i % c];
+    close("map's gradient, added, bf16", wide(dx), exact, 5e-3);
+    std::vector<Half> got = a;
+    SPREAD((finish<Half>(got.data(), bias.data(), b.data(), n, c, 1, 1, 1)));
+    for (int i = 0; i < n; i++) exact[i] = std::max(0.0, (double)ya[i] + bias[i % c] + yb[i]);
+    close("bias, summand and ReLU, bf16", wide(got), exact, 5e-3);
+    std::vector<Half> masked = b, sum = a;
+    SPREAD((mask<Half>(masked.data(), got.data(), n)));
+    Floats open = wide(got);
+    for (int i = 0; i < n; i++) exact[i] = open[i] > 0 ? yb[i] : 0;
+    close("mask, bf16", wide(masked), exact, 0);
+    SPREAD((add_to<Half>(sum.data(), b.data(), n)));
+    for (int i = 0; i < n; i++) exact[i] = (double)ya[i] + yb[i];
+    close("sum, bf16", wide(sum), exact, 5e-3);
+}
+
+static void augmented() {
     std::vector<unsigned char> images(3 * 4 * 5 * 2);
     for (auto &p : images) p = generator() & 255;
     int plan[8] = {2, 1, -2, 1, 0, 0, 3, 0};
@@ -348,11 +395,15 @@ static void optimisers() {
 int main() {
     conversions();
     frames();
-    norms(23, 3, true);
-    norms(40, 35, false);
+    norms(23, 3, true, 5);
+    norms(40, 35, false, 5);
+    // Channels that go by packs, and parts longer than what a block's threads load at once.
+    norms(75, 8, true, 70);
     pools(true);
     pools(false);
-    elements();
+    elements(3);
+    elements(16);
+    augmented();
     densities();
     optimisers();
     return failures != 0;

@@ -45,7 +45,11 @@ impl Choice {
 #[cfg(feature = "cuda")]
 fn cuda() -> Result<Device> {
     use anyhow::Context;
-    Device::new_cuda(0).context("fit.device = \"cuda\": no usable GPU")
+    let device = Device::new_cuda(0).context("fit.device = \"cuda\": no usable GPU")?;
+    if let Device::Cuda(device) = &device {
+        crate::cuda::prepare(device).context("preparing the GPU")?;
+    }
+    Ok(device)
 }
 
 #[cfg(not(feature = "cuda"))]

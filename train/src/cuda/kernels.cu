@@ -27,6 +27,26 @@ __device__ inline void set(Half *to, float v) {
 #define EACH(i, total)                                                                                             \
     for (Index i = (Index)blockIdx.x * blockDim.x + threadIdx.x; i < (total); i += (Index)gridDim.x * blockDim.x)
 
+// Neighbouring values that one thread moves at once: 16 bytes, where channels divide by their number. Activations are
+// allocations of their own, so they are aligned.
+template <typename Value, int N> struct alignas(N * sizeof(Value)) Pack {
+    Value v[N];
+};
+template <typename Value> struct Wide {
+    static const int N = 16 / (int)sizeof(Value);
+};
+#define BY_PACKS(channels, call)                                                                                   \
+    if ((channels) % Wide<Value>::N == 0) {                                                                        \
+        const int N = Wide<Value>::N;                                                                              \
+        call;                                                                                                      \
+    } else {                                                                                                       \
+        const int N = 1;                                                                                           \
+        call;                                                                                                      \
+    }
+
+// Pixels that a thread of a reduction loads before it adds them, so that loads overlap.
+#define AHEAD 4
+
 // Channels and rows of threads in a block of a reduction.
 #define WIDE 32
 #define DEEP 8
@@ -85,15 +105,25 @@ __device__ void unframe(float *to, const Value *from, const float *numbers, Inde
     }
 }
 
+template <int N, typename Value>
+__device__ void affine_by(Value *y, const Value *x, const float *numbers, Index total, int c, int relu) {
+    typedef Pack<Value, N> Values;
+    const float *scale = numbers + 2 * c, *shift = numbers + 3 * c;
+    EACH(i, total / N) {
+        int k = (int)(i * N % c);
+        Values in = ((const Values *)x)[i], out;
+        for (int j = 0; j < N; j++) {
+            float v = fmaf(get(in.v[j]), scale[k + j], shift[k + j]);
+            set(out.v + j, relu && v < 0.0f ? 0.0f : v);
+        }
+        ((Values *)y)[i] = out;
+    }
+}
+
 // y = x * scale + shift a channel, then a ReLU where asked.
 template <typename Value>
 __device__ void affine(Value *y, const Value *x, const float *numbers, Index total, int c, int relu) {
-    const float *scale = numbers + 2 * c, *shift = numbers + 3 * c;
-    EACH(i, total) {
-        int k = (int)(i % c);
-        float v = fmaf(get(x[i]), scale[k], shift[k]);
-        set(y + i, relu && v < 0.0f ? 0.0f : v);
-    }
+    BY_PACKS(c, affine_by<N>(y, x, numbers, total, c, relu))
 }
 
 // Sums and squares of each channel over parts of `each` pixels: partial [part][2 c].
@@ -102,10 +132,13 @@ template <typename Value> __device__ void moments(float *partial, const Value *x
     int k = blockIdx.y * WIDE + threadIdx.x;
     Index first = (Index)blockIdx.x * each, last = first + each < pixels ? first + each : pixels;
     float sum = 0.0f, square = 0.0f;
-    for (Index p = first + threadIdx.y; k < c && p < last; p += DEEP) {
-        float v = get(x[p * c + k]);
-        sum += v;
-        square = fmaf(v, v, square);
+    for (Index p = first + threadIdx.y; k < c && p < last; p += AHEAD * DEEP) {
+        float v[AHEAD];
+        for (int u = 0; u < AHEAD; u++) v[u] = p + u * DEEP < last ? get(x[(p + u * DEEP) * c + k]) : 0.0f;
+        for (int u = 0; u < AHEAD; u++) {
+            sum += v[u];
+            square = fmaf(v[u], v[u], square);
+        }
     }
     sum = column_sum(cells, sum);
     square = column_sum(cells, square);
@@ -124,15 +157,24 @@ __device__ void map_sums(float *partial, Value *dz, const Value *x, const Value 
     Index first = (Index)blockIdx.x * each, last = first + each < pixels ? first + each : pixels;
     float mean = k < c ? numbers[k] : 0.0f, inverse = k < c ? numbers[c + k] : 0.0f;
     float one = 0.0f, two = 0.0f;
-    for (Index p = first + threadIdx.y; k < c && p < last; p += DEEP) {
-        Index i = p * c + k;
-        float d = get(dz[i]);
-        if (relu && !(get(z[i]) > 0.0f)) {
-            d = 0.0f;
-            set(dz + i, d);
+    for (Index p = first + threadIdx.y; k < c && p < last; p += AHEAD * DEEP) {
+        float d[AHEAD], v[AHEAD];
+        int shut[AHEAD];
+        for (int u = 0; u < AHEAD; u++) {
+            Index i = (p + u * DEEP) * c + k;
+            int inside = p + u * DEEP < last;
+            d[u] = inside ? get(dz[i]) : 0.0f;
+            v[u] = inside ? get(x[i]) : 0.0f;
+            shut[u] = inside && relu && !(get(z[i]) > 0.0f);
         }
-        one += d;
-        two = fmaf(d, (get(x[i]) - mean) * inverse, two);
+        for (int u = 0; u < AHEAD; u++) {
+            if (shut[u]) {
+                d[u] = 0.0f;
+                set(dz + (p + u * DEEP) * c + k, 0.0f);
+            }
+            one += d[u];
+            two = fmaf(d[u], (v[u] - mean) * inverse, two);
+        }
     }
     one = column_sum(cells, one);
     two = column_sum(cells, two);
@@ -142,14 +184,44 @@ __device__ void map_sums(float *partial, Value *dz, const Value *x, const Value 
     }
 }
 
+template <int N, typename Value>
+__device__ void map_gradient_by(Value *dx, const Value *dz, const Value *x, const float *k, Index total, int c,
+                                int accumulate) {
+    typedef Pack<Value, N> Values;
+    EACH(i, total / N) {
+        int first = (int)(i * N % c);
+        Values out = accumulate ? ((const Values *)dx)[i] : Values();
+        Values d = ((const Values *)dz)[i], in = ((const Values *)x)[i];
+        for (int n = 0; n < N; n++) {
+            int j = first + n;
+            float v = fmaf(k[j], get(d.v[n]), fmaf(k[c + j], get(in.v[n]), k[2 * c + j]));
+            set(out.v + n, accumulate ? get(out.v[n]) + v : v);
+        }
+        ((Values *)dx)[i] = out;
+    }
+}
+
 // dx = k0 dz + k1 x + k2 a channel, or dx += ...
 template <typename Value>
 __device__ void map_gradient(Value *dx, const Value *dz, const Value *x, const float *k, Index total, int c,
                              int accumulate) {
-    EACH(i, total) {
-        int j = (int)(i % c);
-        float v = fmaf(k[j], get(dz[i]), fmaf(k[c + j], get(x[i]), k[2 * c + j]));
-        set(dx + i, accumulate ? get(dx[i]) + v : v);
+    BY_PACKS(c, map_gradient_by<N>(dx, dz, x, k, total, c, accumulate))
+}
+
+template <int N, typename Value>
+__device__ void finish_by(Value *y, const float *bias, const Value *other, Index total, int c, int has_bias,
+                          int has_other, int relu) {
+    typedef Pack<Value, N> Values;
+    EACH(i, total / N) {
+        int k = has_bias ? (int)(i * N % c) : 0;
+        Values out = ((const Values *)y)[i], more = has_other ? ((const Values *)other)[i] : Values();
+        for (int j = 0; j < N; j++) {
+            float v = get(out.v[j]);
+            if (has_bias) v += bias[k + j];
+            if (has_other) v += get(more.v[j]);
+            set(out.v + j, relu && v < 0.0f ? 0.0f : v);
+        }
+        ((Values *)y)[i] = out;
     }
 }
 
@@ -157,22 +229,35 @@ __device__ void map_gradient(Value *dx, const Value *dz, const Value *x, const f
 template <typename Value>
 __device__ void finish(Value *y, const float *bias, const Value *other, Index total, int c, int has_bias,
                        int has_other, int relu) {
-    EACH(i, total) {
-        float v = get(y[i]);
-        if (has_bias) v += bias[i % c];
-        if (has_other) v += get(other[i]);
-        set(y + i, relu && v < 0.0f ? 0.0f : v);
+    BY_PACKS(c, finish_by<N>(y, bias, other, total, c, has_bias, has_other, relu))
+}
+
+template <int N, typename Value> __device__ void mask_by(Value *dy, const Value *y, Index total) {
+    typedef Pack<Value, N> Values;
+    EACH(i, total / N) {
+        Values d = ((const Values *)dy)[i], out = ((const Values *)y)[i];
+        for (int j = 0; j < N; j++) {
+            if (!(get(out.v[j]) > 0.0f)) set(d.v + j, 0.0f);
+        }
+        ((Values *)dy)[i] = d;
     }
 }
 
 template <typename Value> __device__ void mask(Value *dy, const Value *y, Index total) {
-    EACH(i, total) {
-        if (!(get(y[i]) > 0.0f)) set(dy + i, 0.0f);
+    BY_PACKS(total, mask_by<N>(dy, y, total))
+}
+
+template <int N, typename Value> __device__ void add_to_by(Value *to, const Value *from, Index total) {
+    typedef Pack<Value, N> Values;
+    EACH(i, total / N) {
+        Values sum = ((const Values *)to)[i], more = ((const Values *)from)[i];
+        for (int j = 0; j < N; j++) set(sum.v + j, get(sum.v[j]) + get(more.v[j]));
+        ((Values *)to)[i] = sum;
     }
 }
 
 template <typename Value> __device__ void add_to(Value *to, const Value *from, Index total) {
-    EACH(i, total) set(to + i, get(to[i]) + get(from[i]));
+    BY_PACKS(total, add_to_by<N>(to, from, total))
 }
 
 // Mean (over the whole window) or maximum of the pixels under each window.

@@ -7,10 +7,13 @@ pub(crate) mod conv;
 pub(crate) mod density;
 
 use crate::device::Precision;
-use candle_core::cuda::cudarc::driver::{CudaFunction, CudaSlice, LaunchConfig};
+use candle_core::cuda::DeviceId;
+use candle_core::cuda::cudarc::driver::{CudaFunction, CudaSlice, LaunchConfig, result, sys};
 use candle_core::cuda::cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
 use candle_core::cuda::{CudaDevice, CudaStorage, cudarc::driver::CudaView};
 use candle_core::{CpuStorage, CustomOp1, Error, Layout, Result, Shape, Storage, Tensor, bail};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock};
 
 /// Threads of an elementwise block.
@@ -50,6 +53,29 @@ macro_rules! launch {
     }};
 }
 pub(crate) use launch;
+
+thread_local! {
+    static FUNCTIONS: RefCell<HashMap<DeviceId, HashMap<String, CudaFunction>>> = RefCell::default();
+}
+
+/// Makes a fresh device cheap to queue on: everything goes through its one stream in order, so no buffer needs events of
+/// its own; and memory that was freed stays with the process.
+///
+/// # Errors
+/// If the driver refuses.
+pub(crate) fn prepare(device: &CudaDevice) -> Result<()> {
+    let ordinal = device.cuda_stream().context().ordinal();
+    let all: u64 = u64::MAX;
+    let threshold = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    // SAFETY: one stream, see above; the pool is the device's own, and the attribute is a u64.
+    unsafe {
+        device.disable_event_tracking();
+        let ordinal = i32::try_from(ordinal).map_err(Error::wrap)?;
+        let pool = result::device::get_default_mem_pool(result::device::get(ordinal).map_err(Error::wrap)?);
+        let pool = pool.map_err(Error::wrap)?;
+        result::mem_pool::set_attribute(pool, threshold, (&raw const all).cast_mut().cast()).map_err(Error::wrap)
+    }
+}
 
 /// The kernels as PTX, compiled once.
 pub(crate) fn kernels() -> Result<&'static str> {
@@ -128,9 +154,17 @@ impl Gpu {
         Self { device: device.clone(), precision: Precision::F32 }
     }
 
-    /// A kernel by its name in `kernels.cu`.
+    /// A kernel by its name in `kernels.cu`, looked up once a thread.
     pub fn function(&self, name: &str) -> Result<CudaFunction> {
-        Ok(self.device.get_or_load_custom_func(name, "paradise", kernels()?)?.into_cuda_function())
+        FUNCTIONS.with_borrow_mut(|all| {
+            let known = all.entry(self.device.id()).or_default();
+            if let Some(function) = known.get(name) {
+                return Ok(function.clone());
+            }
+            let loaded = self.device.get_or_load_custom_func(name, "paradise", kernels()?)?.into_cuda_function();
+            known.insert(name.into(), loaded.clone());
+            Ok(loaded)
+        })
     }
 
     /// The name of a kernel over activations.
