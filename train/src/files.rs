@@ -35,6 +35,19 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     sync_folder(path)
 }
 
+/// What a JSON file holds; `None` where there is none.
+///
+/// # Errors
+/// With the path, if it cannot be read or holds something else.
+pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
+    let value = serde_json::from_str(&text);
+    value.map(Some).with_context(|| format!("{}: damaged; remove it and run again", path.display()))
+}
+
 /// Creates a folder and its parents.
 ///
 /// # Errors

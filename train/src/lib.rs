@@ -37,3 +37,4 @@ pub mod report;
 pub mod statistics;
 pub mod supplement;
 pub mod sweep;
+pub mod verify;

@@ -7,19 +7,16 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use paradise_train::config::{Config, Source};
 use paradise_train::evaluate::latent::points;
-use paradise_train::export::card::Card;
-use paradise_train::export::{self, CardSettings};
 use paradise_train::figure::latent;
 use paradise_train::fit::{self, RunFolder};
-use paradise_train::import::{self, Normalisation};
 use paradise_train::report::subject::Trained;
 use paradise_train::{demo, files, gpu_check, interrupt, sweep};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Trains, attacks, evaluates, quantises and exports robust classifiers.
 ///
-/// Exit codes: 0 done, 1 a self-test or the GPU's check failed, 2 bad command line or input, 130 an evaluation was
+/// Exit codes: 0 done, 1 a self-test, a card or the GPU's check failed, 2 bad command line or input, 130 an evaluation was
 /// interrupted.
 #[derive(Parser)]
 #[command(version)]
@@ -49,9 +46,11 @@ enum Command {
     /// Make a table or a figure of the supplement from run folders.
     Report(cli::report::Report),
     /// Quantise a run and write its bundle.
-    Export(Export),
+    Export(cli::bundle::Export),
     /// Quantise a float ONNX classifier from elsewhere into a bundle.
-    ImportOnnx(ImportOnnx),
+    ImportOnnx(cli::bundle::ImportOnnx),
+    /// Compute the figures of a bundle's card again, from its files and images given by path.
+    VerifyCard(cli::bundle::VerifyCard),
     /// Compare a GPU's loss and gradients with the CPU's, for every network (needs the feature `cuda`).
     GpuCheck,
 }
@@ -145,63 +144,6 @@ struct Latent {
     n: usize,
 }
 
-/// How a bundle is quantised, and what its card measures.
-#[derive(Args)]
-struct CardArguments {
-    /// Test images behind the card's robustness figure.
-    #[arg(long, default_value_t = 2000)]
-    n: usize,
-    /// Share of calibration images that may be abstained for any reason.
-    #[arg(long, default_value_t = 0.05)]
-    false_abstain: f64,
-    /// How activations are quantised: `best` compares sixteen methods (ranges by min-max, percentile or squared error, bias
-    /// correction, cross-layer equalisation) with the float network and reports what they do; `min-max` is the plain one.
-    #[arg(long, default_value = "best", value_name = "best|min-max", value_parser = ["best", "min-max"])]
-    quantise: String,
-}
-
-impl CardArguments {
-    fn settings(&self) -> CardSettings {
-        let choose = self.quantise == "best";
-        CardSettings { n: self.n, false_abstain: self.false_abstain, choose, ..CardSettings::default() }
-    }
-}
-
-/// What is imported, and by which pictures it is quantised.
-#[derive(Args)]
-struct ImportOnnx {
-    /// Float ONNX classifier of one image `[n, c, h, w]`: Conv, BatchNormalization, Relu, Add, pools, Gemm, MatMul, Flatten.
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
-    /// Folder with train/CLASS and test/CLASS pictures: ranges, confidence and the card come from them.
-    #[arg(long, value_name = "DIR")]
-    calibrate: PathBuf,
-    /// Bundle folder; its last part is the model's name.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// Mean a channel that was taken from pixels in [0, 1] before the network. The engine's borders are black: what a first
-    /// convolution with a border sees there differs from a border of 0 after normalisation.
-    #[arg(long, value_name = "M,..", value_delimiter = ',', num_args = 1)]
-    mean: Vec<f32>,
-    /// Standard deviation a channel by which they were divided.
-    #[arg(long, value_name = "S,..", value_delimiter = ',', num_args = 1)]
-    std: Vec<f32>,
-    #[command(flatten)]
-    card: CardArguments,
-}
-
-#[derive(Args)]
-struct Export {
-    /// Run folder.
-    #[arg(long, value_name = "DIR")]
-    run: PathBuf,
-    /// Bundle folder; its last part is the model's name.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    #[command(flatten)]
-    card: CardArguments,
-}
-
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo(arguments) => demo::run(&arguments.out),
@@ -213,8 +155,9 @@ fn main() -> ExitCode {
         Command::Compare(arguments) => cli::evaluate::compare(&arguments),
         Command::Certify(arguments) => cli::evaluate::certify(&arguments),
         Command::Report(arguments) => cli::report::report(&arguments),
-        Command::Export(arguments) => export(&arguments),
-        Command::ImportOnnx(arguments) => import_onnx(&arguments),
+        Command::Export(arguments) => cli::bundle::export(&arguments),
+        Command::ImportOnnx(arguments) => cli::bundle::import_onnx(&arguments),
+        Command::VerifyCard(arguments) => cli::bundle::verify_card(&arguments),
         Command::GpuCheck => gpu_check::run(|row| println!("{row}")).map(|holds| u8::from(!holds)),
     };
     match outcome {
@@ -297,28 +240,4 @@ fn latent(arguments: &Latent) -> Result<u8> {
     files::write(&out, &png)?;
     println!("{}", out.display());
     Ok(0)
-}
-
-fn export(arguments: &Export) -> Result<u8> {
-    let Trained { config, splits, network } = Trained::open(&arguments.run, arguments.card.n)?;
-    let card = export::export(&network, &config, &splits, &arguments.out, &arguments.card.settings())?;
-    finished(&card, &arguments.out);
-    Ok(0)
-}
-
-fn import_onnx(arguments: &ImportOnnx) -> Result<u8> {
-    let normalisation = Normalisation { mean: arguments.mean.clone(), std: arguments.std.clone() };
-    let settings = arguments.card.settings();
-    let card = import::import(&arguments.file, &normalisation, &arguments.calibrate, &arguments.out, &settings)?;
-    finished(&card, &arguments.out);
-    Ok(0)
-}
-
-/// Says what was made.
-fn finished(card: &Card, out: &Path) {
-    println!("{}", demo::describe(card));
-    if let Some(quantisation) = &card.quantisation {
-        println!("{quantisation}");
-    }
-    println!("next: paradised selftest --model {}", out.display());
 }

@@ -1,6 +1,7 @@
 //! `train evaluate`, `train merge`, `train certify`.
 
-use anyhow::{Context, Result, ensure};
+use super::named_folder;
+use anyhow::{Result, ensure};
 use clap::Args;
 use paradise_train::attack::threat::Norm;
 use paradise_train::certificate::{self, Certificate, Smoothing};
@@ -92,10 +93,6 @@ pub struct Merge {
 
 impl Subject {
     fn options(&self, request: Request, n: usize, out: Option<PathBuf>) -> Result<Options> {
-        let foreign = |text: &String| {
-            let (name, path) = text.split_once('=').with_context(|| format!("--foreign {text}: not NAME=DIR"))?;
-            Ok((name.to_string(), PathBuf::from(path)))
-        };
         Ok(Options {
             run: self.run.clone(),
             bundle: self.bundle.clone(),
@@ -108,7 +105,7 @@ impl Subject {
             merge: Vec::new(),
             checks: !self.no_checks,
             confidence: !self.no_confidence,
-            foreign: self.foreign.iter().map(foreign).collect::<Result<_>>()?,
+            foreign: self.foreign.iter().map(named_folder).collect::<Result<_>>()?,
         })
     }
 
@@ -258,10 +255,7 @@ pub fn certify(arguments: &Certify) -> Result<u8> {
         images_sha256: set.digest(),
         certificates: Vec::new(),
     };
-    if out.exists() {
-        let text = std::fs::read_to_string(&out).with_context(|| format!("{}: cannot read", out.display()))?;
-        let there: Certificates =
-            serde_json::from_str(&text).with_context(|| format!("{}: not a file of certificates", out.display()))?;
+    if let Some(there) = files::read_json::<Certificates>(&out)? {
         let same = there.smoothing == smoothing
             && there.model_sha256 == all.model_sha256
             && there.images_sha256 == all.images_sha256

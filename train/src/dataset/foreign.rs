@@ -9,7 +9,7 @@ use super::picture::Policy;
 use crate::random::{self, Purpose};
 use anyhow::{Context, Result, ensure};
 use paradise_engine::Shape;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Images unlike the training ones, made from the test images.
 ///
@@ -32,8 +32,19 @@ pub fn made(test: &Dataset, seed: u64) -> Vec<(&'static str, Dataset)> {
     vec![("uniform noise", remake(&noise)), ("shuffled pixels", remake(&shuffled)), ("inverted", remake(&inverted))]
 }
 
+/// Images of another data set behind a figure, at most.
+pub const MANY: usize = 2000;
+
 /// Classes that an IDX label file may name; foreign labels are not used.
 const ANY_CLASS: usize = 65_535;
+
+/// At most [`MANY`] images of each named folder.
+///
+/// # Errors
+/// As [`read`].
+pub fn named(folders: &[(String, PathBuf)], shape: Shape) -> Result<Vec<(String, Dataset)>> {
+    folders.iter().map(|(name, path)| Ok((name.clone(), read(path, shape, MANY)?))).collect()
+}
 
 /// At most `n` images of the set at `path`.
 ///

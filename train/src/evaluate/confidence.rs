@@ -31,6 +31,11 @@ fn scores(r: &Record) -> [f32; 4] {
 }
 
 impl Scores {
+    /// To `digits` decimals.
+    fn rounded(self, digits: i32) -> Self {
+        Self::each(|k| round(self.values()[k], digits))
+    }
+
     fn each(f: impl Fn(usize) -> f64) -> Self {
         Self { rate: f(0), typicality: f(1), posterior_entropy: f(2), predictive_entropy: f(3) }
     }
@@ -124,6 +129,22 @@ pub struct Quality {
     pub corruptions: Vec<Corrupted>,
 }
 
+impl Quality {
+    /// Areas to four decimals, percentages to two: as cards have them.
+    pub fn rounded(mut self) -> Self {
+        self.mistakes = self.mistakes.map(|s| s.rounded(4));
+        self.ece_percent = round(self.ece_percent, 2);
+        self.foreign.iter_mut().for_each(|f| f.auroc = f.auroc.rounded(4));
+        self.coverage.iter_mut().for_each(|c| c.accuracy_percent = c.accuracy_percent.rounded(2));
+        self
+    }
+}
+
+fn round(v: f64, digits: i32) -> f64 {
+    let unit = 10f64.powi(digits);
+    (v * unit).round() / unit
+}
+
 /// Who answers: each image's record.
 pub type Answers<'a> = &'a dyn Fn(&Dataset) -> Result<Vec<Record>>;
 
@@ -131,7 +152,7 @@ pub type Answers<'a> = &'a dyn Fn(&Dataset) -> Result<Vec<Record>>;
 pub const FALSE_ABSTAIN: f64 = 0.05;
 
 /// Measures confidence on test images `set`, on foreign ones (noise, shuffled and inverted images, and `others`), and on
-/// every corruption of the first `corrupted` test images.
+/// every corruption of the first `corrupted` test images, if any.
 ///
 /// # Errors
 /// If the model fails.
@@ -169,7 +190,8 @@ pub fn measure(
     let clean = answers(&few)?;
     let clean: Vec<&Record> = clean.iter().collect();
     let mut corruptions = Vec::new();
-    for kind in corruption::ALL {
+    let kinds = if corrupted > 0 { &corruption::ALL[..] } else { &[] };
+    for kind in kinds {
         for level in 1..=LEVELS {
             let set = kind.apply(&few, level, seed)?;
             let records = answers(&set)?;

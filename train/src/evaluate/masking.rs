@@ -8,8 +8,12 @@ use crate::attack::suite::{self, Surrogate};
 use crate::attack::threat::{Ball, Norm};
 use crate::attack::{Sample, Victim, in_batches, joined, launch, pixels, samples};
 use crate::dataset::Dataset;
+use crate::files;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+
+/// Their file in an evaluation's folder.
+const NAME: &str = "work/checks.json";
 
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +54,22 @@ pub struct Checks {
 }
 
 impl Checks {
+    /// Those of the evaluation in `folder`, if they were run.
+    ///
+    /// # Errors
+    /// If their file is damaged.
+    pub fn kept(folder: &std::path::Path) -> Result<Option<Self>> {
+        files::read_json(&folder.join(NAME))
+    }
+
+    /// Keeps them in an evaluation's folder.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn keep(&self, folder: &std::path::Path) -> Result<()> {
+        files::write(&folder.join(NAME), serde_json::to_string(self)?.as_bytes())
+    }
+
     /// `14 passed, 2 flagged (transfer, zero gradients), 1 not run`.
     pub fn verdict(&self) -> String {
         let of = |v| self.checks.iter().filter(move |c| c.verdict == v);

@@ -2,20 +2,29 @@
 
 use super::CardSettings;
 use super::quantisation::Quantisation;
-use crate::answer::{self, Record, int8};
+use crate::answer::{self, int8};
+use crate::attack::int8::Int8;
+use crate::attack::model::Classifier;
 use crate::attack::served::Served;
-use crate::attack::threat::Ball;
+use crate::attack::suite;
+use crate::attack::threat::{Ball, Norm};
 use crate::attack::{Attack, Victim};
-use crate::config::Config;
-use crate::dataset::{Dataset, Splits, foreign};
+use crate::config::{Config, Data};
+use crate::dataset::{Dataset, Splits};
 use crate::encoder::Encoder;
+use crate::evaluate::confidence::{self, Coverage, Foreign, Quality, Scores};
+use crate::evaluate::masking::Checks;
+use crate::evaluate::plan::Plan;
+use crate::evaluate::radius::Radius;
+use crate::evaluate::work::Work;
 use crate::evaluate::{self, masking};
 use crate::objective::Objective;
-use crate::statistics::{Proportion, Share, auroc};
-use anyhow::Result;
+use crate::statistics::Share;
+use anyhow::{Result, ensure};
 use paradise_engine::Model;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// Clean and robust figures of the float model and the int8 model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,17 +49,36 @@ pub struct Accuracy {
     pub masking_checks: String,
 }
 
-/// How well each score tells foreign images from test images: area under the ROC curve.
+/// A robustness figure of a whole evaluation, as `train evaluate` made it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Auroc {
-    /// By rate.
-    pub rate: f64,
-    /// By distance of the posterior entropy's p-value from typical.
-    pub posterior_entropy: f64,
-    /// By predictive entropy.
-    pub predictive_entropy: f64,
-    /// Share of the foreign images on which the device abstains, per cent.
-    pub abstained_percent: f64,
+pub struct Robust {
+    /// The attacks, by the names that `train evaluate --attacks` reads; per-image worst case.
+    pub attacks: String,
+    /// `l_inf` or `l2`.
+    pub norm: String,
+    /// Radius in [0, 1] pixel units.
+    pub eps: f32,
+    /// Seed of every draw.
+    pub seed: u64,
+    /// Images of a unit of work.
+    pub batch: usize,
+    /// Float under attack.
+    pub float: Share,
+    /// int8 on the float twin's adversarial images, rounded to 8 bits (transferred, not attacked itself).
+    pub int8_transferred: Share,
+    /// Verdict of the gradient-masking checks at the evaluation's first radius.
+    pub masking_checks: String,
+}
+
+/// What confidence is worth on the test images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Confidence {
+    /// Expected calibration error over 15 bins, per cent.
+    pub ece_percent: f64,
+    /// Telling misclassified images from others: area under the ROC curve; none where all are of one kind.
+    pub mistakes_auroc: Option<Scores>,
+    /// Risk and coverage: accuracy of the share of images that a score trusts most.
+    pub coverage: Vec<Coverage>,
 }
 
 /// A network that was not trained here.
@@ -75,6 +103,8 @@ pub struct Card {
     pub seed: u64,
     /// Where the images came from.
     pub data: String,
+    /// How they are read, for `train verify-card`; the folder is its user's.
+    pub images: Data,
     /// SHA-256 of the training images and labels.
     pub train_sha256: String,
     /// SHA-256 of the test images and labels.
@@ -95,8 +125,13 @@ pub struct Card {
     pub objective: Objective,
     /// Accuracies.
     pub accuracy: Accuracy,
-    /// By kind of foreign image.
-    pub foreign: BTreeMap<String, Auroc>,
+    /// Whole evaluations.
+    #[serde(default)]
+    pub robust: Vec<Robust>,
+    /// What confidence is worth.
+    pub confidence: Confidence,
+    /// By kind of foreign image, none of which thresholds were fitted on.
+    pub foreign: Vec<Foreign>,
     /// Where the network came from, if it was not trained here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub imported: Option<Imported>,
@@ -108,17 +143,25 @@ pub struct Card {
 /// Figures that the card and the self-test share.
 #[derive(Debug)]
 pub struct Measured {
-    accuracy: Accuracy,
-    foreign: BTreeMap<String, Auroc>,
-    false_abstain: Proportion,
-    accepted: Proportion,
+    /// Accuracies.
+    pub accuracy: Accuracy,
+    /// Share of the test images on which the device abstains.
+    pub false_abstain_test: Share,
+    /// Accuracy of those that it accepts.
+    pub accepted_accuracy: Share,
+    /// What confidence is worth.
+    pub confidence: Confidence,
+    /// By kind of foreign image.
+    pub foreign: Vec<Foreign>,
     /// The first test images under the card's attack, on the 8-bit grid.
     pub adversarial: Dataset,
     /// What quantisation did.
     pub quantisation: Option<Quantisation>,
+    /// Whole evaluations.
+    pub robust: Vec<Robust>,
 }
 
-/// Computes every figure of the card.
+/// Computes every figure of the card; `others` are data sets that are not the model's business.
 ///
 /// # Errors
 /// If the images do not fit the model.
@@ -127,24 +170,20 @@ pub fn measure(
     served: &Served,
     bytes: &[u8],
     splits: &Splits,
+    others: &[(String, Dataset)],
     settings: &CardSettings,
     seed: u64,
 ) -> Result<Measured> {
     let model = Model::parse(bytes)?;
     let float = answer::predictions(encoder, &splits.test)?;
-    let records = int8::records(&model, &splits.test)?;
-    let int8 = int8::classes(&records, &splits.test);
+    let int8 = int8::predictions(&model, &splits.test)?;
     let attacked = splits.test.head(settings.n);
     let (attack, ball) = (settings.attack.strongest(), Ball::linf(settings.eps));
     let (report, outcome) = evaluate::robust::measure(Victim::White(encoder), &attacked, &[&attack], ball, seed)?;
     let adversarial = outcome.on_grid(&attacked);
     let transferred = int8::predictions(&model, &adversarial)?;
-    let accepted: Vec<bool> =
-        records.iter().zip(&splits.test.labels).filter(|(r, _)| r.accept).map(|(r, l)| r.class == *l).collect();
-    let foreign = foreign::made(&splits.test, seed)
-        .into_iter()
-        .map(|(name, set)| Ok((name.to_string(), separation(&records, &int8::records(&model, &set)?))))
-        .collect::<Result<_>>()?;
+    let quality = confidence::measure(&|set| int8::records(&model, set), &splits.test, others, 0, seed)?.rounded();
+    let Quality { abstained, accepted_accuracy, foreign, mistakes, coverage, ece_percent, .. } = quality;
     Ok(Measured {
         accuracy: Accuracy {
             float_clean: float.correct_share().into(),
@@ -157,12 +196,60 @@ pub fn measure(
             int8_robust_transferred: transferred.correct_share().into(),
             masking_checks: masking_verdict(served, ball, &splits.test, settings.checked, seed)?,
         },
+        false_abstain_test: abstained,
+        accepted_accuracy,
+        confidence: Confidence { ece_percent, mistakes_auroc: mistakes, coverage },
         foreign,
-        false_abstain: Proportion::of(records.iter().map(|r| !r.accept)),
-        accepted: Proportion::of(accepted),
         adversarial,
         quantisation: None,
+        robust: Vec::new(),
     })
+}
+
+impl Robust {
+    /// The figures of radius `k` of finished work: of the float network, and of `model` on its adversarial images.
+    ///
+    /// # Errors
+    /// If a unit is missing or damaged.
+    pub fn of(work: &Work, k: usize, model: &Model, set: &Dataset, masking_checks: String) -> Result<Self> {
+        let plan = work.plan;
+        let (radius, _, int8) = Radius::of(work, k, &Int8::new(model), set)?;
+        Ok(Self {
+            attacks: plan.attacks.clone(),
+            norm: plan.norm.name().into(),
+            eps: radius.eps,
+            seed: plan.seed,
+            batch: plan.batch,
+            float: radius.worst,
+            int8_transferred: int8.correct_share().into(),
+            masking_checks,
+        })
+    }
+
+    /// Its radius in words.
+    pub fn radius(&self) -> String {
+        match self.norm == Norm::Linf.name() {
+            true => format!("{}/255", (f64::from(self.eps) * 2550.0).round() / 10.0),
+            false => format!("{} in l2", self.eps),
+        }
+    }
+}
+
+/// The figures of a finished evaluation of `served` in `folder`, a row a radius.
+///
+/// # Errors
+/// If it is of another network or other images, needs a surrogate, or is not finished.
+pub fn evaluated(folder: &Path, served: &Served, model: &Model, test: &Dataset) -> Result<Vec<Robust>> {
+    let plan = Plan::read(folder)?;
+    let at = folder.display();
+    ensure!(plan.model.sha256 == served.digest(), "{at}: is an evaluation of another network ({})", plan.model.name);
+    let set = test.head(plan.images.n);
+    ensure!(plan.images.sha256 == set.digest(), "{at}: is an evaluation on other images");
+    let entries = suite::make(&suite::read(&plan.attacks)?, served.classes(), None)?;
+    let work = Work::open(folder, &plan, &entries)?;
+    ensure!(work.missing() == 0, "{at}: {} units of its work are missing; finish it first", work.missing());
+    let checks = Checks::kept(folder)?.map_or_else(|| "not run".to_string(), |c| c.verdict());
+    (0..plan.eps.len()).map(|k| Robust::of(&work, k, model, &set, checks.clone())).collect()
 }
 
 /// The verdict of the masking checks on the first `n` test images, in a line.
@@ -176,19 +263,6 @@ pub fn masking_verdict(served: &Served, ball: Ball, test: &Dataset, n: usize, se
     let few = test.head(n);
     let checks = masking::checks(Victim::White(served), None, ball, &few, seed)?;
     Ok(format!("{}, {} images", checks.verdict(), few.len()))
-}
-
-fn separation(home: &[Record], foreign: &[Record]) -> Auroc {
-    let score = |pick: fn(&Record) -> f32| {
-        let of = |records: &[Record]| records.iter().map(pick).collect::<Vec<f32>>();
-        (auroc(&of(home), &of(foreign)) * 1e4).round() / 1e4
-    };
-    Auroc {
-        rate: score(|r| r.rate_nats),
-        posterior_entropy: score(|r| -r.entropy_p),
-        predictive_entropy: score(|r| r.predictive_entropy_nats),
-        abstained_percent: Share::from(Proportion::of(foreign.iter().map(|r| !r.accept))).percent,
-    }
 }
 
 /// The card of a bundle with these files.
@@ -209,16 +283,19 @@ pub fn write(
         paradise: env!("CARGO_PKG_VERSION").into(),
         seed: config.seed,
         data: splits.source.clone(),
+        images: Data { folder: PathBuf::new(), ..config.data.clone() },
         train_sha256: splits.train.digest()?,
         test_sha256: splits.test.digest(),
         calibration_images: splits.calibration.len(),
         false_abstain_promised_percent: 100.0 * settings.false_abstain,
-        false_abstain_test: measured.false_abstain.into(),
-        accepted_accuracy: measured.accepted.into(),
+        false_abstain_test: measured.false_abstain_test.clone(),
+        accepted_accuracy: measured.accepted_accuracy.clone(),
         arena_bytes: model.header().arena_bytes,
         sizes: files.iter().map(|(file, bytes)| ((*file).to_string(), bytes.len())).collect(),
         objective: config.objective.clone(),
         accuracy: measured.accuracy.clone(),
+        robust: measured.robust.clone(),
+        confidence: measured.confidence.clone(),
         foreign: measured.foreign.clone(),
         imported: settings.imported.clone(),
         quantisation: measured.quantisation.clone(),

@@ -12,7 +12,7 @@ use crate::answer::int8;
 use crate::attack::gradient::Pgd;
 use crate::attack::served::Served;
 use crate::config::Config;
-use crate::dataset::{Dataset, Splits};
+use crate::dataset::{Dataset, Splits, foreign};
 use crate::encoder::Network;
 use crate::files;
 use crate::quantise::assemble::Identity;
@@ -22,7 +22,7 @@ use anyhow::{Context, Result};
 use card::{Card, Imported};
 use paradise_engine::Model;
 use paradise_engine::image::{Fit, ImagePolicy};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The robustness figure of a card: PGD with signed steps.
 #[derive(Debug, Clone)]
@@ -41,6 +41,10 @@ pub struct CardSettings {
     pub choose: bool,
     /// Where the network came from, if it was not trained here.
     pub imported: Option<Imported>,
+    /// Other data sets, on which confidence is measured: name and folder.
+    pub foreign: Vec<(String, PathBuf)>,
+    /// Folders of finished evaluations of the network, whose figures the card takes over.
+    pub evaluations: Vec<PathBuf>,
 }
 
 impl Default for CardSettings {
@@ -53,6 +57,8 @@ impl Default for CardSettings {
             checked: 200,
             choose: false,
             imported: None,
+            foreign: Vec::new(),
+            evaluations: Vec::new(),
         }
     }
 }
@@ -102,6 +108,8 @@ pub fn export(
     let encoder = folded.frozen();
     let name = out.file_name().context("--out has no folder name")?.to_string_lossy().into_owned();
     let identity = identity(&name, splits);
+    // Read now, so that a wrong path is not found after minutes.
+    let others = foreign::named(&settings.foreign, splits.test.shape)?;
     let seen = calibration(splits)?;
     let (assembly, choice) = match settings.choose {
         true => {
@@ -114,7 +122,10 @@ pub fn export(
     let bytes = assembly.finish(&identity, &fitted)?;
     let model = Model::parse(&bytes)?;
     let served = Served::new(network)?;
-    let mut measured = card::measure(&encoder, &served, &bytes, splits, settings, config.seed)?;
+    let robust = settings.evaluations.iter().map(|e| card::evaluated(e, &served, &model, &splits.test));
+    let robust = robust.collect::<Result<Vec<_>>>()?.concat();
+    let mut measured = card::measure(&encoder, &served, &bytes, splits, &others, settings, config.seed)?;
+    measured.robust = robust;
     if let Some(choice) = choice {
         let models = [choice.plain.finish(&identity, &fitted)?, bytes.clone()];
         measured.quantisation = Some(quantisation::report(&encoder, models, choice, splits, &measured.adversarial)?);

@@ -9,6 +9,16 @@ use candle_core::{Tensor, Var};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+/// What the adversary of `paradise-am` raises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Aim {
+    /// The discrepancy of the posterior (supplement, equation 8) from that of the image itself.
+    Posterior,
+    /// The cross-entropy of mu.
+    Class,
+}
+
 /// The `[objective.adversary]` table.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -21,17 +31,21 @@ pub struct Adversary {
     pub step_share: f32,
     /// Share of the run over which the radius grows to its full length; 0 for full from the start.
     pub ramp: f64,
+    /// What `paradise-am`'s raises.
+    pub aim: Aim,
+    /// Share of `paradise-am`'s distortion that is taken at the points found, instead of at the images.
+    pub distortion_share: f64,
 }
 
 impl Default for Adversary {
     fn default() -> Self {
-        Self { eps_pixels: 8.0, steps: 4, step_share: 0.4, ramp: 0.5 }
+        Self { eps_pixels: 8.0, steps: 4, step_share: 0.4, ramp: 0.5, aim: Aim::Posterior, distortion_share: 0.0 }
     }
 }
 
 impl Adversary {
     pub(super) fn validate(&self) -> Result<()> {
-        let Self { eps_pixels, steps, step_share, ramp } = *self;
+        let Self { eps_pixels, steps, step_share, ramp, distortion_share, .. } = *self;
         ensure!(
             (0.0..=255.0).contains(&eps_pixels),
             "objective.adversary.eps_pixels = {eps_pixels} is not in 0..=255"
@@ -39,6 +53,10 @@ impl Adversary {
         ensure!((1..=1000).contains(&steps), "objective.adversary.steps = {steps} is not in 1..=1000");
         ensure!((0.0..=2.0).contains(&step_share), "objective.adversary.step_share = {step_share} is not in 0..=2");
         ensure!((0.0..=1.0).contains(&ramp), "objective.adversary.ramp = {ramp} is not in 0..=1");
+        ensure!(
+            (0.0..=1.0).contains(&distortion_share),
+            "objective.adversary.distortion_share = {distortion_share} is not in 0..=1"
+        );
         Ok(())
     }
 

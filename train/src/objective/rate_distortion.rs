@@ -1,5 +1,6 @@
 //! The supplement's objectives: algorithm 1 with posterior matching (section 1.5) and algorithm 2.
 
+use super::adversary::Aim;
 use super::{Batch, Kind, Loss, Objective, Reconstruction, matching};
 use crate::encoder::{Encoder, Encoding};
 use crate::gaussian;
@@ -22,7 +23,13 @@ impl Objective {
         };
         let own = encoding.narrow(0, m)?;
         let z = self.sample(&own, batch, self.samples)?;
-        let mut loss = Loss::of(self.distortion(encoder, &z, batch)?);
+        let mut distortion = self.distortion(encoder, &z, batch)?;
+        let share = if self.kind == Kind::ParadiseAm && matched { self.adversary.distortion_share } else { 0.0 };
+        if share > 0.0 {
+            let moved = self.sample(&encoding.narrow(m, m)?, batch, self.samples)?;
+            distortion = ((distortion * (1.0 - share))? + (self.distortion(encoder, &moved, batch)? * share)?)?;
+        }
+        let mut loss = Loss::of(distortion);
         let rate = self.rate(&own, &z)?;
         loss.weigh(&rate, self.alpha)?;
         loss.rate = Some(rate);
@@ -41,6 +48,9 @@ impl Objective {
             return matching::perturb(self, batch);
         }
         let frozen = encoder.frozen();
+        if self.adversary.aim == Aim::Class {
+            return self.misleading(&frozen, batch);
+        }
         let reference = frozen.encode(batch.images)?;
         self.adversary.ascend(&frozen, batch, |encoder, x| {
             Ok(matching::discrepancy(&reference, &encoder.encode(x)?, false)?.sum_all()?)

@@ -10,11 +10,16 @@ use candle_nn::ops::log_softmax;
 impl Objective {
     /// Cross-entropy at the points that an adversary finds.
     pub(super) fn adversarial_training(&self, encoder: &Encoder, batch: &Batch) -> Result<Loss> {
-        let points = self.adversary.ascend(&encoder.frozen(), batch, |encoder, x| {
+        let points = self.misleading(&encoder.frozen(), batch)?;
+        Ok(Loss::of(cross_entropy(&encoder.logits(&points)?, batch.labels)?))
+    }
+
+    /// Points of the ball where the cross-entropy of mu is large; `frozen` is the frozen view.
+    pub(super) fn misleading(&self, frozen: &Encoder, batch: &Batch) -> Result<Tensor> {
+        self.adversary.ascend(frozen, batch, |encoder, x| {
             // The sum, so that each image's gradient is its own whatever the batch.
             Ok((cross_entropy(&encoder.logits(x)?, batch.labels)? * batch.ids.len() as f64)?)
-        })?;
-        Ok(Loss::of(cross_entropy(&encoder.logits(&points)?, batch.labels)?))
+        })
     }
 
     /// Clean cross-entropy, and the divergence at the points where it is large.

@@ -1,3 +1,4 @@
+use super::adversary::Aim;
 use super::*;
 use crate::encoder::{Encoding, Network, small_conv::SmallConv};
 use crate::random::{self, Purpose};
@@ -76,6 +77,30 @@ fn an_adversary_stays_in_its_ball_and_raises_its_loss() {
             assert!(clean.divergence.is_none_or(|d| scalar(&d).abs() < 1e-6));
         });
     }
+}
+
+#[test]
+fn distortion_is_shared_between_images_and_the_points_found() {
+    let network = network();
+    let learning = network.learning().unwrap();
+    let frozen = learning.frozen();
+    let losses = |aim, eps_pixels, distortion_share| {
+        let adversary = Adversary { eps_pixels, aim, distortion_share, ..Adversary::default() };
+        let objective = Objective { kind: Kind::ParadiseAm, adversary, ..Objective::default() };
+        with_batch(|batch| {
+            let loss = objective.loss(&frozen, batch).unwrap();
+            [scalar(&loss.distortion), scalar(&loss.matching.unwrap())]
+        })
+    };
+    for aim in [Aim::Posterior, Aim::Class] {
+        let [clean, half, whole] = [0.0, 0.5, 1.0].map(|share| losses(aim, 20.0, share)[0]);
+        assert!(whole > clean && (half - (clean + whole) / 2.0).abs() < 1e-5, "{aim:?} {clean} {half} {whole}");
+        // Radius 0 finds the images themselves.
+        assert!((losses(aim, 0.0, 1.0)[0] - clean).abs() < 1e-6);
+    }
+    // Each adversary is the better one at what it aims at.
+    let [[posterior, matched], [class, other]] = [Aim::Posterior, Aim::Class].map(|aim| losses(aim, 20.0, 1.0));
+    assert!(class > posterior && matched > other, "{class} {posterior} {matched} {other}");
 }
 
 #[test]

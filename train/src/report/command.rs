@@ -30,8 +30,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const CHECKED: usize = 200;
 /// Images of each corruption at most.
 const CORRUPTED: usize = 500;
-/// Images of other data sets at most.
-const FOREIGN: usize = 2000;
 /// Images of the adaptive attack at most, and its steps.
 const EVADED: usize = 500;
 const EVASION_STEPS: usize = 100;
@@ -87,8 +85,7 @@ pub fn evaluate(options: &Options, stop: &AtomicBool) -> Result<Ended> {
     let served = trained.served()?;
     inspect(&served, &set)?;
     // Read now, so that a wrong path is not found after hours.
-    let load = |(name, path): &(String, PathBuf)| Ok((name.clone(), foreign::read(path, set.shape, FOREIGN)?));
-    let others = options.foreign.iter().map(load).collect::<Result<Vec<_>>>()?;
+    let others = foreign::named(&options.foreign, set.shape)?;
     let mut notes = Vec::new();
     let (mut identity, mut request) = (trained.identity(&served), options.request.clone());
     let bytes = options.bundle.as_ref().map(|b| subject::bundle_model(b, &trained)).transpose()?;
@@ -224,8 +221,7 @@ impl Finish<'_> {
         if !self.options.checks {
             return Ok(Some(None));
         }
-        let path = self.out.join("work/checks.json");
-        if let Some(checks) = read(&path)? {
+        if let Some(checks) = Checks::kept(self.out)? {
             return Ok(Some(Some(checks)));
         }
         if self.stop.load(Ordering::Relaxed) {
@@ -234,14 +230,14 @@ impl Finish<'_> {
         let few = self.set.head(CHECKED);
         eprintln!("masking checks on {} images", few.len());
         let checks = masking::checks(self.victim, surrogate, self.ball, &few, self.seed)?;
-        files::write(&path, serde_json::to_string(&checks)?.as_bytes())?;
+        checks.keep(self.out)?;
         Ok(Some(Some(checks)))
     }
 
     fn confidence(&self, respondent: &Respondent) -> Result<Quality> {
         let path = self.out.join("work/confidence.json");
         let names: Vec<&str> = self.others.iter().map(|f| &*f.0).collect();
-        if let Some(quality) = read::<Quality>(&path)? {
+        if let Some(quality) = files::read_json::<Quality>(&path)? {
             let there: Vec<&str> = quality.foreign.iter().map(|f| &*f.name).collect();
             if there.ends_with(&names) && there.len() == names.len() + MADE {
                 return Ok(quality);
@@ -256,7 +252,7 @@ impl Finish<'_> {
 
     fn abstention(&self, respondent: &Respondent, guarded: &Guarded, worst: &Outcome) -> Result<Abstention> {
         let path = self.out.join("work/abstention.json");
-        if let Some(abstention) = read(&path)? {
+        if let Some(abstention) = files::read_json(&path)? {
             return Ok(abstention);
         }
         // The first images, so that the worst case at hand is theirs.
@@ -291,13 +287,3 @@ impl Finish<'_> {
 
 /// Foreign sets that are made from the test images.
 const MADE: usize = 3;
-
-/// A part that was measured before; `None` where there is none.
-fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    if !path.exists() {
-        return Ok(None);
-    }
-    let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
-    let value = serde_json::from_str(&text);
-    value.map(Some).with_context(|| format!("{}: damaged; remove it and run again", path.display()))
-}

@@ -1,0 +1,164 @@
+//! `train export`, `import-onnx` and `verify-card`: bundles and their cards.
+
+use super::named_folder;
+use anyhow::Result;
+use clap::Args;
+use paradise_train::config::parse_eps;
+use paradise_train::export::card::Card;
+use paradise_train::export::{self, CardSettings};
+use paradise_train::import::{self, Normalisation};
+use paradise_train::report::subject::Trained;
+use paradise_train::{demo, files, interrupt, verify};
+use std::path::{Path, PathBuf};
+
+/// How a bundle is quantised, and what its card measures.
+#[derive(Args)]
+pub struct CardArguments {
+    /// Test images behind the card's robustness figure.
+    #[arg(long, default_value_t = 2000)]
+    n: usize,
+    /// Radius of that figure, in l_inf: 8/255, or a decimal in [0, 1].
+    #[arg(long, default_value = "8/255")]
+    eps: String,
+    /// Another data set on which confidence is measured, by any name: MNIST's or CIFAR's files, or a folder of pictures.
+    #[arg(long, value_name = "NAME=DIR")]
+    foreign: Vec<String>,
+    /// Share of calibration images that may be abstained for any reason.
+    #[arg(long, default_value_t = 0.05)]
+    false_abstain: f64,
+    /// How activations are quantised: `best` compares sixteen methods (ranges by min-max, percentile or squared error, bias
+    /// correction, cross-layer equalisation) with the float network and reports what they do; `min-max` is the plain one.
+    #[arg(long, default_value = "best", value_name = "best|min-max", value_parser = ["best", "min-max"])]
+    quantise: String,
+}
+
+impl CardArguments {
+    fn settings(&self) -> Result<CardSettings> {
+        Ok(CardSettings {
+            n: self.n,
+            eps: parse_eps(&self.eps)?,
+            false_abstain: self.false_abstain,
+            choose: self.quantise == "best",
+            foreign: self.foreign.iter().map(named_folder).collect::<Result<_>>()?,
+            ..CardSettings::default()
+        })
+    }
+}
+
+/// What is imported, and by which pictures it is quantised.
+#[derive(Args)]
+pub struct ImportOnnx {
+    /// Float ONNX classifier of one image `[n, c, h, w]`: Conv, BatchNormalization, Relu, Add, pools, Gemm, MatMul, Flatten.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Folder with train/CLASS and test/CLASS pictures: ranges, confidence and the card come from them.
+    #[arg(long, value_name = "DIR")]
+    calibrate: PathBuf,
+    /// Bundle folder; its last part is the model's name.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Mean a channel that was taken from pixels in [0, 1] before the network. The engine's borders are black: what a first
+    /// convolution with a border sees there differs from a border of 0 after normalisation.
+    #[arg(long, value_name = "M,..", value_delimiter = ',', num_args = 1)]
+    mean: Vec<f32>,
+    /// Standard deviation a channel by which they were divided.
+    #[arg(long, value_name = "S,..", value_delimiter = ',', num_args = 1)]
+    std: Vec<f32>,
+    #[command(flatten)]
+    card: CardArguments,
+}
+
+#[derive(Args)]
+pub struct Export {
+    /// Run folder.
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// Bundle folder; its last part is the model's name.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Folder of a finished `train evaluate` of this run, whose figures the card takes over beside the int8 model's; may be
+    /// given several times.
+    #[arg(long, value_name = "DIR")]
+    evaluation: Vec<PathBuf>,
+    #[command(flatten)]
+    card: CardArguments,
+}
+
+/// What is computed again.
+#[derive(Args)]
+pub struct VerifyCard {
+    /// Bundle folder.
+    #[arg(value_name = "BUNDLE")]
+    bundle: PathBuf,
+    /// Folder of the data set that the card names; none for the embedded images and Debian's Fashion-MNIST.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Another data set of the card, by its name there.
+    #[arg(long, value_name = "NAME=DIR")]
+    foreign: Vec<String>,
+    /// Test images under attack [default: as many as behind the card's figures, which can be compared exactly].
+    #[arg(long)]
+    n: Option<usize>,
+    /// Leave out the masking checks, which take the longest.
+    #[arg(long)]
+    no_checks: bool,
+    /// Repeat the whole evaluations that the card holds, too, in this folder: hours, and resumable.
+    #[arg(long, value_name = "DIR")]
+    evaluations: Option<PathBuf>,
+    /// Write the rows as JSON, too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// `train verify-card`.
+pub fn verify_card(arguments: &VerifyCard) -> Result<u8> {
+    let VerifyCard { bundle, data, foreign, n, no_checks, evaluations, json } = arguments;
+    let options = verify::Options {
+        bundle: bundle.clone(),
+        data: data.clone(),
+        foreign: foreign.iter().map(named_folder).collect::<Result<_>>()?,
+        n: *n,
+        checks: !no_checks,
+        evaluations: evaluations.clone(),
+    };
+    println!("{:40} {:>42}  {:>42}", "figure (scores: rate / typicality /", "card", "here");
+    println!("{:40}", "posterior entropy / predictive entropy)");
+    let mut rows = Vec::new();
+    let stop = interrupt::flag()?;
+    let holds = verify::verify(&options, &stop, |row| {
+        println!("{row}");
+        rows.push(row.clone());
+    })?;
+    if let Some(path) = json {
+        files::write(path, serde_json::to_string_pretty(&rows)?.as_bytes())?;
+    }
+    println!("{}", verify::verdict(&rows));
+    Ok(u8::from(!holds))
+}
+
+/// `train export`.
+pub fn export(arguments: &Export) -> Result<u8> {
+    let settings = CardSettings { evaluations: arguments.evaluation.clone(), ..arguments.card.settings()? };
+    let Trained { config, splits, network } = Trained::open(&arguments.run, arguments.card.n)?;
+    let card = export::export(&network, &config, &splits, &arguments.out, &settings)?;
+    finished(&card, &arguments.out);
+    Ok(0)
+}
+
+/// `train import-onnx`.
+pub fn import_onnx(arguments: &ImportOnnx) -> Result<u8> {
+    let normalisation = Normalisation { mean: arguments.mean.clone(), std: arguments.std.clone() };
+    let settings = arguments.card.settings()?;
+    let card = import::import(&arguments.file, &normalisation, &arguments.calibrate, &arguments.out, &settings)?;
+    finished(&card, &arguments.out);
+    Ok(0)
+}
+
+/// Says what was made.
+fn finished(card: &Card, out: &Path) {
+    println!("{}", demo::describe(card));
+    if let Some(quantisation) = &card.quantisation {
+        println!("{quantisation}");
+    }
+    println!("next: paradised selftest --model {}", out.display());
+}

@@ -1,0 +1,329 @@
+//! `train verify-card`: every figure of a bundle's card computed again from the bundle's files, on images given by path.
+//!
+//! The float network is read back from `encoder.onnx`, the int8 model is `model.pmq` itself, so nothing of the run that made
+//! them is needed.
+
+use crate::attack::served::Served;
+use crate::attack::suite;
+use crate::attack::threat::Norm;
+use crate::attack::{Attack, Victim};
+use crate::config::Data;
+use crate::dataset::{Splits, foreign};
+use crate::encoder::Network;
+use crate::evaluate::confidence::{Foreign, Scores};
+use crate::evaluate::plan::{Identity, Plan, Request};
+use crate::evaluate::work::{Shard, Work};
+use crate::export::CardSettings;
+use crate::export::card::{self, Card, Robust};
+use crate::import::{self, Normalisation};
+use crate::statistics::Share;
+use anyhow::{Context, Result, bail, ensure};
+use paradise_engine::Model;
+use paradise_runtime::Bundle;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+/// How far an accuracy over as many images may lie from the card's where gradients in float decide, in points: another
+/// instruction set sums in another order, and an attack walks on from there.
+const FLOAT_POINTS: f64 = 0.5;
+/// How far another number may lie from the card's: the logarithms of an instruction set are the pinned ones, but sums over
+/// a set may be reordered.
+const ROUNDED: f64 = 1e-3;
+
+/// What is repeated.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Bundle folder.
+    pub bundle: PathBuf,
+    /// Folder of the data set; none for the embedded images.
+    pub data: Option<PathBuf>,
+    /// Other data sets: name and folder.
+    pub foreign: Vec<(String, PathBuf)>,
+    /// Test images under attack; none for as many as behind the card's figures.
+    pub n: Option<usize>,
+    /// Whether the masking checks are repeated, which take the longest.
+    pub checks: bool,
+    /// Folder for the work of the long evaluations, which are repeated where one is named.
+    pub evaluations: Option<PathBuf>,
+}
+
+/// How a figure compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// As the card has it.
+    Same,
+    /// Within what float rounding, or a smaller sample, explains.
+    Close,
+    /// Not what the card says.
+    Differs,
+    /// Not computed here.
+    NotRepeated,
+}
+
+/// One figure.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// Which.
+    pub figure: String,
+    /// What the card says.
+    pub card: String,
+    /// What was found, or why nothing was.
+    pub here: String,
+    /// How they compare.
+    pub verdict: Verdict,
+}
+
+impl std::fmt::Display for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let verdict = match self.verdict {
+            Verdict::Same => "same",
+            Verdict::Close => "close",
+            Verdict::Differs => "DIFFERS",
+            Verdict::NotRepeated => "not repeated",
+        };
+        write!(f, "{:40} {:>42}  {:>42}  {verdict}", self.figure, self.card, self.here)
+    }
+}
+
+/// How many figures came out how, in a line.
+pub fn verdict(rows: &[Row]) -> String {
+    let of = |verdict: Verdict| rows.iter().filter(|r| r.verdict == verdict).count();
+    let [same, close, differs, left] =
+        [Verdict::Same, Verdict::Close, Verdict::Differs, Verdict::NotRepeated].map(of);
+    format!("{same} figures are the same, {close} close, {differs} differ, {left} were not repeated")
+}
+
+/// Compares figure by figure; `report` sees each row as it is known. Whether none differs.
+///
+/// # Errors
+/// If the bundle is damaged, the images cannot be read or do not fit, or `stop` was set.
+pub fn verify(options: &Options, stop: &AtomicBool, mut report: impl FnMut(&Row)) -> Result<bool> {
+    let bundle = Bundle::open(&options.bundle)?;
+    let at = |file: &str| format!("{}: {file}", options.bundle.display());
+    let text = std::str::from_utf8(bundle.file("card.toml")?).with_context(|| at("card.toml"))?;
+    let card: Card = toml::from_str(text).with_context(|| at("card.toml"))?;
+    let bytes = bundle.file("model.pmq")?;
+    let model = Model::parse(bytes).with_context(|| at("model.pmq"))?;
+    let network = import::network(bundle.file("encoder.onnx")?, &Normalisation::default());
+    let network = network.with_context(|| at("encoder.onnx"))?;
+    let splits = images(&card, options)?;
+    let home = (network.architecture.graph.input, network.architecture.classes);
+    ensure!(
+        home == (splits.test.shape, splits.labels.len()),
+        "the model takes images of {:?} in {} classes, the data's are of {:?} in {}",
+        home.0,
+        home.1,
+        splits.test.shape,
+        splits.labels.len()
+    );
+    let mut all = true;
+    let mut tell = |row: Row| {
+        all &= row.verdict != Verdict::Differs;
+        report(&row);
+    };
+    tell(exactly("training images, SHA-256", &card.train_sha256, &splits.train.digest()?));
+    tell(exactly("test images, SHA-256", &card.test_sha256, &splits.test.digest()));
+    let others = foreign::named(&options.foreign, splits.test.shape)?;
+    let settings = settings(&card, options, splits.test.len())?;
+    let served = Served::new(&network)?;
+    let folded = network.folded()?;
+    let found = card::measure(&folded.frozen(), &served, bytes, &splits, &others, &settings, card.seed)?;
+    accuracies(&card, &found.accuracy, options.checks, &mut tell);
+    tell(share("abstained on test images", &card.false_abstain_test, &found.false_abstain_test, Exactness::Integer));
+    tell(share(
+        "accuracy of what is accepted",
+        &card.accepted_accuracy,
+        &found.accepted_accuracy,
+        Exactness::Integer,
+    ));
+    confidence(&card, &found, &mut tell);
+    for robust in &card.robust {
+        match &options.evaluations {
+            None => {
+                let why = "hours: name a folder with --evaluations".to_string();
+                tell(Row { verdict: Verdict::NotRepeated, ..shown(robust, why) });
+            }
+            Some(folder) => again(robust, &card, options.n, (&network, &served, &model), &splits, folder, stop)?
+                .into_iter()
+                .for_each(&mut tell),
+        }
+    }
+    Ok(all)
+}
+
+/// The images that the card names, from where they are here.
+fn images(card: &Card, options: &Options) -> Result<Splits> {
+    let folder = options.data.clone().unwrap_or_else(|| Data::default().folder);
+    let named = || format!("its images are \"{}\"; name their folder with --data", card.data);
+    Data { folder, ..card.images.clone() }.load().with_context(named)
+}
+
+fn settings(card: &Card, options: &Options, available: usize) -> Result<CardSettings> {
+    let settings = CardSettings::default();
+    let used = settings.attack.describe();
+    ensure!(
+        card.accuracy.attack == used,
+        "the card's attack is {:?}, this version's is {used:?}",
+        card.accuracy.attack
+    );
+    let n = options.n.unwrap_or(card.accuracy.float_robust.n);
+    ensure!((1..=available).contains(&n), "--n {n}: the test set has {available} images");
+    let eps = (card.accuracy.eps_pixels / 255.0) as f32;
+    let checked = if options.checks { settings.checked } else { 0 };
+    Ok(CardSettings { n, eps, checked, ..settings })
+}
+
+/// What decides an accuracy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exactness {
+    /// The engine's integers, on given images.
+    Integer,
+    /// Sums in float.
+    Float,
+}
+
+fn exactly(figure: &str, card: &str, here: &str) -> Row {
+    let verdict = if card == here { Verdict::Same } else { Verdict::Differs };
+    let short = |s: &str| if s.len() == 64 { format!("{}...", &s[..16]) } else { s.to_string() };
+    Row { figure: figure.into(), card: short(card), here: short(here), verdict }
+}
+
+fn share(figure: &str, card: &Share, here: &Share, exactness: Exactness) -> Row {
+    let [a, b] = [card, here].map(|s| s.wilson_95_percent);
+    let verdict = if (card.correct, card.n) == (here.correct, here.n) {
+        Verdict::Same
+    } else if card.n != here.n && a[0] <= b[1] && b[0] <= a[1]
+        || card.n == here.n && exactness == Exactness::Float && (card.percent - here.percent).abs() <= FLOAT_POINTS
+    {
+        Verdict::Close
+    } else {
+        Verdict::Differs
+    };
+    let text = |s: &Share| s.to_string().trim_start().to_string();
+    Row { figure: figure.into(), card: text(card), here: text(here), verdict }
+}
+
+/// Numbers that follow from the engine's integers, a score each where there are four.
+fn numbers(figure: &str, card: &[f64], here: &[f64]) -> Row {
+    let apart = card.iter().zip(here).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    let verdict = match card.len() == here.len() {
+        true if apart == 0.0 => Verdict::Same,
+        true if apart <= ROUNDED => Verdict::Close,
+        _ => Verdict::Differs,
+    };
+    let text = |v: &[f64]| v.iter().map(f64::to_string).collect::<Vec<_>>().join(" / ");
+    Row { figure: figure.into(), card: text(card), here: text(here), verdict }
+}
+
+fn accuracies(card: &Card, found: &card::Accuracy, checks: bool, tell: &mut impl FnMut(Row)) {
+    let asked = &card.accuracy;
+    let attack = format!("{} at {}/255", asked.attack, asked.eps_pixels);
+    tell(share("float, clean", &asked.float_clean, &found.float_clean, Exactness::Float));
+    tell(share("int8, clean", &asked.int8_clean, &found.int8_clean, Exactness::Integer));
+    tell(share("same class, float and int8", &asked.agreement, &found.agreement, Exactness::Float));
+    tell(share(&format!("float, {attack}"), &asked.float_robust, &found.float_robust, Exactness::Float));
+    let (then, now) = (&asked.int8_robust_transferred, &found.int8_robust_transferred);
+    tell(share("int8 on those images", then, now, Exactness::Float));
+    let row = exactly("masking checks", &asked.masking_checks, &found.masking_checks);
+    tell(if checks { row } else { Row { verdict: Verdict::NotRepeated, ..row } });
+}
+
+fn confidence(card: &Card, found: &card::Measured, tell: &mut impl FnMut(Row)) {
+    let (then, now) = (&card.confidence, &found.confidence);
+    tell(numbers("expected calibration error, %", &[then.ece_percent], &[now.ece_percent]));
+    let of = |scores: &Option<Scores>| scores.map_or_else(Vec::new, |s| s.values().to_vec());
+    tell(numbers("AUROC of mistakes", &of(&then.mistakes_auroc), &of(&now.mistakes_auroc)));
+    for (k, then) in then.coverage.iter().enumerate() {
+        let now = now.coverage.get(k).map_or_else(Vec::new, |c| c.accuracy_percent.values().to_vec());
+        let figure = format!("accuracy at {} % coverage", then.covered_percent);
+        tell(numbers(&figure, &then.accuracy_percent.values(), &now));
+    }
+    for then in &card.foreign {
+        match found.foreign.iter().find(|f| f.name == then.name) {
+            Some(now) if now.n == then.n => {
+                tell(numbers(&format!("AUROC of {}", then.name), &then.auroc.values(), &now.auroc.values()));
+                let figure = format!("abstained on {}", then.name);
+                tell(share(&figure, &then.abstained, &now.abstained, Exactness::Integer));
+            }
+            other => tell(not_repeated(then, other)),
+        }
+    }
+}
+
+fn not_repeated(then: &Foreign, other: Option<&Foreign>) -> Row {
+    let here = match other {
+        Some(now) => format!("{} images there", now.n),
+        None => format!("name its folder: --foreign {:?}=DIR", then.name),
+    };
+    let card = format!("{} images, AUROC of the rate {}", then.n, then.auroc.rate);
+    Row { figure: format!("AUROC of {}", then.name), card, here, verdict: Verdict::NotRepeated }
+}
+
+fn shown(robust: &Robust, here: String) -> Row {
+    let figure = format!("float, {} at {}", robust.attacks, robust.radius());
+    Row { figure, card: robust.float.to_string().trim_start().into(), here, verdict: Verdict::Same }
+}
+
+/// Repeats a whole evaluation, in work that can be interrupted.
+fn again(
+    robust: &Robust,
+    card: &Card,
+    n: Option<usize>,
+    (network, served, model): (&Network, &Served, &Model),
+    splits: &Splits,
+    folder: &Path,
+    stop: &AtomicBool,
+) -> Result<Vec<Row>> {
+    let set = splits.test.head(n.unwrap_or(robust.float.n));
+    let identity =
+        Identity { name: format!("float {}, from its bundle", card.objective.kind.name()), sha256: served.digest() };
+    let norm = if robust.norm == Norm::L2.name() { Norm::L2 } else { Norm::Linf };
+    let eps = vec![robust.eps];
+    let request = Request { norm, eps, attacks: robust.attacks.clone(), seed: robust.seed, batch: robust.batch };
+    let plan = Plan::new(identity, None, &splits.source, &set, request)?;
+    let entries = suite::make(&suite::read(&plan.attacks)?, network.architecture.classes, None)?;
+    let work = Work::open(&folder.join(plan.short_name()?), &plan, &entries)?;
+    if !work.run(Victim::White(served), &set, Shard::WHOLE, stop)? {
+        bail!("interrupted; the same command goes on in {}", folder.display());
+    }
+    let found = Robust::of(&work, 0, model, &set, robust.masking_checks.clone())?;
+    let figure = format!("{} at {}", robust.attacks, robust.radius());
+    Ok(vec![
+        share(&format!("float, {figure}"), &robust.float, &found.float, Exactness::Float),
+        share(
+            &format!("int8 on those images, {figure}"),
+            &robust.int8_transferred,
+            &found.int8_transferred,
+            Exactness::Float,
+        ),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statistics::Proportion;
+
+    #[test]
+    fn integers_must_be_the_same_and_floats_nearly() {
+        let of = |correct, n| Share::from(Proportion { correct, n });
+        let verdict = |a: (usize, usize), b: (usize, usize), e| share("x", &of(a.0, a.1), &of(b.0, b.1), e).verdict;
+        assert_eq!(verdict((87, 100), (87, 100), Exactness::Integer), Verdict::Same);
+        assert_eq!(verdict((870, 1000), (871, 1000), Exactness::Integer), Verdict::Differs);
+        assert_eq!(verdict((870, 1000), (873, 1000), Exactness::Float), Verdict::Close);
+        assert_eq!(verdict((870, 1000), (880, 1000), Exactness::Float), Verdict::Differs);
+        // A smaller sample is held to the intervals.
+        assert_eq!(verdict((870, 1000), (85, 100), Exactness::Integer), Verdict::Close);
+        assert_eq!(verdict((870, 1000), (60, 100), Exactness::Float), Verdict::Differs);
+    }
+
+    #[test]
+    fn numbers_are_compared_one_by_one() {
+        assert_eq!(numbers("x", &[0.9, 0.8], &[0.9, 0.8]).verdict, Verdict::Same);
+        assert_eq!(numbers("x", &[0.9, 0.8], &[0.9, 0.8005]).verdict, Verdict::Close);
+        assert_eq!(numbers("x", &[0.9, 0.8], &[0.9, 0.79]).verdict, Verdict::Differs);
+        assert_eq!(numbers("x", &[0.9], &[]).verdict, Verdict::Differs);
+    }
+}
