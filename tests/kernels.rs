@@ -3,7 +3,7 @@
 use paradise_engine::golden::crc32;
 use paradise_engine::{Layer, Model, Prepared, Watch, Workspace};
 use paradise_tests::random_network::{images, network};
-use paradise_tests::{program, root, shipped, skipped, text};
+use paradise_tests::{bundles, program, root, shipped, skipped, text};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -88,9 +88,12 @@ fn an_inference_allocates_nothing() {
 }
 
 #[test]
-fn the_shipped_network_is_equal() {
-    let bytes = fs::read(shipped().join("model.pmq")).expect("is there");
-    compare(&bytes, &images(60, 28 * 28), "the shipped network");
+fn every_shipped_network_is_equal() {
+    for bundle in bundles() {
+        let bytes = fs::read(bundle.join("model.pmq")).expect("is there");
+        let size = Model::parse(&bytes).expect("parses").header().input.len() as usize;
+        compare(&bytes, &images(60, size), &bundle.display().to_string());
+    }
 }
 
 /// What the example `kernels` says of a model on an emulated CPU: the names of its sets, and their checksums.
@@ -117,7 +120,7 @@ fn aarch64_gives_the_same_checksums() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (model, pictures) = (folder.path().join("model.pmq"), folder.path().join("images.u8"));
     let mut bytes: Vec<Vec<u8>> = (0..8).map(network).collect();
-    bytes.push(fs::read(shipped().join("model.pmq")).expect("is there"));
+    bytes.extend(bundles().iter().map(|b| fs::read(b.join("model.pmq")).expect("is there")));
     let mut sets = BTreeSet::new();
     for (i, bytes) in bytes.iter().enumerate() {
         let size = Model::parse(bytes).expect("parses").header().input.len() as usize;

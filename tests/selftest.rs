@@ -2,7 +2,7 @@
 
 use paradise_runtime::BackendKind;
 use paradise_runtime::selftest::{Options, Report, Status, run};
-use paradise_tests::{program, shipped, text};
+use paradise_tests::{bundles, program, shipped, text};
 
 fn status(report: &Report, name: &str) -> Status {
     report.checks.iter().find(|c| c.name == name).unwrap_or_else(|| panic!("no check {name}")).status
@@ -19,6 +19,20 @@ fn the_shipped_bundle_passes_on_both_back_ends() {
             assert_eq!(status(&report, name), expected, "{name} on {kind}");
         }
     }
+}
+
+#[test]
+fn every_committed_bundle_passes_on_both_back_ends() {
+    let mut total = 0;
+    for bundle in bundles() {
+        for kind in [BackendKind::Int8, BackendKind::Tract] {
+            let report = run(&bundle, kind, &Options::default());
+            assert_eq!(report.exit_code(), 0, "{}: {report}", bundle.display());
+        }
+        let size = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().metadata().unwrap().len();
+        total += std::fs::read_dir(&bundle).unwrap().map(size).sum::<u64>();
+    }
+    assert!(total <= 20_000_000, "models/ holds {total} bytes");
 }
 
 #[test]

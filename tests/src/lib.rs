@@ -25,6 +25,18 @@ pub fn shipped() -> PathBuf {
     root().join("models/fashion-mnist-small")
 }
 
+/// Every committed bundle, by name.
+pub fn bundles() -> Vec<PathBuf> {
+    let mut all: Vec<PathBuf> = std::fs::read_dir(root().join("models"))
+        .expect("models/")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    all.retain(|path| path.join("manifest.json").exists());
+    all.sort();
+    assert!(all.contains(&shipped()), "{all:?}");
+    all
+}
+
 /// Whether the caller asked to leave out what needs `tool` (`PARADISE_SKIP=python,firmware,aarch64`); then says so.
 pub fn skipped(tool: &str, test: &str) -> bool {
     let skip = std::env::var("PARADISE_SKIP").is_ok_and(|list| list.split(',').any(|t| t.trim() == tool));

@@ -49,8 +49,10 @@ pub(super) fn chart(area: &Area, series: &[(String, Vec<f32>)], bars: &Bars) -> 
     };
     let all: Vec<Vec<f32>> = series.iter().map(|r| counts(&r.1)).collect();
     let tallest = all.iter().flatten().copied().fold(1.0, f32::max).min(40.0);
+    // A letter is about half as wide as its font is high; a long caption gets a smaller one.
+    let fits = 1.7 * f64::from(area.dim_in_pixel().0) / bars.caption.chars().count().max(1) as f64;
     let mut chart = ChartBuilder::on(area)
-        .caption(bars.caption, ("sans-serif", 26))
+        .caption(bars.caption, ("sans-serif", fits.min(26.0)))
         .margin(16)
         .margin_right(34)
         .x_label_area_size(50)
