@@ -41,6 +41,19 @@ pub unsafe fn interleave(m: &Map, columns: &Columns, place: [usize; 2], memory: 
     }
 }
 
+/// Lines of the weights after those at work, asked for while a tile is summed: a wide layer's lie beyond the second level of
+/// caches, and the first tile of each group of blocks would wait for them.
+#[derive(Debug, Clone, Copy)]
+pub struct Ahead {
+    /// The first line.
+    pub at: *const __m512i,
+    /// Lines asked for with every four steps: 0, 1 or 2.
+    pub pace: usize,
+}
+
+/// Fewest blocks whose tiles look ahead.
+const WIDE: usize = 3;
+
 /// The sums of P neighbouring pixels, each over Q blocks of channels; with `OWN`, each channel over inputs of its own.
 /// `STEP` is `m.step[0]`, or 0 where that is only known at run time: addresses known to the compiler leave registers and
 /// ports to the products.
@@ -52,6 +65,7 @@ pub unsafe fn interleave(m: &Map, columns: &Columns, place: [usize; 2], memory: 
 pub unsafe fn sums<const P: usize, const Q: usize, const OWN: bool, const STEP: usize>(
     m: &Map,
     place @ [block, ..]: [usize; 3],
+    ahead: Ahead,
     memory: *const u8,
 ) -> [[__m512i; Q]; P] {
     let Map { step, packed, .. } = m;
@@ -67,6 +81,7 @@ pub unsafe fn sums<const P: usize, const Q: usize, const OWN: bool, const STEP: 
         }
         let mut sums = [biases; P];
         let right = if STEP > 0 { STEP } else { step[0] };
+        let mut next = ahead.at;
         for tap in m.taps {
             let inputs = from.add(*tap);
             let mut k = 0;
@@ -74,6 +89,12 @@ pub unsafe fn sums<const P: usize, const Q: usize, const OWN: bool, const STEP: 
             macro_rules! steps {
                 ($n:literal) => {
                     while packed.steps - k >= $n {
+                        if Q >= WIDE && $n == 4 {
+                            // A hint: no address faults.
+                            _mm_prefetch::<_MM_HINT_T1>(next.cast());
+                            _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(1).cast());
+                            next = next.wrapping_add(ahead.pace);
+                        }
                         let at: [_; P] =
                             core::array::from_fn(|p| inputs.add(p * right + if OWN { 64 * k } else { 4 * k }));
                         for i in 0..$n {
