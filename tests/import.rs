@@ -99,6 +99,7 @@ fn a_picture_tree_and_a_file_become_a_bundle_that_tests_itself() {
     assert!(output.status.success(), "{:?}", text(&output));
     let card = fs::read_to_string(bundle.join("card.toml")).expect("a card");
     assert!(card.contains("no sigma head") && card.contains("elsewhere.onnx"), "{card}");
+    assert!(card.contains("source = \"image-folder\""), "{card}");
     for backend in ["int8", "tract"] {
         let test = program("paradised").args(["selftest", "--backend", backend, "--model"]).arg(&bundle).output();
         let test = test.expect("paradised starts");

@@ -7,7 +7,7 @@ mod constants;
 mod graph;
 mod nodes;
 
-use crate::config::Config;
+use crate::config::{Config, Data, Source};
 use crate::dataset::{Splits, folder};
 use crate::encoder::{Architecture, Bound, Network};
 use crate::export::card::{Card, Imported};
@@ -124,6 +124,7 @@ pub fn import(
     let mut config = Config::demo(Kind::Standard);
     config.objective.alpha = 0.0;
     config.objective.gamma = 0.0;
+    config.data = Data { source: Source::ImageFolder, side: network.architecture.graph.input.h, ..config.data };
     let imported = Imported {
         file: file.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
         sha256: crate::dataset::hex(&Sha256::digest(&bytes)),
