@@ -17,7 +17,7 @@ use super::map::{Map, Roundings};
 use super::packed::LANES;
 use core::arch::x86_64::*;
 use rounding::{Rounding, store};
-use sums::{Ahead, interleave, sums};
+use sums::{interleave, sums};
 
 /// Proof that the CPU has AVX-512 F, BW, VL and VNNI and that the system keeps their registers; only [`detect`] makes it.
 #[derive(Debug, Clone, Copy)]
@@ -163,26 +163,6 @@ unsafe fn pixels<const Q: usize, const SUM: bool, const AFFINE: bool, const OWN:
     }
 }
 
-/// What a tile of `Q` blocks asks for: its share of the weights of the `Q` blocks after them.
-#[inline]
-fn ahead<const Q: usize>(m: &Map, [block, row, column]: [usize; 3]) -> Ahead {
-    let span = m.packed.span();
-    let next = m.packed.blocks().saturating_sub(block + Q).min(Q) * span;
-    let at = m.line(m.packed.at).cast::<__m512i>();
-    let own = Ahead { at: at.wrapping_add(block * span), pace: 0 };
-    let groups = span / 4;
-    let tiles = m.extent[0] * m.extent[1].div_ceil(PIXELS);
-    if next == 0 || groups == 0 {
-        return own;
-    }
-    let pace = next.div_ceil(groups * tiles).min(2);
-    let done = (row * m.extent[1].div_ceil(PIXELS) + column / PIXELS) * groups * pace;
-    if done >= next {
-        return own;
-    }
-    Ahead { at: at.wrapping_add((block + Q) * span + done), pace }
-}
-
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn tile<
     const P: usize,
@@ -206,7 +186,7 @@ unsafe fn tile<
     };
     // SAFETY: `Map::check` has held for pixels and whole blocks of every view; constants have whole blocks.
     unsafe {
-        let sums = sums::<P, Q, OWN, STEP>(m, place, ahead::<Q>(m, place), memory);
+        let sums = sums::<P, Q, OWN, STEP>(m, place, memory);
         for first in (0..P * Q).step_by(4) {
             let mut values = [_mm512_setzero_ps(); 4];
             let mut mapped = [_mm512_setzero_ps(); 4];
@@ -261,7 +241,7 @@ pub unsafe fn real(m: &Map, memory: *const u8, y: &mut [f32]) {
     for block in 0..m.packed.blocks() {
         // SAFETY: as `tile`.
         unsafe {
-            let [[sum]] = sums::<1, 1, false, 0>(m, [block, 0, 0], ahead::<1>(m, [block, 0, 0]), memory);
+            let [[sum]] = sums::<1, 1, false, 0>(m, [block, 0, 0], memory);
             let first = block * LANES;
             let scale = _mm512_loadu_ps(m.scale().add(first));
             let values = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale);

@@ -3,6 +3,7 @@
 // Intrinsics: each block says which check above it makes it sound.
 #![allow(unsafe_code)]
 
+use super::PIXELS;
 use crate::kernel::map::{Columns, Map};
 use crate::kernel::packed::LANES;
 use core::arch::x86_64::*;
@@ -41,18 +42,22 @@ pub unsafe fn interleave(m: &Map, columns: &Columns, place: [usize; 2], memory: 
     }
 }
 
-/// Lines of the weights after those at work, asked for while a tile is summed: a wide layer's lie beyond the second level of
-/// caches, and the first tile of each group of blocks would wait for them.
-#[derive(Debug, Clone, Copy)]
-pub struct Ahead {
-    /// The first line.
-    pub at: *const __m512i,
-    /// Lines asked for with every four steps: 0, 1 or 2.
-    pub pace: usize,
-}
-
-/// Fewest blocks whose tiles look ahead.
+/// Fewest blocks of a tile that looks ahead.
 const WIDE: usize = 3;
+
+/// The weights that a tile of `Q` blocks asks for while it is summed, from which line on and how many lines with every four
+/// steps: its share of the `Q` blocks after its own. A wide layer's lie beyond the second level of caches, and the first
+/// tile of each group of blocks would wait for them.
+#[inline]
+fn ahead<const Q: usize>(m: &Map, [block, row, column]: [usize; 3]) -> (*const __m512i, usize) {
+    let span = m.packed.span();
+    let line = |at: usize| m.line(m.packed.at + at).cast::<__m512i>();
+    let next = m.packed.blocks().saturating_sub(block + Q).min(Q) * span;
+    let (groups, tiles) = (span / 4, m.extent[1].div_ceil(PIXELS));
+    let pace = if groups * tiles * m.extent[0] >= next { 1 } else { 2 };
+    let done = (row * tiles + column / PIXELS) * groups * pace;
+    if done < next { (line((block + Q) * span + done), pace) } else { (line(block * span), 0) }
+}
 
 /// The sums of P neighbouring pixels, each over Q blocks of channels; with `OWN`, each channel over inputs of its own.
 /// `STEP` is `m.step[0]`, or 0 where that is only known at run time: addresses known to the compiler leave registers and
@@ -65,7 +70,6 @@ const WIDE: usize = 3;
 pub unsafe fn sums<const P: usize, const Q: usize, const OWN: bool, const STEP: usize>(
     m: &Map,
     place @ [block, ..]: [usize; 3],
-    ahead: Ahead,
     memory: *const u8,
 ) -> [[__m512i; Q]; P] {
     let Map { step, packed, .. } = m;
@@ -81,7 +85,7 @@ pub unsafe fn sums<const P: usize, const Q: usize, const OWN: bool, const STEP: 
         }
         let mut sums = [biases; P];
         let right = if STEP > 0 { STEP } else { step[0] };
-        let mut next = ahead.at;
+        let (mut next, pace) = ahead::<Q>(m, place);
         for tap in m.taps {
             let inputs = from.add(*tap);
             let mut k = 0;
@@ -93,7 +97,7 @@ pub unsafe fn sums<const P: usize, const Q: usize, const OWN: bool, const STEP: 
                             // A hint: no address faults.
                             _mm_prefetch::<_MM_HINT_T1>(next.cast());
                             _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(1).cast());
-                            next = next.wrapping_add(ahead.pace);
+                            next = next.wrapping_add(pace);
                         }
                         let at: [_; P] =
                             core::array::from_fn(|p| inputs.add(p * right + if OWN { 64 * k } else { 4 * k }));
