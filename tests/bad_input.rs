@@ -5,9 +5,9 @@ use paradise_engine::container::{open, reseal};
 use paradise_engine::golden::Golden;
 use paradise_engine::{FormatError, Model, Workspace, classify};
 use paradise_engine_fuzz::Sequence;
-use paradise_tests::{program, shipped, text};
+use paradise_tests::{copy_of_shipped, program, shipped, text};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 fn model_bytes() -> Vec<u8> {
     fs::read(shipped().join("model.pmq")).expect("the shipped model")
@@ -209,22 +209,10 @@ fn one_bad_picture_does_not_stop_the_others() {
     assert!(error.contains("bad.png") && out.lines().count() == 1 && out.contains("good.png"), "{out}{error}");
 }
 
-/// A copy of the shipped bundle to damage.
-fn copy() -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let bundle = folder.path().join("bundle");
-    fs::create_dir(&bundle).unwrap();
-    for entry in fs::read_dir(shipped()).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), bundle.join(entry.file_name())).unwrap();
-    }
-    (folder, bundle)
-}
-
 #[test]
 fn a_bundle_that_does_not_match_its_manifest_is_refused() {
     for (file, change) in [("model.pmq", "SHA-256"), ("encoder.onnx", "SHA-256"), ("card.toml", "size")] {
-        let (_keep, bundle) = copy();
+        let (_keep, bundle) = copy_of_shipped();
         let path = bundle.join(file);
         let mut bytes = fs::read(&path).unwrap();
         if change == "size" {
@@ -245,7 +233,7 @@ fn a_bundle_that_does_not_match_its_manifest_is_refused() {
         r#"{"format":2,"name":"x","files":{}}"#,
         r#"{"format":1,"name":"x","files":{"../x":{"sha256":"","bytes":0}}}"#,
     ] {
-        let (_keep, bundle) = copy();
+        let (_keep, bundle) = copy_of_shipped();
         fs::write(bundle.join("manifest.json"), manifest).unwrap();
         let (code, error) = paradised(&["inspect", "--model", &bundle.to_string_lossy()], &[]);
         assert!(code == Some(2) && error.contains("manifest.json"), "{manifest}: {error}");

@@ -1,6 +1,6 @@
 //! `train verify-card`: a card's figures again, from the bundle's files alone.
 
-use paradise_tests::{program, shipped, text, tiny};
+use paradise_tests::{copy_of_shipped, program, shipped, text, tiny};
 use paradise_train::objective::Kind;
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -13,13 +13,8 @@ fn verify(bundle: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
 }
 
 /// A copy of the shipped bundle whose card says something else, its manifest agreeing.
-fn copy(folder: &Path, change: impl Fn(&str) -> String) -> PathBuf {
-    let bundle = folder.join("fashion-mnist-small");
-    fs::create_dir(&bundle).unwrap();
-    for entry in fs::read_dir(shipped()).unwrap() {
-        let path = entry.unwrap().path();
-        fs::copy(&path, bundle.join(path.file_name().unwrap())).unwrap();
-    }
+fn changed(change: impl Fn(&str) -> String) -> (tempfile::TempDir, PathBuf) {
+    let (folder, bundle) = copy_of_shipped();
     let card = fs::read_to_string(bundle.join("card.toml")).unwrap();
     let changed = change(&card);
     assert_ne!(card, changed, "nothing was changed");
@@ -29,7 +24,7 @@ fn copy(folder: &Path, change: impl Fn(&str) -> String) -> PathBuf {
     let digest = Sha256::digest(&changed).iter().map(|b| format!("{b:02x}")).collect::<String>();
     manifest["files"]["card.toml"] = serde_json::json!({ "sha256": digest, "bytes": changed.len() });
     fs::write(bundle.join("manifest.json"), manifest.to_string()).unwrap();
-    bundle
+    (folder, bundle)
 }
 
 #[test]
@@ -81,7 +76,6 @@ fn a_whole_evaluation_enters_the_card_and_is_repeated() {
 
 #[test]
 fn a_card_that_promises_more_is_caught() {
-    let folder = tempfile::tempdir().unwrap();
     let better = |card: &str| {
         let at = card.find("[accuracy.int8_clean]").unwrap();
         let (before, after) = card.split_at(at);
@@ -89,7 +83,7 @@ fn a_card_that_promises_more_is_caught() {
         let n: usize = line.trim_start_matches("correct = ").parse().unwrap();
         format!("{before}{}", after.replacen(line, &format!("correct = {}", n + 30), 1))
     };
-    let bundle = copy(folder.path(), better);
+    let (_keep, bundle) = changed(better);
     let (code, out, _) = verify(&bundle, &["--n", "50", "--no-checks"]);
     assert_eq!(code, Some(1), "{out}");
     let line = out.lines().find(|l| l.starts_with("int8, clean")).unwrap();
@@ -102,7 +96,7 @@ fn what_cannot_be_verified_is_named() {
     let (code, _, error) = verify(&folder.path().join("none"), &[]);
     assert!(code == Some(2) && error.contains("none"), "{error}");
     let elsewhere = |card: &str| card.replace("source = \"fashion-mnist-subset\"", "source = \"cifar10\"");
-    let bundle = copy(folder.path(), elsewhere);
+    let (_keep, bundle) = changed(elsewhere);
     let (code, _, error) = verify(&bundle, &["--data", &folder.path().to_string_lossy()]);
     assert!(code == Some(2) && error.contains("name their folder with --data"), "{error}");
     let (code, _, error) = verify(&shipped(), &["--foreign", "x"]);

@@ -25,6 +25,18 @@ pub fn shipped() -> PathBuf {
     root().join("models/fashion-mnist-small")
 }
 
+/// A copy of the committed bundle, to change.
+pub fn copy_of_shipped() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let bundle = folder.path().join("bundle");
+    std::fs::create_dir(&bundle).expect("a folder");
+    for entry in std::fs::read_dir(shipped()).expect("the shipped bundle") {
+        let entry = entry.expect("an entry");
+        std::fs::copy(entry.path(), bundle.join(entry.file_name())).expect("a copy");
+    }
+    (folder, bundle)
+}
+
 /// Every committed bundle, by name.
 pub fn bundles() -> Vec<PathBuf> {
     let mut all: Vec<PathBuf> = std::fs::read_dir(root().join("models"))

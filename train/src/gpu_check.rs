@@ -67,8 +67,7 @@ const CORNER: f64 = 2e-2;
 fn rounded(network: &Network, bits: u32) -> Result<Network> {
     let cut = 23 - bits;
     let round = |v: f32| f32::from_bits((v.to_bits() + (1 << (cut - 1))) & !((1 << cut) - 1));
-    let weights: Vec<Tensor> = network.variables.iter().map(|v| v.as_detached_tensor()).collect();
-    let numbers = network.split(&weights)?.into_iter().map(|p| p.into_iter().map(round).collect()).collect();
+    let numbers = network.numbers()?.into_iter().map(|p| p.into_iter().map(round).collect()).collect();
     Network::from_numbers(network.architecture.clone(), numbers)
 }
 

@@ -16,6 +16,7 @@ use crate::evaluate::work::{Shard, Work};
 use crate::export::CardSettings;
 use crate::export::card::{self, Card, Robust};
 use crate::import::{self, Normalisation};
+use crate::report::share as shown;
 use crate::statistics::Share;
 use anyhow::{Context, Result, bail, ensure};
 use paradise_engine::Model;
@@ -142,8 +143,9 @@ pub fn verify(options: &Options, stop: &AtomicBool, mut report: impl FnMut(&Row)
     for robust in &card.robust {
         match &options.evaluations {
             None => {
-                let why = "hours: name a folder with --evaluations".to_string();
-                tell(Row { verdict: Verdict::NotRepeated, ..shown(robust, why) });
+                let here = "hours: name a folder with --evaluations".to_string();
+                let (figure, card) = (format!("float, {}", evaluation(robust)), shown(&robust.float));
+                tell(Row { figure, card, here, verdict: Verdict::NotRepeated });
             }
             Some(folder) => again(robust, &card, options.n, (&network, &served, &model), &splits, folder, stop)?
                 .into_iter()
@@ -201,17 +203,18 @@ fn share(figure: &str, card: &Share, here: &Share, exactness: Exactness) -> Row 
     } else {
         Verdict::Differs
     };
-    let text = |s: &Share| s.to_string().trim_start().to_string();
-    Row { figure: figure.into(), card: text(card), here: text(here), verdict }
+    Row { figure: figure.into(), card: shown(card), here: shown(here), verdict }
 }
 
 /// Numbers that follow from the engine's integers, a score each where there are four.
 fn numbers(figure: &str, card: &[f64], here: &[f64]) -> Row {
-    let apart = card.iter().zip(here).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-    let verdict = match card.len() == here.len() {
-        true if apart == 0.0 => Verdict::Same,
-        true if apart <= ROUNDED => Verdict::Close,
-        _ => Verdict::Differs,
+    let near = |(a, b): (&f64, &f64)| (a - b).abs() <= ROUNDED;
+    let verdict = if card == here {
+        Verdict::Same
+    } else if card.len() == here.len() && card.iter().zip(here).all(near) {
+        Verdict::Close
+    } else {
+        Verdict::Differs
     };
     let text = |v: &[f64]| v.iter().map(f64::to_string).collect::<Vec<_>>().join(" / ");
     Row { figure: figure.into(), card: text(card), here: text(here), verdict }
@@ -261,9 +264,11 @@ fn not_repeated(then: &Foreign, other: Option<&Foreign>) -> Row {
     Row { figure: format!("AUROC of {}", then.name), card, here, verdict: Verdict::NotRepeated }
 }
 
-fn shown(robust: &Robust, here: String) -> Row {
-    let figure = format!("float, {} at {}", robust.attacks, robust.radius());
-    Row { figure, card: robust.float.to_string().trim_start().into(), here, verdict: Verdict::Same }
+/// What a whole evaluation is called.
+fn evaluation(robust: &Robust) -> String {
+    let norm = robust.norm();
+    let length = if norm == Norm::L2 { " in l2" } else { "" };
+    format!("{} at {}{length}", robust.attacks, norm.radius(robust.eps))
 }
 
 /// Repeats a whole evaluation, in work that can be interrupted.
@@ -279,8 +284,7 @@ fn again(
     let set = splits.test.head(n.unwrap_or(robust.float.n));
     let identity =
         Identity { name: format!("float {}, from its bundle", card.objective.kind.name()), sha256: served.digest() };
-    let norm = if robust.norm == Norm::L2.name() { Norm::L2 } else { Norm::Linf };
-    let eps = vec![robust.eps];
+    let (norm, eps) = (robust.norm(), vec![robust.eps]);
     let request = Request { norm, eps, attacks: robust.attacks.clone(), seed: robust.seed, batch: robust.batch };
     let plan = Plan::new(identity, None, &splits.source, &set, request)?;
     let entries = suite::make(&suite::read(&plan.attacks)?, network.architecture.classes, None)?;
@@ -289,7 +293,7 @@ fn again(
         bail!("interrupted; the same command goes on in {}", folder.display());
     }
     let found = Robust::of(&work, 0, model, &set, robust.masking_checks.clone())?;
-    let figure = format!("{} at {}", robust.attacks, robust.radius());
+    let figure = evaluation(robust);
     Ok(vec![
         share(&format!("float, {figure}"), &robust.float, &found.float, Exactness::Float),
         share(
@@ -325,5 +329,6 @@ mod tests {
         assert_eq!(numbers("x", &[0.9, 0.8], &[0.9, 0.8005]).verdict, Verdict::Close);
         assert_eq!(numbers("x", &[0.9, 0.8], &[0.9, 0.79]).verdict, Verdict::Differs);
         assert_eq!(numbers("x", &[0.9], &[]).verdict, Verdict::Differs);
+        assert_eq!(numbers("x", &[0.9], &[f64::NAN]).verdict, Verdict::Differs);
     }
 }

@@ -61,6 +61,14 @@ impl Norm {
         }
     }
 
+    /// `8/255`, `25.5/255`; plain in l2, whose lengths are not steps of a pixel.
+    pub fn radius(self, eps: f32) -> String {
+        match self {
+            Self::Linf => format!("{}/255", (f64::from(eps) * 255.0 * 10.0).round() / 10.0),
+            Self::L2 => format!("{}", (f64::from(eps) * 1e4).round() / 1e4),
+        }
+    }
+
     /// The norm of a change.
     pub fn length(self, change: &[f32]) -> f64 {
         match self {

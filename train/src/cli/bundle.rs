@@ -68,6 +68,7 @@ pub struct ImportOnnx {
     card: CardArguments,
 }
 
+/// What is exported, and what its card takes over.
 #[derive(Args)]
 pub struct Export {
     /// Run folder.

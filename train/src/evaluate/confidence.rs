@@ -151,7 +151,7 @@ pub type Answers<'a> = &'a dyn Fn(&Dataset) -> Result<Vec<Record>>;
 /// Share of calibration images that may be abstained for any reason.
 pub const FALSE_ABSTAIN: f64 = 0.05;
 
-/// Measures confidence on test images `set`, on foreign ones (noise, shuffled and inverted images, and `others`), and on
+/// Measures confidence on test images `set`, whose records are `home`, on foreign ones (noise, shuffled and inverted images, and `others`), and on
 /// every corruption of the first `corrupted` test images, if any.
 ///
 /// # Errors
@@ -159,15 +159,15 @@ pub const FALSE_ABSTAIN: f64 = 0.05;
 pub fn measure(
     answers: Answers,
     set: &Dataset,
+    home: &[Record],
     others: &[(String, Dataset)],
     corrupted: usize,
     seed: u64,
 ) -> Result<Quality> {
-    let home = answers(set)?;
     let right = |set: &Dataset, records: &[Record]| -> Vec<bool> {
         records.iter().zip(&set.labels).map(|(r, l)| r.class == *l).collect()
     };
-    let correct = right(set, &home);
+    let correct = right(set, home);
     let all: Vec<&Record> = home.iter().collect();
     let pick = |wanted: bool| -> Vec<&Record> {
         home.iter().zip(&correct).filter(|(_, c)| **c == wanted).map(|(r, _)| r).collect()
@@ -206,17 +206,17 @@ pub fn measure(
             });
         }
     }
-    let curves = [0, 1, 2, 3].map(|k| covered(&home, &correct, k));
+    let curves = [0, 1, 2, 3].map(|k| covered(home, &correct, k));
     let at = |covered: f64| {
         let n = ((covered / 100.0 * set.len() as f64).round() as usize).clamp(1, set.len());
         Coverage { covered_percent: covered, accuracy_percent: Scores::each(|k| curves[k][n - 1]) }
     };
-    let (ece_percent, reliability) = calibration(&home, &correct);
+    let (ece_percent, reliability) = calibration(home, &correct);
     Ok(Quality {
         n: set.len(),
         promised_percent: 100.0 * FALSE_ABSTAIN,
         abstained: Proportion::of(home.iter().map(|r| !r.accept)).into(),
-        accepted_accuracy: accepted(&home, &correct).into(),
+        accepted_accuracy: accepted(home, &correct).into(),
         mistakes,
         coverage: (0..=10).map(|k| at(100.0 - 5.0 * f64::from(k))).collect(),
         mean_covered_accuracy_percent: Scores::each(|k| curves[k].iter().sum::<f64>() / set.len() as f64),
@@ -308,7 +308,7 @@ mod tests {
             Ok((0..set.len()).map(|i| record(u16::from(bright(i) > 100.0), 0.9, bright(i))).collect())
         };
         let white = Dataset::new(shape, vec![255; 64], vec![0; 4]).unwrap();
-        let q = measure(&answers, &set, &[("white".into(), white)], 4, 1).unwrap();
+        let q = measure(&answers, &set, &answers(&set).unwrap(), &[("white".into(), white)], 4, 1).unwrap();
         let last = q.foreign.last().unwrap();
         assert_eq!((last.n, last.auroc.rate, last.abstained.percent), (4, 1.0, 100.0));
         assert_eq!(last.auroc.posterior_entropy, 0.5);

@@ -176,13 +176,15 @@ pub fn measure(
 ) -> Result<Measured> {
     let model = Model::parse(bytes)?;
     let float = answer::predictions(encoder, &splits.test)?;
-    let int8 = int8::predictions(&model, &splits.test)?;
+    let answers = |set: &Dataset| int8::records(&model, set);
+    let home = answers(&splits.test)?;
+    let int8 = int8::classes(&home, &splits.test);
     let attacked = splits.test.head(settings.n);
     let (attack, ball) = (settings.attack.strongest(), Ball::linf(settings.eps));
     let (report, outcome) = evaluate::robust::measure(Victim::White(encoder), &attacked, &[&attack], ball, seed)?;
     let adversarial = outcome.on_grid(&attacked);
     let transferred = int8::predictions(&model, &adversarial)?;
-    let quality = confidence::measure(&|set| int8::records(&model, set), &splits.test, others, 0, seed)?.rounded();
+    let quality = confidence::measure(&answers, &splits.test, &home, others, 0, seed)?.rounded();
     let Quality { abstained, accepted_accuracy, foreign, mistakes, coverage, ece_percent, .. } = quality;
     Ok(Measured {
         accuracy: Accuracy {
@@ -226,12 +228,9 @@ impl Robust {
         })
     }
 
-    /// Its radius in words.
-    pub fn radius(&self) -> String {
-        match self.norm == Norm::Linf.name() {
-            true => format!("{}/255", (f64::from(self.eps) * 2550.0).round() / 10.0),
-            false => format!("{} in l2", self.eps),
-        }
+    /// Its norm.
+    pub fn norm(&self) -> Norm {
+        if self.norm == Norm::L2.name() { Norm::L2 } else { Norm::Linf }
     }
 }
 

@@ -22,11 +22,12 @@ impl Objective {
             encoder.encode(batch.images)?
         };
         let own = encoding.narrow(0, m)?;
-        let z = self.sample(&own, batch, self.samples)?;
+        let noise = self.noise(&own, batch, self.samples)?;
+        let z = sampled(&own, &noise)?;
         let mut distortion = self.distortion(encoder, &z, batch)?;
         let share = if self.kind == Kind::ParadiseAm && matched { self.adversary.distortion_share } else { 0.0 };
         if share > 0.0 {
-            let moved = self.sample(&encoding.narrow(m, m)?, batch, self.samples)?;
+            let moved = sampled(&encoding.narrow(m, m)?, &noise)?;
             distortion = ((distortion * (1.0 - share))? + (self.distortion(encoder, &moved, batch)? * share)?)?;
         }
         let mut loss = Loss::of(distortion);
@@ -95,9 +96,14 @@ impl Objective {
         Ok(((gaussian::mean_entropy(log_sigma)? + density)?.neg()? + others.ln())?)
     }
 
-    /// `z = mu + eps * sigma`: f32 `[K, m, d]`, the noise keyed by image and draw.
+    /// Latents with noise of their own: f32 `[K, m, d]`.
     fn sample(&self, encoding: &Encoding, batch: &Batch, samples: usize) -> Result<Tensor> {
-        let Encoding { mu, sigma, .. } = encoding;
+        sampled(encoding, &self.noise(encoding, batch, samples)?)
+    }
+
+    /// Standard normal noise f32 `[K, m, d]`, keyed by image and draw.
+    fn noise(&self, encoding: &Encoding, batch: &Batch, samples: usize) -> Result<Tensor> {
+        let mu = &encoding.mu;
         let (m, d) = mu.dims2()?;
         // Drawn on the host for every device, so that the same seed means the same noise.
         let draw = |id: &usize| -> Vec<f32> {
@@ -106,8 +112,7 @@ impl Objective {
         };
         let rows: Vec<Vec<f32>> = batch.ids.par_iter().map(draw).collect();
         let noise = (0..samples).flat_map(|k| rows.iter().flat_map(move |row| &row[k * d..][..d])).copied().collect();
-        let noise = Tensor::from_vec(noise, (samples, m, d), mu.device())?;
-        Ok(noise.broadcast_mul(sigma)?.broadcast_add(mu)?)
+        Ok(Tensor::from_vec(noise, (samples, m, d), mu.device())?)
     }
 
     /// Mean cross-entropy over K samples of z.
@@ -116,4 +121,9 @@ impl Objective {
         let labels = batch.labels.unsqueeze(0)?.expand((k, m))?.flatten_all()?;
         Ok(cross_entropy(&encoder.classify(&z.reshape((k * m, d))?)?, &labels)?)
     }
+}
+
+/// `z = mu + eps * sigma`: f32 `[K, m, d]`.
+fn sampled(encoding: &Encoding, noise: &Tensor) -> Result<Tensor> {
+    Ok(noise.broadcast_mul(&encoding.sigma)?.broadcast_add(&encoding.mu)?)
 }

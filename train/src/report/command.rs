@@ -244,8 +244,8 @@ impl Finish<'_> {
             }
         }
         eprintln!("confidence on {} test images, foreign ones and corruptions", self.set.len());
-        let quality =
-            confidence::measure(&|set| respondent.records(set), self.set, self.others, CORRUPTED, self.seed)?;
+        let (answers, home) = (|set: &Dataset| respondent.records(set), respondent.records(self.set)?);
+        let quality = confidence::measure(&answers, self.set, &home, self.others, CORRUPTED, self.seed)?;
         files::write(&path, serde_json::to_string(&quality)?.as_bytes())?;
         Ok(quality)
     }

@@ -101,19 +101,12 @@ impl Report {
     }
 }
 
-/// `8/255`, `25.5/255`; plain in l2, whose lengths are not steps of a pixel.
+/// A radius of the plan in words.
 pub(super) fn spoken(plan: &Plan, eps: f32) -> String {
-    match plan.norm {
-        crate::attack::threat::Norm::Linf => {
-            let steps = f64::from(eps) * 255.0;
-            let tenths = (steps * 10.0).round() / 10.0;
-            format!("{tenths}/255")
-        }
-        crate::attack::threat::Norm::L2 => format!("{}", (f64::from(eps) * 1e4).round() / 1e4),
-    }
+    plan.norm.radius(eps)
 }
 
 /// `53.4 % [50.1, 56.7]`.
-pub(super) fn share(s: &Share) -> String {
+pub(crate) fn share(s: &Share) -> String {
     s.to_string().trim_start().into()
 }
