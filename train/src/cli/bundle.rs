@@ -122,11 +122,13 @@ pub fn verify_card(arguments: &VerifyCard) -> Result<u8> {
         checks: !no_checks,
         evaluations: evaluations.clone(),
     };
-    println!("{:40} {:>42}  {:>42}", "figure (scores: rate / typicality /", "card", "here");
-    println!("{:40}", "posterior entropy / predictive entropy)");
     let mut rows = Vec::new();
     let stop = interrupt::flag()?;
     let holds = verify::verify(&options, &stop, |row| {
+        if rows.is_empty() {
+            println!("{:40} {:>42}  {:>42}", "figure (scores: rate / typicality /", "card", "here");
+            println!("posterior entropy / predictive entropy)");
+        }
         println!("{row}");
         rows.push(row.clone());
     })?;

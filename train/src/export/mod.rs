@@ -14,6 +14,7 @@ use crate::attack::served::Served;
 use crate::config::Config;
 use crate::dataset::{Dataset, Splits, foreign};
 use crate::encoder::Network;
+use crate::evaluate::plan::Plan;
 use crate::files;
 use crate::quantise::assemble::Identity;
 use crate::quantise::choose::choose;
@@ -110,6 +111,7 @@ pub fn export(
     let identity = identity(&name, splits);
     // Read now, so that a wrong path is not found after minutes.
     let others = foreign::named(&settings.foreign, splits.test.shape)?;
+    settings.evaluations.iter().try_for_each(|folder| Plan::read(folder).map(drop))?;
     let seen = calibration(splits)?;
     let (assembly, choice) = match settings.choose {
         true => {
