@@ -1,18 +1,29 @@
 #!/usr/bin/env bash
-# Builds the firmware for a Cortex-M4F: with rustup's target where it is installed, otherwise with Debian's compiler
-# and its own standard-library source (packages rustc-web, cargo-web, rust-web-src).
+# build.sh [BUNDLE...]: a Cortex-M4F image of each bundle, by default of every one in models/, as target/images/NAME.
+# With rustup's target where it is installed, otherwise with Debian's compiler and its own standard-library source
+# (packages rustc-web, cargo-web, rust-web-src).
 set -euo pipefail
+[ $# -gt 0 ] || set -- "$(dirname "$0")"/../models/*/
+bundles=$(realpath "$@")
 cd "$(dirname "$0")"
 target=thumbv7em-none-eabihf
 export DEFMT_LOG=info
-if rustup target list --installed 2>/dev/null | grep -q "^$target$"; then
-    cargo build --release --target "$target"
-elif [ -x /usr/bin/rustc ] && [ -x /usr/bin/cargo ]; then
-    host=$(rustc -vV | sed -n 's/^host: //p')
-    linker="$(rustc --print sysroot)/lib/rustlib/$host/bin/rust-lld"
-    RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 RUSTFLAGS="-C linker=$linker" \
-        /usr/bin/cargo build --release -Zbuild-std=core --target "$target"
-else
-    echo "firmware: needs 'rustup target add $target', or Debian's rustc-web, cargo-web and rust-web-src" >&2
-    exit 1
-fi
+build() {
+    if rustup target list --installed 2>/dev/null | grep -q "^$target$"; then
+        cargo build --release --target "$target"
+    elif [ -x /usr/bin/rustc ] && [ -x /usr/bin/cargo ]; then
+        host=$(rustc -vV | sed -n 's/^host: //p')
+        linker="$(rustc --print sysroot)/lib/rustlib/$host/bin/rust-lld"
+        RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 RUSTFLAGS="-C linker=$linker" \
+            /usr/bin/cargo build --release -Zbuild-std=core --target "$target"
+    else
+        echo "firmware: needs 'rustup target add $target', or Debian's rustc-web, cargo-web and rust-web-src" >&2
+        return 1
+    fi
+}
+mkdir -p target/images
+while read -r bundle; do
+    PARADISE_BUNDLE=$bundle build
+    cp "target/$target/release/paradise-firmware" "target/images/${bundle##*/}"
+    echo "firmware/target/images/${bundle##*/}"
+done <<< "$bundles"

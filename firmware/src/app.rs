@@ -1,12 +1,12 @@
 //! What the firmware does, as a state machine that a board's main loop steps.
 //!
 //! ```text
-//!   Verify --model and golden file belong together--> Run(0) --> Run(1) --> ... --> Done
-//!      \--else--> Fault                                 \--an output differs--> Fault
+//!   Verify --model and golden file belong together--> Run(0) --> ... --> Probe(0, 0) --> ... --> Done
+//!      \--else--> Fault             an output differs, or a set of probes is answered too badly --> Fault
 //! ```
 
 use heapless::Vec;
-use paradise_engine::golden::{Golden, MAX_CASES, crc32};
+use paradise_engine::golden::{Golden, MAX_CASES, Probes, crc32};
 use paradise_engine::layer::MAX_LAYERS;
 use paradise_engine::{Model, RunError, Workspace, classify};
 
@@ -25,6 +25,28 @@ pub struct Outcome {
     pub accept: bool,
     /// CRC-32 over the bits of mu, log sigma and logits.
     pub outputs_crc: u32,
+}
+
+/// How a set of labelled probes was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Index of the set.
+    pub set: usize,
+    /// Images answered.
+    pub n: u16,
+    /// Of them, those with the label's class.
+    pub correct: u16,
+    /// Of them, those that the device does not accept.
+    pub abstained: u16,
+}
+
+/// What a step brought.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Event {
+    /// A golden image was answered as on the host.
+    Golden(Outcome),
+    /// A set of probes was answered as well as it asks for, or not.
+    Probes(Tally),
 }
 
 /// Why the application stopped.
@@ -46,6 +68,11 @@ pub enum Fault {
         /// The golden image.
         case: usize,
     },
+    /// Fewer probes right than the set asks for.
+    Probes {
+        /// The set.
+        set: usize,
+    },
 }
 
 /// Where the application stands.
@@ -55,7 +82,9 @@ pub enum State {
     Verify,
     /// The next golden image to run.
     Run(usize),
-    /// Every golden image was answered as on the host.
+    /// The next probe to run: the set's index, and the image's in it.
+    Probe(usize, usize),
+    /// Every golden image was answered as on the host, every set of probes as well as it asks for.
     Done,
     /// Stopped.
     Fault(Fault),
@@ -67,12 +96,13 @@ pub struct App<'m> {
     golden: Golden<'m>,
     state: State,
     outcomes: Vec<Outcome, MAX_CASES>,
+    tally: Tally,
 }
 
 impl<'m> App<'m> {
     /// An application that has not begun.
     pub fn new(model: Model<'m>, golden: Golden<'m>) -> Self {
-        Self { model, golden, state: State::Verify, outcomes: Vec::new() }
+        Self { model, golden, state: State::Verify, outcomes: Vec::new(), tally: Tally::default() }
     }
 
     /// Where it stands.
@@ -85,34 +115,66 @@ impl<'m> App<'m> {
         &self.model
     }
 
+    /// The sets of probes.
+    pub fn probes(&self) -> &[Probes] {
+        &self.golden.header().probes
+    }
+
     /// Answers so far.
     pub fn outcomes(&self) -> &[Outcome] {
         &self.outcomes
     }
 
-    /// One step; the outcome of the golden image that it ran, if any.
-    pub fn step(&mut self, memory: &mut Workspace) -> Option<Outcome> {
-        match self.state {
+    /// One step, which runs at most one image; what it brought, if anything.
+    pub fn step(&mut self, memory: &mut Workspace) -> Option<Event> {
+        let (event, next) = match self.state {
             State::Verify => {
                 let whole = self.model.is_intact() && self.golden.header().model == self.model.hash();
-                self.state = if whole { State::Run(0) } else { State::Fault(Fault::Model) };
-                None
+                (None, if whole { State::Run(0) } else { State::Fault(Fault::Model) })
             }
             State::Run(case) => match self.run(case, memory) {
                 Ok(outcome) => {
                     // Never more cases than the golden file may hold.
                     let _ = self.outcomes.push(outcome);
                     let last = case + 1 == self.golden.header().cases.len();
-                    self.state = if last { State::Done } else { State::Run(case + 1) };
-                    Some(outcome)
+                    (Some(Event::Golden(outcome)), if last { self.set(0) } else { State::Run(case + 1) })
                 }
-                Err(fault) => {
-                    self.state = State::Fault(fault);
-                    None
-                }
+                Err(fault) => (None, State::Fault(fault)),
             },
-            State::Done | State::Fault(_) => None,
-        }
+            State::Probe(set, image) => match self.probe(set, image, memory) {
+                Ok(probes) if image + 1 < usize::from(probes.n) => (None, State::Probe(set, image + 1)),
+                Ok(probes) => {
+                    let tally = core::mem::take(&mut self.tally);
+                    let enough = tally.correct >= probes.min_correct;
+                    let next = if enough { self.set(set + 1) } else { State::Fault(Fault::Probes { set }) };
+                    (Some(Event::Probes(tally)), next)
+                }
+                Err(fault) => (None, State::Fault(fault)),
+            },
+            ended @ (State::Done | State::Fault(_)) => (None, ended),
+        };
+        self.state = next;
+        event
+    }
+
+    /// The state that begins a set of probes, or ends all.
+    fn set(&self, set: usize) -> State {
+        if set < self.golden.header().probes.len() { State::Probe(set, 0) } else { State::Done }
+    }
+
+    fn probe(&mut self, set: usize, image: usize, memory: &mut Workspace) -> Result<Probes, Fault> {
+        let header = self.golden.header();
+        let (probes, each) = (header.probes[set], header.image_bytes as usize);
+        let pixels = &self.golden.bytes(probes.images)[image * each..][..each];
+        let answer = classify(&self.model, pixels, memory, &mut |_, _| {}).map_err(Fault::Run)?;
+        let right = answer.class as u32 == self.golden.u32s(probes.labels).at(image);
+        self.tally = Tally {
+            set,
+            n: self.tally.n + 1,
+            correct: self.tally.correct + u16::from(right),
+            abstained: self.tally.abstained + u16::from(!answer.decision.is_accept()),
+        };
+        Ok(probes)
     }
 
     fn run(&self, case: usize, memory: &mut Workspace) -> Result<Outcome, Fault> {
@@ -156,6 +218,8 @@ impl<'m> App<'m> {
 mod tests {
     extern crate std;
     use super::*;
+    use paradise_engine::container;
+    use paradise_engine::golden::{MAGIC, VERSION};
 
     const MODEL: &[u8] = include_bytes!("../../models/fashion-mnist-small/model.pmq");
     const GOLDEN: &[u8] = include_bytes!("../../models/fashion-mnist-small/selftest.bin");
@@ -175,6 +239,42 @@ mod tests {
         let arena = app().model().header().arena_bytes as usize;
         assert_eq!(run(app(), arena), State::Done);
         assert!(matches!(run(app(), arena - 1), State::Fault(Fault::Run(RunError::Arena { .. }))));
+    }
+
+    #[test]
+    fn probes_are_counted_as_they_are_and_too_few_right_are_a_fault() {
+        let model = || Model::parse(MODEL).unwrap();
+        let good = Golden::parse(GOLDEN).unwrap();
+        let (mut arena, mut floats) =
+            (std::vec![0; model().header().arena_bytes as usize], std::vec![0.0; model().float_len()]);
+        let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
+        let mut app = App::new(model(), Golden::parse(GOLDEN).unwrap());
+        let mut tallies = std::vec::Vec::new();
+        while !matches!(app.state(), State::Done | State::Fault(_)) {
+            if let Some(Event::Probes(tally)) = app.step(&mut memory) {
+                tallies.push(tally);
+            }
+        }
+        assert_eq!(tallies.len(), good.header().probes.len());
+        for (set, (tally, probes)) in tallies.iter().zip(&good.header().probes).enumerate() {
+            let each = good.header().image_bytes as usize;
+            let right = good.bytes(probes.images).chunks_exact(each).enumerate().filter(|(i, image)| {
+                let answer = classify(&model(), image, &mut memory, &mut |_, _| {}).unwrap();
+                answer.class as u32 == good.u32s(probes.labels).at(*i)
+            });
+            assert_eq!((tally.set, tally.n, tally.correct), (set, probes.n, right.count() as u16));
+        }
+
+        let mut bytes = GOLDEN.to_vec();
+        let blob = bytes.len() - container::open(GOLDEN, MAGIC, VERSION).unwrap().blob.len();
+        let labels = good.header().probes[1].labels;
+        for label in bytes[blob + labels.offset as usize..][..labels.len as usize].chunks_exact_mut(4) {
+            label[0] = label[0].wrapping_add(1);
+        }
+        let seal = container::digest(&bytes);
+        bytes[32..64].copy_from_slice(&seal);
+        let app = App::new(model(), Golden::parse(&bytes).unwrap());
+        assert_eq!(run(app, arena.len()), State::Fault(Fault::Probes { set: 1 }));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The firmware: answers the golden images of its bundle and logs each answer by defmt.
+//! The firmware: self-tests its bundle, golden images and probes, and logs every answer by defmt.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
@@ -9,14 +9,10 @@ mod device {
     use crate::board::mps2_an386 as board;
     use paradise_engine::golden::Golden;
     use paradise_engine::{Model, Workspace};
-    use paradise_firmware::app::{App, Fault, State};
+    use paradise_firmware::app::{App, Event, Fault, State};
 
-    const MODEL: &[u8] = include_bytes!("../../models/fashion-mnist-small/model.pmq");
-    const GOLDEN: &[u8] = include_bytes!("../../models/fashion-mnist-small/selftest.bin");
-    /// Bytes kept for the arena; the model states its need, and more than this is a fault.
-    const ARENA: usize = 32 * 1024;
-    /// f32 values kept for heads and probabilities.
-    const FLOATS: usize = 1024;
+    // MODEL and GOLDEN, the bundle's two files, and ARENA and FLOATS, the memory that its model needs.
+    include!(concat!(env!("OUT_DIR"), "/bundle.rs"));
 
     #[cortex_m_rt::entry]
     fn main() -> ! {
@@ -25,17 +21,17 @@ mod device {
             board::stop(false)
         };
         defmt::info!(
-            "model {=str}, arena {=u32} of {=usize} bytes",
+            "model {=str}, {=usize} bytes, arena {=usize} bytes",
             model.header().name.as_str(),
-            model.header().arena_bytes,
+            MODEL.len(),
             ARENA
         );
         let (mut arena, mut floats) = ([0i8; ARENA], [0f32; FLOATS]);
         let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
         let mut app = App::new(model, golden);
         loop {
-            if let Some(o) = app.step(&mut memory) {
-                defmt::info!(
+            match app.step(&mut memory) {
+                Some(Event::Golden(o)) => defmt::info!(
                     "golden {=usize} class {=str} rate {=f32} bits {=u32:08x} H {=u32:08x} outputs {=u32:08x} {=str}",
                     o.case,
                     app.model().label(o.class),
@@ -44,18 +40,34 @@ mod device {
                     o.posterior_entropy_nats.to_bits(),
                     o.outputs_crc,
                     if o.accept { "accept" } else { "abstain" }
-                );
+                ),
+                Some(Event::Probes(t)) => {
+                    let probes = &app.probes()[t.set];
+                    defmt::info!(
+                        "{=str} probes: {=u16} of {=u16} right (need {=u16}), {=u16} abstained",
+                        probes.kind.name(),
+                        t.correct,
+                        t.n,
+                        probes.min_correct,
+                        t.abstained
+                    )
+                }
+                None => {}
             }
             match app.state() {
                 State::Done => {
-                    defmt::info!("done: {=usize} golden images equal bit for bit", app.outcomes().len());
+                    defmt::info!(
+                        "done: {=usize} golden images equal bit for bit, {=usize} sets of probes passed",
+                        app.outcomes().len(),
+                        app.probes().len()
+                    );
                     board::stop(true)
                 }
                 State::Fault(fault) => {
                     report(fault);
                     board::stop(false)
                 }
-                State::Verify | State::Run(_) => {}
+                State::Verify | State::Run(_) | State::Probe(..) => {}
             }
         }
     }
@@ -67,6 +79,7 @@ mod device {
             Fault::Layer { case, layer } => {
                 defmt::error!("fault: golden {=usize}, layer {=usize} differs", case, layer)
             }
+            Fault::Probes { set } => defmt::error!("fault: probes {=usize}, fewer right than they ask for", set),
             Fault::Answer { case } => defmt::error!("fault: golden {=usize}, the answer differs", case),
         }
     }
