@@ -14,7 +14,8 @@ impl Objective {
     /// Supplement, algorithm 1, and posterior matching where it is kept.
     pub(super) fn rate_distortion(&self, encoder: &Encoder, batch: &Batch) -> Result<Loss> {
         let m = batch.ids.len();
-        let matched = self.kind.has_matching() && self.gamma > 0.0;
+        let share = if self.kind == Kind::ParadiseAm { self.adversary.distortion_share } else { 0.0 };
+        let matched = self.kind.has_matching() && (self.gamma > 0.0 || share > 0.0);
         let encoding = if matched {
             let perturbed = self.perturbed(encoder, batch)?;
             encoder.encode(&Tensor::cat(&[batch.images, &perturbed], 0)?)?
@@ -25,7 +26,6 @@ impl Objective {
         let noise = self.noise(&own, batch, self.samples)?;
         let z = sampled(&own, &noise)?;
         let mut distortion = self.distortion(encoder, &z, batch)?;
-        let share = if self.kind == Kind::ParadiseAm && matched { self.adversary.distortion_share } else { 0.0 };
         if share > 0.0 {
             let moved = sampled(&encoding.narrow(m, m)?, &noise)?;
             distortion = ((distortion * (1.0 - share))? + (self.distortion(encoder, &moved, batch)? * share)?)?;

@@ -84,14 +84,17 @@ fn distortion_is_shared_between_images_and_the_points_found() {
     let network = network();
     let learning = network.learning().unwrap();
     let frozen = learning.frozen();
-    let losses = |aim, eps_pixels, distortion_share| {
+    let weighed = |gamma, aim, eps_pixels, distortion_share| {
         let adversary = Adversary { eps_pixels, aim, distortion_share, ..Adversary::default() };
-        let objective = Objective { kind: Kind::ParadiseAm, adversary, ..Objective::default() };
+        let objective = Objective { kind: Kind::ParadiseAm, gamma, adversary, ..Objective::default() };
         with_batch(|batch| {
             let loss = objective.loss(&frozen, batch).unwrap();
             [scalar(&loss.distortion), scalar(&loss.matching.unwrap())]
         })
     };
+    let losses = |aim, eps_pixels, share| weighed(1.0, aim, eps_pixels, share);
+    // The distortion's share does not hang on the weight of the matching.
+    assert_eq!(weighed(0.0, Aim::Class, 20.0, 0.5), losses(Aim::Class, 20.0, 0.5));
     for aim in [Aim::Posterior, Aim::Class] {
         let [clean, half, whole] = [0.0, 0.5, 1.0].map(|share| losses(aim, 20.0, share)[0]);
         assert!(whole != clean && (half - (clean + whole) / 2.0).abs() < 1e-5, "{aim:?} {clean} {half} {whole}");
