@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# models.sh fashion [DIR] | cifar DIR: trains the ResNet-8 bundles and what they are compared with, attacks all at the
+# same radii, exports and compares. Interrupted, the same command goes on. Hours on a CPU: a line says when each ended.
+# DIR: the full Fashion-MNIST (Debian's by default); CIFAR-10 as train/CLASS and test/CLASS. FOREIGN=NAME=DIR is one
+# more data set for the cards. STEPS (fit attack export) leaves the others out, EPOCHS shortens adversarial runs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+set=${1:?fashion or cifar}
+train=${TRAIN:-target/release/train}
+steps=${STEPS:-fit attack export}
+case $set in
+fashion) prefix=fashion-mnist-resnet8 eps=0.1 data=${2:-/usr/share/datasets/fashion-mnist} ;;
+cifar) prefix=cifar10-resnet8 eps=8/255 data=${2:?the folder of CIFAR-10} ;;
+*) echo "models.sh: fashion or cifar, not $set" >&2; exit 2 ;;
+esac
+[ -x "$train" ] || { echo "models.sh: $train is missing: cargo build --release" >&2; exit 2; }
+runs=runs/$set
+
+say() { echo "$(date +%H:%M:%S) $*"; }
+# fit NAME CONFIGURATION [KEY=VALUE...]
+fit() {
+    local name=$1 config=train/configs/models/$prefix-$2.toml changes=()
+    shift 2
+    for change in "$@"; do changes+=(--set "$change"); done
+    "$train" fit --config "$config" --data "$data" --out "$runs/$name" --resume "${changes[@]}"
+    say "fit $name"
+}
+# attack NAME RADIUS
+attack() {
+    "$train" evaluate --run "$runs/$1" --surrogate "$runs/standard" --attacks autoattack --eps "$2" --n 1000 \
+        ${FOREIGN:+--foreign "$FOREIGN"} --out "$runs/$1/autoattack-${2//\//-}"
+    say "attack $1 at $2"
+}
+# export_bundle NAME RADIUS
+export_bundle() {
+    "$train" export --run "$runs/$1" --out "models/$prefix-$1" --eps "$2" --evaluation "$runs/$1/autoattack-${2//\//-}" \
+        ${FOREIGN:+--foreign "$FOREIGN"}
+    say "export $1"
+}
+
+for step in $steps; do
+    case $step in
+    fit)
+        if [ $set = fashion ]; then
+            fit standard pm objective.kind=standard fit.select=clean
+        else
+            fit standard standard
+        fi
+        short=${EPOCHS:+fit.epochs=$EPOCHS}
+        fit am am $short
+        fit pgd-at am objective.kind=pgd-at $short
+        fit pm pm
+        fit trades am objective.kind=trades objective.gamma=6 $short
+        ;;
+    attack)
+        for name in am pgd-at trades; do attack $name $eps; done
+        for name in pm standard; do attack $name 8/255; done
+        ;;
+    export)
+        export_bundle am $eps
+        export_bundle pm 8/255
+        for radius in $eps 8/255; do
+            of=()
+            for name in standard pm am pgd-at trades; do
+                folder=$runs/$name/autoattack-${radius//\//-}
+                if [ -e "$folder" ]; then of+=("$name=$folder"); fi
+            done
+            "$train" compare "${of[@]}" --out "reports/$prefix-${radius//\//-}.md"
+        done
+        ;;
+    *) echo "models.sh: STEPS are fit, attack and export, not $step" >&2; exit 2 ;;
+    esac
+done
