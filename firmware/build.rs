@@ -37,7 +37,8 @@ fn carried(bundle: &Path) -> Result<String, Box<dyn Error>> {
     let parsed = Model::parse(&bytes).map_err(|e| format!("model.pmq: {e:?}"))?;
     Ok(format!(
         "const MODEL: &[u8] = include_bytes!({model:?});\nconst GOLDEN: &[u8] = include_bytes!({golden:?});\n\
-         /// Bytes of the model's arena.\nconst ARENA: usize = {};\n/// f32 values of heads and probabilities.\nconst FLOATS: usize = {};\n",
+         /// Bytes of the model's arena.\nconst ARENA: usize = {};\n\
+         /// f32 values of heads and probabilities.\nconst FLOATS: usize = {};\n",
         parsed.header().arena_bytes,
         parsed.float_len()
     ))

@@ -8,22 +8,20 @@ bundles=$(realpath "$@")
 cd "$(dirname "$0")"
 target=thumbv7em-none-eabihf
 export DEFMT_LOG=info
-build() {
-    if rustup target list --installed 2>/dev/null | grep -q "^$target$"; then
-        cargo build --release --target "$target"
-    elif [ -x /usr/bin/rustc ] && [ -x /usr/bin/cargo ]; then
-        host=$(rustc -vV | sed -n 's/^host: //p')
-        linker="$(rustc --print sysroot)/lib/rustlib/$host/bin/rust-lld"
-        RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 RUSTFLAGS="-C linker=$linker" \
-            /usr/bin/cargo build --release -Zbuild-std=core --target "$target"
-    else
-        echo "firmware: needs 'rustup target add $target', or Debian's rustc-web, cargo-web and rust-web-src" >&2
-        return 1
-    fi
-}
+if rustup target list --installed 2>/dev/null | grep -q "^$target$"; then
+    build=(cargo build --release)
+elif [ -x /usr/bin/rustc ] && [ -x /usr/bin/cargo ]; then
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    linker="$(rustc --print sysroot)/lib/rustlib/$host/bin/rust-lld"
+    export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 RUSTFLAGS="-C linker=$linker"
+    build=(/usr/bin/cargo build --release -Zbuild-std=core)
+else
+    echo "firmware: needs 'rustup target add $target', or Debian's rustc-web, cargo-web and rust-web-src" >&2
+    exit 1
+fi
 mkdir -p target/images
 while read -r bundle; do
-    PARADISE_BUNDLE=$bundle build
+    PARADISE_BUNDLE=$bundle "${build[@]}" --target "$target"
     cp "target/$target/release/paradise-firmware" "target/images/${bundle##*/}"
     echo "firmware/target/images/${bundle##*/}"
 done <<< "$bundles"

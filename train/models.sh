@@ -13,8 +13,16 @@ fashion) prefix=fashion-mnist-resnet8 eps=0.1 data=${2:-/usr/share/datasets/fash
 cifar) prefix=cifar10-resnet8 eps=8/255 data=${2:?the folder of CIFAR-10} ;;
 *) echo "models.sh: fashion or cifar, not $set" >&2; exit 2 ;;
 esac
+for step in $steps; do
+    case $step in
+    fit | attack | export) ;;
+    *) echo "models.sh: STEPS are fit, attack and export, not $step" >&2; exit 2 ;;
+    esac
+done
 [ -x "$train" ] || { echo "models.sh: $train is missing: cargo build --release" >&2; exit 2; }
 runs=runs/$set
+# What is attacked, and how far.
+attacks="am:$eps pgd-at:$eps trades:$eps pm:8/255 standard:8/255"
 
 say() { echo "$(date +%H:%M:%S) $*"; }
 # fit NAME CONFIGURATION [KEY=VALUE...]
@@ -25,15 +33,17 @@ fit() {
     "$train" fit --config "$config" --data "$data" --out "$runs/$name" --resume "${changes[@]}"
     say "fit $name"
 }
+# evaluation NAME RADIUS: its folder
+evaluation() { echo "$runs/$1/autoattack-${2//\//-}"; }
 # attack NAME RADIUS
 attack() {
     "$train" evaluate --run "$runs/$1" --surrogate "$runs/standard" --attacks autoattack --eps "$2" --n 1000 \
-        ${FOREIGN:+--foreign "$FOREIGN"} --out "$runs/$1/autoattack-${2//\//-}"
+        ${FOREIGN:+--foreign "$FOREIGN"} --out "$(evaluation "$1" "$2")"
     say "attack $1 at $2"
 }
 # export_bundle NAME RADIUS
 export_bundle() {
-    "$train" export --run "$runs/$1" --out "models/$prefix-$1" --eps "$2" --evaluation "$runs/$1/autoattack-${2//\//-}" \
+    "$train" export --run "$runs/$1" --out "models/$prefix-$1" --eps "$2" --evaluation "$(evaluation "$1" "$2")" \
         ${FOREIGN:+--foreign "$FOREIGN"}
     say "export $1"
 }
@@ -53,21 +63,18 @@ for step in $steps; do
         fit trades am objective.kind=trades objective.gamma=6 $short
         ;;
     attack)
-        for name in am pgd-at trades; do attack $name $eps; done
-        for name in pm standard; do attack $name 8/255; done
+        for one in $attacks; do attack "${one%:*}" "${one#*:}"; done
         ;;
     export)
         export_bundle am $eps
         export_bundle pm 8/255
-        for radius in $eps 8/255; do
+        for radius in $(printf '%s\n' $eps 8/255 | sort -u); do
             of=()
-            for name in standard pm am pgd-at trades; do
-                folder=$runs/$name/autoattack-${radius//\//-}
-                if [ -e "$folder" ]; then of+=("$name=$folder"); fi
+            for one in $attacks; do
+                if [ "${one#*:}" = "$radius" ]; then of+=("${one%:*}=$(evaluation "${one%:*}" "$radius")"); fi
             done
             "$train" compare "${of[@]}" --out "reports/$prefix-${radius//\//-}.md"
         done
         ;;
-    *) echo "models.sh: STEPS are fit, attack and export, not $step" >&2; exit 2 ;;
     esac
 done

@@ -151,8 +151,8 @@ pub type Answers<'a> = &'a dyn Fn(&Dataset) -> Result<Vec<Record>>;
 /// Share of calibration images that may be abstained for any reason.
 pub const FALSE_ABSTAIN: f64 = 0.05;
 
-/// Measures confidence on test images `set`, whose records are `home`, on foreign ones (noise, shuffled and inverted images, and `others`), and on
-/// every corruption of the first `corrupted` test images, if any.
+/// Measures confidence on test images `set`, whose records are `home`, on foreign ones (noise, shuffled and inverted
+/// images, and `others`), and on every corruption of the first `corrupted` test images, if any.
 ///
 /// # Errors
 /// If the model fails.

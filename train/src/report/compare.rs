@@ -1,6 +1,6 @@
 //! Several reports side by side.
 
-use super::{Report, share, spoken};
+use super::{Report, share};
 use crate::statistics::{mcnemar, mean_and_deviation};
 use anyhow::{Result, ensure};
 
@@ -27,7 +27,7 @@ pub fn compare(reports: &[(String, Report)]) -> Result<String> {
 /// The line above a table, and the names of the radii.
 fn opening(first: &Report, last: &str) -> (String, Vec<String>) {
     let plan = &first.plan;
-    let radii: Vec<String> = plan.eps.iter().map(|e| format!("eps {}", spoken(plan, *e))).collect();
+    let radii: Vec<String> = plan.eps.iter().map(|e| format!("eps {}", plan.norm.radius(*e))).collect();
     let text = format!(
         "{} test images, {}, attacks {} (per-image worst case), seed {}; {last}\n\n",
         plan.images.n,

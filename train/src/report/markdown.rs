@@ -1,6 +1,6 @@
 //! The report's tables as Markdown.
 
-use super::{Report, share, spoken};
+use super::{Report, share};
 use crate::evaluate::confidence::{Corrupted, SCORES, Scores};
 use crate::evaluate::masking::Verdict;
 use std::fmt::Write;
@@ -44,7 +44,7 @@ pub(super) fn opening(report: &Report) -> Vec<String> {
 pub(super) fn tables(report: &Report) -> Vec<Table> {
     let mut all = vec![summary(report)];
     all.extend(report.radii.iter().map(|r| {
-        let eps = spoken(&report.plan, r.eps);
+        let eps = report.plan.norm.radius(r.eps);
         let mut rows: Vec<Vec<String>> =
             r.attacks.iter().map(|a| vec![a.attack.clone(), a.seen.to_string(), accuracy(a)]).collect();
         rows.push(vec!["worst case per image".into(), report.plan.images.n.to_string(), share(&r.worst)]);
@@ -75,7 +75,7 @@ fn accuracy(row: &crate::evaluate::radius::Row) -> String {
 
 fn summary(report: &Report) -> Table {
     let row = |r: &super::Radius| {
-        vec![spoken(&report.plan, r.eps), share(&r.worst), share(&r.worst_on_grid), report.masking()]
+        vec![report.plan.norm.radius(r.eps), share(&r.worst), share(&r.worst_on_grid), report.masking()]
     };
     Table {
         title: "Robust accuracy: per-image worst case over all attacks".into(),
@@ -97,7 +97,7 @@ fn checks(report: &Report) -> Option<Table> {
         vec![c.name.clone(), c.measured.clone(), value, c.limit.clone(), verdict.into()]
     };
     Some(Table {
-        title: format!("Masking checks: {} images, eps {}", checks.n, spoken(&report.plan, checks.eps)),
+        title: format!("Masking checks: {} images, eps {}", checks.n, report.plan.norm.radius(checks.eps)),
         head: cells(["check", "measured", "value", "limit", "verdict"]),
         rows: checks.checks.iter().map(row).collect(),
         note: "A flag says that the robust accuracy above may come from gradients that mislead the attacks, or from \
@@ -113,7 +113,7 @@ fn abstention(report: &Report) -> Option<Table> {
         title: format!(
             "Abstention under attack ({}, eps {}, {} images)",
             report.respondent,
-            spoken(&report.plan, a.eps),
+            report.plan.norm.radius(a.eps),
             a.n
         ),
         head: cells(["images", "wrong and accepted"]),

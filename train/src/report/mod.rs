@@ -101,11 +101,6 @@ impl Report {
     }
 }
 
-/// A radius of the plan in words.
-pub(super) fn spoken(plan: &Plan, eps: f32) -> String {
-    plan.norm.radius(eps)
-}
-
 /// `53.4 % [50.1, 56.7]`.
 pub(crate) fn share(s: &Share) -> String {
     s.to_string().trim_start().into()

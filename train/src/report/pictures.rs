@@ -1,6 +1,6 @@
 //! The report's pictures.
 
-use super::{Report, spoken};
+use super::Report;
 use crate::attack::Outcome;
 use crate::dataset::Dataset;
 use crate::evaluate::confidence::{Quality, SCORES};
@@ -88,7 +88,7 @@ fn examples(report: &Report, set: &Dataset, worst: &Outcome, classes: &[u16]) ->
         row("perturbation", &|i| cell(gallery::difference(set.image(i), grid.image(i), reach), String::new())),
         row("what the model sees", &|i| cell(grid.image(i).to_vec(), name(classes[i]))),
     ];
-    let eps = spoken(&report.plan, report.plan.eps[0]);
+    let eps = report.plan.norm.radius(report.plan.eps[0]);
     let caption = format!("Images that fell at eps {eps}; full contrast of a perturbation is {reach}/255");
     Ok(Some(Picture { caption, png: gallery::draw(&rows, &format!("Adversarial images at eps {eps}"), 112)? }))
 }
