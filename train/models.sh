@@ -1,17 +1,19 @@
 #!/usr/bin/env bash
-# models.sh fashion [DIR] | cifar DIR: trains the ResNet-8 bundles and what they are compared with, attacks all at the
-# same radii, exports and compares. Interrupted, the same command goes on. Hours on a CPU: a line says when each ended.
+# models.sh fashion [DIR] | cifar DIR | wrn DIR: trains the bundles of a ResNet-8 on Fashion-MNIST or CIFAR-10, or (on a
+# GPU) of WRN-16-4, and what they are compared with, attacks all at the same radii, exports and compares. Interrupted, the
+# same command goes on. Hours on a CPU: a line says when each ended.
 # DIR: the full Fashion-MNIST (Debian's by default); CIFAR-10 as train/CLASS and test/CLASS. FOREIGN=NAME=DIR is one
 # more data set for the cards. STEPS (fit attack export) leaves the others out, EPOCHS shortens adversarial runs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-set=${1:?fashion or cifar}
+set=${1:?fashion, cifar or wrn}
 train=${TRAIN:-target/release/train}
 steps=${STEPS:-fit attack export}
 case $set in
 fashion) prefix=fashion-mnist-resnet8 eps=0.1 data=${2:-/usr/share/datasets/fashion-mnist} ;;
 cifar) prefix=cifar10-resnet8 eps=8/255 data=${2:?the folder of CIFAR-10} ;;
-*) echo "models.sh: fashion or cifar, not $set" >&2; exit 2 ;;
+wrn) prefix=cifar10-wrn16-4 eps=8/255 data=${2:?the folder of CIFAR-10} ;;
+*) echo "models.sh: fashion, cifar or wrn, not $set" >&2; exit 2 ;;
 esac
 for step in $steps; do
     case $step in
@@ -21,8 +23,10 @@ for step in $steps; do
 done
 [ -x "$train" ] || { echo "models.sh: $train is missing: cargo build --release" >&2; exit 2; }
 runs=runs/$set
-# What is attacked, and how far.
+# What is attacked, and how far; what becomes a bundle.
 attacks="am:$eps pgd-at:$eps trades:$eps pm:8/255 standard:8/255"
+bundles="am:$eps pm:8/255"
+if [ "$set" = wrn ]; then attacks="am:$eps pgd-at:$eps" bundles="am:$eps"; fi
 
 say() { echo "$(date +%H:%M:%S) $*"; }
 # fit NAME CONFIGURATION [KEY=VALUE...]
@@ -51,24 +55,25 @@ export_bundle() {
 for step in $steps; do
     case $step in
     fit)
-        if [ $set = fashion ]; then
-            fit standard pm objective.kind=standard fit.select=clean
-        else
-            fit standard standard
-        fi
+        case $set in
+        fashion) fit standard pm objective.kind=standard fit.select=clean ;;
+        cifar) fit standard standard ;;
+        wrn) fit standard am objective.kind=standard fit.select=clean ;;
+        esac
         short=${EPOCHS:+fit.epochs=$EPOCHS}
         fit am am $short
         fit pgd-at am objective.kind=pgd-at $short
-        fit pm pm
-        fit trades am objective.kind=trades objective.gamma=6 $short
+        if [ "$set" != wrn ]; then
+            fit pm pm
+            fit trades am objective.kind=trades objective.gamma=6 $short
+        fi
         ;;
     attack)
         for one in $attacks; do attack "${one%:*}" "${one#*:}"; done
         ;;
     export)
-        export_bundle am $eps
-        export_bundle pm 8/255
-        for radius in $(printf '%s\n' $eps 8/255 | sort -u); do
+        for one in $bundles; do export_bundle "${one%:*}" "${one#*:}"; done
+        for radius in $(printf '%s\n' $attacks | cut -d: -f2 | sort -u); do
             of=()
             for one in $attacks; do
                 if [ "${one#*:}" = "$radius" ]; then of+=("${one%:*}=$(evaluation "${one%:*}" "$radius")"); fi

@@ -4,8 +4,8 @@ use anyhow::Result;
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
-/// The `fit.device` key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// The `fit.device` key and `train evaluate --device`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Choice {
     /// The first GPU where this program was built for one and it is there, else the CPU.
@@ -45,7 +45,7 @@ impl Choice {
 #[cfg(feature = "cuda")]
 fn cuda() -> Result<Device> {
     use anyhow::Context;
-    let device = Device::new_cuda(0).context("fit.device = \"cuda\": no usable GPU")?;
+    let device = Device::new_cuda(0).context("device cuda: no usable GPU")?;
     if let Device::Cuda(device) = &device {
         crate::cuda::prepare(device).context("preparing the GPU")?;
     }
@@ -54,5 +54,5 @@ fn cuda() -> Result<Device> {
 
 #[cfg(not(feature = "cuda"))]
 fn cuda() -> Result<Device> {
-    anyhow::bail!("fit.device = \"cuda\": this program was built without the feature `cuda` (make cuda)")
+    anyhow::bail!("device cuda: this program was built without the feature `cuda` (make cuda)")
 }

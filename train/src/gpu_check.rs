@@ -1,5 +1,8 @@
-//! Whether a GPU computes what the CPU does: loss and every gradient of whole steps, network by network.
+//! Whether a GPU computes what the CPU does, network by network: loss and every gradient of whole steps, and what attacks
+//! see of the network that is served.
 
+use crate::attack::model::{Classifier, Differentiable};
+use crate::attack::served::Served;
 use crate::config::encoder::{Encoder as Settings, Kind as Net};
 use crate::device::{Choice, Precision};
 use crate::encoder::{Architecture, Network, values};
@@ -105,6 +108,14 @@ pub fn run(mut report: impl FnMut(&Row)) -> Result<bool> {
             all &= row.holds();
             report(&row);
         }
+        if classes > 0 {
+            let served = Served::new(&network)?;
+            let exact = pull(&served)?;
+            let name = format!("{net:?} under attack");
+            let row = compare(name, &network, &exact, &pull(&served.on(&device)?)?, CORNER)?;
+            all &= row.holds();
+            report(&row);
+        }
     }
     Ok(all)
 }
@@ -141,6 +152,16 @@ fn step(network: &Network, objective: &Objective, shape: Shape, device: &Device)
     let loss = f64::from(loss.total.to_scalar::<f32>()?);
     network.set_running(&running)?;
     Ok(Step { loss, parameters: network.split(&full)?, images })
+}
+
+/// What attacks see: a weighed sum of the logits, and its gradient.
+fn pull(served: &Served) -> Result<Step> {
+    let mut rng = random::stream(4, Purpose::Noise, 0, 0, 0);
+    let pixels: Vec<f32> = (0..BATCH * served.shape().len() as usize).map(|_| random::uniform(&mut rng)).collect();
+    let weights: Vec<f32> = (0..BATCH * served.classes()).map(|_| random::normal(&mut rng)).collect();
+    let (logits, images) = served.pull(&pixels, &mut |_| Ok(weights.clone()))?;
+    let loss = logits.iter().zip(&weights).map(|(z, w)| f64::from(*z) * f64::from(*w)).sum();
+    Ok(Step { loss, parameters: Vec::new(), images })
 }
 
 /// Norm of the difference, relative to the norm of `exact`, or to `floor` where that is larger.

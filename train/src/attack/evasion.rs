@@ -5,9 +5,10 @@ use super::model::{Classifier, checked};
 use super::threat::Ball;
 use super::{Attempt, Sample, in_batches};
 use crate::encoder::{Bound, Network, values};
-use crate::graph::{Op, Stage, Trunk};
+use crate::graph::{Frozen, Op, Stage};
 use crate::random::{self, Purpose};
 use anyhow::{Result, ensure};
+use candle_core::Device;
 use paradise_engine::inference::assess;
 use paradise_engine::information::Calibration;
 use paradise_engine::{Model, Shape, posterior};
@@ -18,8 +19,8 @@ const WEIGHTS: [f64; 3] = [0.1, 1.0, 10.0];
 /// A float network with its posterior in sight, judged by a model's mixture, tables and thresholds.
 pub struct Guarded<'m> {
     model: &'m Model<'m>,
-    trunk: Trunk,
-    theta: Vec<f32>,
+    /// To mu, then s.
+    frozen: Frozen,
     /// The classifier's, `[classes][d]` and `[classes]`.
     weight: Vec<f32>,
     bias: Vec<f32>,
@@ -82,13 +83,20 @@ impl<'m> Guarded<'m> {
         };
         Ok(Self {
             model,
-            trunk: Trunk::new(graph)?,
-            theta,
+            frozen: Frozen::new(graph, theta)?,
             weight: values(folded.variables[5].as_tensor())?,
             bias: values(folded.variables[6].as_tensor())?,
             limits: Limits::of(model),
             mixture,
         })
+    }
+
+    /// The same where `device` is.
+    ///
+    /// # Errors
+    /// If the device has no room.
+    pub fn on(self, device: &Device) -> Result<Self> {
+        Ok(Self { frozen: self.frozen.on(device)?, ..self })
     }
 
     fn d(&self) -> usize {
@@ -230,7 +238,11 @@ impl Limits {
 
 impl Classifier for Guarded<'_> {
     fn shape(&self) -> Shape {
-        self.trunk.graph().input
+        self.frozen.shape()
+    }
+
+    fn batch(&self) -> (usize, bool) {
+        self.frozen.batch()
     }
 
     fn classes(&self) -> usize {
@@ -239,7 +251,7 @@ impl Classifier for Guarded<'_> {
 
     fn logits(&self, images: &[f32]) -> Result<Vec<f32>> {
         let n = images.len() / self.shape().len() as usize;
-        let posteriors = self.trunk.forward(images, n, &self.theta)?;
+        let posteriors = self.frozen.forward(images)?;
         let logits = posteriors.chunks_exact(2 * self.d()).flat_map(|p| self.class_logits(&p[..self.d()]));
         checked(logits.collect(), n, self.classes())
     }
@@ -276,20 +288,19 @@ fn batch(guarded: &Guarded, ball: Ball, samples: &[Sample], steps: usize, seed: 
                 break;
             }
             let mut fell = Vec::with_capacity(standing.len());
-            let (_, gradient) =
-                guarded.trunk.pull(&points.concat(), standing.len(), &guarded.theta, &mut |posteriors| {
-                    ensure!(posteriors.iter().all(|v| v.is_finite()), "the model's posteriors are not finite");
-                    let mut slopes = Vec::with_capacity(posteriors.len());
-                    let mut slope = vec![0.0f64; width];
-                    for (p, i) in posteriors.chunks_exact(width).zip(&standing) {
-                        let (mu, s) = p.split_at(width / 2);
-                        let Worth { class, accepted } = guarded.judge(mu, s);
-                        fell.push(class != samples[*i].label && accepted);
-                        guarded.worth(p, samples[*i].label, weight, &mut slope);
-                        slopes.extend(slope.iter().map(|v| *v as f32));
-                    }
-                    Ok(slopes)
-                })?;
+            let (_, gradient) = guarded.frozen.pull(&points.concat(), &mut |posteriors| {
+                ensure!(posteriors.iter().all(|v| v.is_finite()), "the model's posteriors are not finite");
+                let mut slopes = Vec::with_capacity(posteriors.len());
+                let mut slope = vec![0.0f64; width];
+                for (p, i) in posteriors.chunks_exact(width).zip(&standing) {
+                    let (mu, s) = p.split_at(width / 2);
+                    let Worth { class, accepted } = guarded.judge(mu, s);
+                    fell.push(class != samples[*i].label && accepted);
+                    guarded.worth(p, samples[*i].label, weight, &mut slope);
+                    slopes.extend(slope.iter().map(|v| *v as f32));
+                }
+                Ok(slopes)
+            })?;
             let size = 2.0 * ball.eps * (0.25 + 0.025 - 0.25 * step as f32 / steps.max(1) as f32);
             for (k, i) in standing.iter().enumerate() {
                 if fell[k] {
@@ -332,7 +343,7 @@ mod tests {
         let set = splits.test.head(40);
         let records: Vec<Record> = float::records(&folded.frozen(), &model, &set).unwrap();
         let pixels = crate::attack::pixels(&set);
-        let posteriors = guarded.trunk.forward(&pixels, 40, &guarded.theta).unwrap();
+        let posteriors = guarded.frozen.forward(&pixels).unwrap();
         let mut same = 0;
         for (p, r) in posteriors.chunks_exact(8).zip(&records) {
             let Worth { class, accepted } = guarded.judge(&p[..4], &p[4..]);

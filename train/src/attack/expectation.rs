@@ -49,6 +49,10 @@ impl Classifier for Stochastic<'_> {
         self.encoder.architecture.graph.input
     }
 
+    fn batch(&self) -> (usize, bool) {
+        self.encoder.batch()
+    }
+
     fn classes(&self) -> usize {
         self.encoder.architecture.classes
     }

@@ -2,6 +2,7 @@
 
 use crate::dataset;
 use crate::encoder::{Encoder, values};
+use crate::graph;
 use anyhow::{Context, Result, ensure};
 use candle_core::{Tensor, Var};
 use paradise_engine::Shape;
@@ -112,7 +113,7 @@ impl Classifier for Encoder<'_> {
     }
 
     fn batch(&self) -> (usize, bool) {
-        if self.device().is_cpu() { (32, true) } else { (1024, false) }
+        graph::batch(self.device().is_cpu())
     }
 
     fn logits(&self, images: &[f32]) -> Result<Vec<f32>> {

@@ -1,18 +1,18 @@
-//! A trained network as attacks run it: folded as it is served, from pixels to logits in one graph, without candle.
+//! A trained network as attacks run it: folded as it is served, from pixels to logits in one graph.
 
 use super::model::{Classifier, Differentiable, checked};
 use crate::dataset::hex;
 use crate::encoder::{Bound, Network, values};
-use crate::graph::{Op, Stage, Trunk};
+use crate::graph::{Frozen, Op, Stage};
 use anyhow::{Result, ensure};
+use candle_core::Device;
 use paradise_engine::Shape;
 use sha2::{Digest, Sha256};
 
 /// Trunk, mu head and classifier in one graph.
 #[derive(Debug, Clone)]
 pub struct Served {
-    trunk: Trunk,
-    theta: Vec<f32>,
+    frozen: Frozen,
     classes: usize,
 }
 
@@ -36,25 +36,33 @@ impl Served {
             theta.extend(values(folded.variables[i].as_tensor())?);
         }
         let classes = architecture.classes;
-        Ok(Self { trunk: Trunk::new(graph)?, theta, classes })
+        Ok(Self { frozen: Frozen::new(graph, theta)?, classes })
+    }
+
+    /// The same where `device` is.
+    ///
+    /// # Errors
+    /// If the device has no room.
+    pub fn on(self, device: &Device) -> Result<Self> {
+        Ok(Self { frozen: self.frozen.on(device)?, ..self })
     }
 
     /// SHA-256 of its graph and numbers, in hexadecimal.
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
-        hash.update(format!("{:?}", self.trunk.graph()));
-        self.theta.iter().for_each(|v| hash.update(v.to_le_bytes()));
+        hash.update(format!("{:?}", self.frozen.graph()));
+        self.frozen.theta().iter().for_each(|v| hash.update(v.to_le_bytes()));
         hex(&hash.finalize())
-    }
-
-    fn images(&self, values: &[f32]) -> usize {
-        values.len() / self.shape().len() as usize
     }
 }
 
 impl Classifier for Served {
     fn shape(&self) -> Shape {
-        self.trunk.graph().input
+        self.frozen.shape()
+    }
+
+    fn batch(&self) -> (usize, bool) {
+        self.frozen.batch()
     }
 
     fn classes(&self) -> usize {
@@ -62,8 +70,8 @@ impl Classifier for Served {
     }
 
     fn logits(&self, images: &[f32]) -> Result<Vec<f32>> {
-        let n = self.images(images);
-        checked(self.trunk.forward(images, n, &self.theta)?, n, self.classes)
+        let n = images.len() / self.shape().len() as usize;
+        checked(self.frozen.forward(images)?, n, self.classes)
     }
 }
 
@@ -73,8 +81,7 @@ impl Differentiable for Served {
         images: &[f32],
         weigh: &mut dyn FnMut(&[f32]) -> Result<Vec<f32>>,
     ) -> Result<(Vec<f32>, Vec<f32>)> {
-        let n = self.images(images);
-        self.trunk.pull(images, n, &self.theta, &mut |logits| {
+        self.frozen.pull(images, &mut |logits| {
             ensure!(logits.iter().all(|l| l.is_finite()), "the model's logits are not finite");
             weigh(logits)
         })

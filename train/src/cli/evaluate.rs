@@ -6,6 +6,7 @@ use clap::Args;
 use paradise_train::attack::threat::Norm;
 use paradise_train::certificate::{self, Certificate, Smoothing};
 use paradise_train::config::parse_radius;
+use paradise_train::device::Choice;
 use paradise_train::evaluate::plan::{Plan, Request};
 use paradise_train::evaluate::work::Shard;
 use paradise_train::report::command::{self, Ended, Options};
@@ -42,6 +43,9 @@ struct Subject {
     /// Leave out the confidence figures and the adaptive attack on abstention.
     #[arg(long)]
     no_confidence: bool,
+    /// Where it computes; the int8 engine of a bundle is the CPU's.
+    #[arg(long, value_enum, default_value = "auto")]
+    device: Choice,
     /// Also write the figures here.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -98,6 +102,7 @@ impl Subject {
             bundle: self.bundle.clone(),
             sampled: self.sampled,
             surrogate: self.surrogate.clone(),
+            device: self.device,
             request,
             n,
             out,
@@ -218,6 +223,9 @@ pub struct Certify {
     /// Seed of the draws.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Where it computes.
+    #[arg(long, value_enum, default_value = "auto")]
+    device: Choice,
     /// File of the certificates [default: certificates-SIGMA.json in the run folder].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -244,7 +252,7 @@ pub fn certify(arguments: &Certify) -> Result<u8> {
     smoothing.check()?;
     let trained = Trained::open(&arguments.run, arguments.n)?;
     let set = trained.splits.test.head(arguments.n);
-    let served = trained.served()?;
+    let served = trained.served(&arguments.device.open()?)?;
     let out = match &arguments.out {
         Some(out) => out.clone(),
         None => arguments.run.join(format!("certificates-{}.json", arguments.sigma)),

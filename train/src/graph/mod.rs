@@ -1,12 +1,13 @@
 //! A network's trunk: operations from one image to its features (or from a latent to an image), and their parameters.
 //!
 //! The description is here; `plan` chooses kernels and fuses, `forward` and `backward` run a mini-batch (`gpu` on a GPU),
-//! `trunk` is a graph ready to run, `operation` makes that one differentiable candle operation over (images,
+//! `trunk` is a graph ready to run, `frozen` one whose parameters stay, `operation` makes that one differentiable candle operation over (images,
 //! parameters), and `fold` turns a trained graph into the one that is served.
 
 mod backward;
 mod fold;
 mod forward;
+mod frozen;
 #[cfg(feature = "cuda")]
 mod gpu;
 mod operation;
@@ -18,6 +19,8 @@ mod trunk;
 mod tests;
 
 pub use fold::fold;
+pub use frozen::Frozen;
+pub(crate) use frozen::batch;
 pub use trunk::{Ledger, Mode, Trunk};
 
 use anyhow::{Context, Result, ensure};

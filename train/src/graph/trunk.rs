@@ -1,7 +1,6 @@
 //! A graph ready to run: its plan, its running statistics on either side, and where gradients are left.
 
 use super::Graph;
-use super::backward::Backward;
 use super::forward::{Forward, Tape};
 use super::operation::Apply;
 use super::plan::Plan;
@@ -142,6 +141,10 @@ impl Trunk {
         })))
     }
 
+    pub(super) fn inner(&self) -> &Inner {
+        &self.0
+    }
+
     /// The graph.
     pub fn graph(&self) -> &Graph {
         &self.0.plan.graph
@@ -215,41 +218,7 @@ impl Trunk {
         })
     }
 
-    /// The last activation f32 `[n][..]` of `n` images under fixed parameters, without candle.
-    ///
-    /// # Errors
-    /// If a kernel cannot be planned.
-    pub fn forward(&self, images: &[f32], n: usize, theta: &[f32]) -> Result<Vec<f32>> {
-        let mut tape = self.fixed(images, n, theta, false)?;
-        let last = tape.activations.pop().unwrap_or_default();
-        self.0.recycle(tape);
-        Ok(last)
-    }
-
-    /// [`Trunk::forward`], and the images' gradient of a loss whose gradient with respect to that activation `outward`
-    /// gives.
-    ///
-    /// # Errors
-    /// If a kernel cannot be planned, or `outward` fails or gives another number of values.
-    pub fn pull(
-        &self,
-        images: &[f32],
-        n: usize,
-        theta: &[f32],
-        outward: &mut dyn FnMut(&[f32]) -> Result<Vec<f32>>,
-    ) -> Result<(Vec<f32>, Vec<f32>)> {
-        let Inner { plan, pool, .. } = &*self.0;
-        let tape = self.fixed(images, n, theta, true)?;
-        let last = tape.activations[plan.shapes.len() - 1].clone();
-        let gradient = outward(&last)?;
-        ensure!(gradient.len() == last.len(), "{} gradients for {} values", gradient.len(), last.len());
-        let backward = Backward { plan, pool, theta, images, tape: &tape, wants_theta: false, wants_images: true };
-        let (dx, _) = backward.run(&gradient)?;
-        self.0.recycle(tape);
-        Ok((last, dx.unwrap_or_default()))
-    }
-
-    fn fixed(&self, images: &[f32], n: usize, theta: &[f32], keep: bool) -> Result<Tape> {
+    pub(super) fn fixed(&self, images: &[f32], n: usize, theta: &[f32], keep: bool) -> Result<Tape> {
         let Inner { plan, pool, .. } = &*self.0;
         ensure!(images.len() == n * plan.len(0), "{} values for {n} images of {}", images.len(), plan.len(0));
         ensure!(theta.len() == plan.parameters, "{} parameters instead of {}", theta.len(), plan.parameters);

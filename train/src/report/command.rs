@@ -12,6 +12,7 @@ use crate::attack::suite::{self, Surrogate};
 use crate::attack::threat::{self, Ball, Norm};
 use crate::attack::{Outcome, Victim, pixels, samples};
 use crate::dataset::{Dataset, foreign};
+use crate::device::{Choice, Precision};
 use crate::evaluate::confidence::{self, Quality};
 use crate::evaluate::masking::{self, Checks};
 use crate::evaluate::plan::{Identity, Plan, Request};
@@ -21,6 +22,7 @@ use crate::export::confidence::fit_float;
 use crate::files;
 use crate::statistics::{Proportion, Share};
 use anyhow::{Context, Result};
+use candle_core::Device;
 use paradise_engine::Model;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,6 +47,8 @@ pub struct Options {
     pub sampled: bool,
     /// Run of an undefended model.
     pub surrogate: Option<PathBuf>,
+    /// Where it computes; the int8 engine of a bundle is the CPU's.
+    pub device: Choice,
     /// Norm, radii, attacks, seed, batch.
     pub request: Request,
     /// Test images, stratified.
@@ -82,7 +86,8 @@ pub fn evaluate(options: &Options, stop: &AtomicBool) -> Result<Ended> {
     let wanted = suite::read(&options.request.attacks)?;
     let trained = Trained::open(&options.run, options.n)?;
     let set = trained.splits.test.head(options.n);
-    let served = trained.served()?;
+    let device = if options.bundle.is_some() { Device::Cpu } else { options.device.open()? };
+    let served = trained.served(&device)?;
     inspect(&served, &set)?;
     // Read now, so that a wrong path is not found after hours.
     let others = foreign::named(&options.foreign, set.shape)?;
@@ -103,7 +108,7 @@ pub fn evaluate(options: &Options, stop: &AtomicBool) -> Result<Ended> {
         identity.name.push_str(", sampled inference");
         notes.push("The classifier is fed one sample of the posterior, the same for the same image.".into());
     }
-    let (surrogate, surrogate_identity) = open_surrogate(options, &served)?;
+    let (surrogate, surrogate_identity) = open_surrogate(options, &served, &device)?;
     let plan = Plan::new(identity, surrogate_identity, &trained.splits.source, &set, request)?;
     let out = match &options.out {
         Some(out) => out.clone(),
@@ -115,7 +120,7 @@ pub fn evaluate(options: &Options, stop: &AtomicBool) -> Result<Ended> {
 
     let engine = model.as_ref().map(Int8::new);
     let through = engine.as_ref().map(|engine| subject::int8_victim(engine, &served));
-    let folded = trained.network.folded()?;
+    let folded = trained.network.folded()?.on(&device, Precision::F32)?;
     let encoder = folded.frozen();
     let stochastic = Stochastic { encoder: &encoder, seed: plan.seed, draw: 0 };
     let victim = match &through {
@@ -164,7 +169,7 @@ pub fn evaluate(options: &Options, stop: &AtomicBool) -> Result<Ended> {
             return Ok(Ended::Stopped(out));
         }
         quality = Some(finish.confidence(respondent)?);
-        let guarded = Guarded::new(&trained.network, respondent.model())?;
+        let guarded = Guarded::new(&trained.network, respondent.model())?.on(&device)?;
         abstention = Some(finish.abstention(respondent, &guarded, &worst)?);
     }
     let report = Report {
@@ -194,10 +199,14 @@ fn round_down(eps: &mut [f32]) -> bool {
     changed
 }
 
-fn open_surrogate(options: &Options, victim: &dyn Classifier) -> Result<(Option<Surrogate>, Option<Identity>)> {
+fn open_surrogate(
+    options: &Options,
+    victim: &dyn Classifier,
+    device: &Device,
+) -> Result<(Option<Surrogate>, Option<Identity>)> {
     let Some(run) = &options.surrogate else { return Ok((None, None)) };
     let trained = Trained::open(run, 1)?;
-    let served = trained.served()?;
+    let served = trained.served(device)?;
     subject::check_surrogate(&served, victim)?;
     let identity = trained.identity(&served);
     Ok((Some(Arc::new(served)), Some(identity)))

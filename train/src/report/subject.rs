@@ -11,6 +11,7 @@ use crate::encoder::Network;
 use crate::evaluate::plan::Identity;
 use crate::fit::RunFolder;
 use anyhow::{Context, Result, ensure};
+use candle_core::Device;
 use paradise_engine::Model;
 use std::path::Path;
 
@@ -39,12 +40,12 @@ impl Trained {
         Ok(Self { config, splits, network })
     }
 
-    /// The network as attacks run it.
+    /// The network as attacks run it, where `device` is.
     ///
     /// # Errors
-    /// If it has no classifier.
-    pub fn served(&self) -> Result<Served> {
-        Served::new(&self.network)
+    /// If it has no classifier, or the device no room.
+    pub fn served(&self, device: &Device) -> Result<Served> {
+        Served::new(&self.network)?.on(device)
     }
 
     /// Which model a run's network is.

@@ -11,6 +11,7 @@ use crate::attack::model::Differentiable;
 use crate::attack::served::Served;
 use crate::attack::{self, diagnosis};
 use crate::dataset::Dataset;
+use crate::device::Choice;
 use crate::random::{self, Purpose};
 use crate::report::subject::Trained;
 use anyhow::{Context, Result, ensure};
@@ -47,11 +48,12 @@ pub struct Model {
 /// # Errors
 /// With the path, if one is missing or its images are others.
 pub fn open(runs: &[impl AsRef<Path>]) -> Result<Vec<Model>> {
+    let device = Choice::Auto.open()?;
     let mut models: Vec<Model> = Vec::new();
     for run in runs {
         let run = run.as_ref();
         let trained = Trained::open(run, 1)?;
-        let served = trained.served().with_context(|| run.display().to_string())?;
+        let served = trained.served(&device).with_context(|| run.display().to_string())?;
         if let Some(first) = models.first() {
             ensure!(
                 first.trained.splits.test.digest() == trained.splits.test.digest(),
