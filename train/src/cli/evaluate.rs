@@ -317,6 +317,9 @@ pub struct Compare {
     /// Also write the table here.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Also draw robust accuracy against the radius, a line an evaluation: a PNG.
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
 }
 
 /// `train compare`.
@@ -330,6 +333,9 @@ pub fn compare(arguments: &Compare) -> Result<u8> {
     print!("{text}");
     if let Some(out) = &arguments.out {
         files::write(out, text.as_bytes())?;
+    }
+    if let Some(picture) = &arguments.picture {
+        files::write(picture, &report::curves(&reports)?)?;
     }
     Ok(0)
 }

@@ -127,6 +127,7 @@ fn confidence(reports: &[(String, Report)]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::curves;
     use super::*;
     use crate::attack::threat::Norm;
     use crate::dataset::Dataset;
@@ -168,5 +169,22 @@ mod tests {
         let other = ("c".to_string(), report("1100", "pgd"));
         assert!(compare(&[named("a", "1100"), other]).unwrap_err().to_string().contains("c: is of other attacks"));
         assert!(compare(&[]).is_err());
+    }
+
+    #[test]
+    fn a_line_a_model_is_drawn_from_clean_accuracy_on() {
+        let named = |name: &str, held: &str| (name.to_string(), report(held, "fgsm"));
+        let png = curves(&[named("a", "1000"), named("b", "1110")]).unwrap();
+        let picture = image::load_from_memory(&png).unwrap().to_rgb8();
+        // Pixels of a colour at the lower right: only the first line's interval, 5 to 70 %, reaches there.
+        let of = |colour: [u8; 3]| {
+            let low = |p: &(u32, u32, &image::Rgb<u8>)| p.0 > 450 && p.1 > 400 && p.2.0 == colour;
+            picture.enumerate_pixels().filter(low).count()
+        };
+        assert!(of([0, 114, 178]) > 20 && of([213, 94, 0]) == 0, "{} {}", of([0, 114, 178]), of([213, 94, 0]));
+        let mut l2 = named("c", "1111");
+        l2.1.plan.norm = Norm::L2;
+        assert!(curves(&[named("a", "1100"), l2]).unwrap_err().to_string().contains("c: is in another norm"));
+        assert!(curves(&[]).is_err());
     }
 }

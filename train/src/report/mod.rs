@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 pub use compare::compare;
-pub use pictures::Picture;
+pub use pictures::{Picture, curves};
 
 /// What abstaining is worth against an attack that knows of it: shares of all images whose class is wrong *and*
 /// accepted.

@@ -2,12 +2,13 @@
 
 use super::Report;
 use crate::attack::Outcome;
+use crate::attack::threat::Norm;
 use crate::dataset::Dataset;
 use crate::evaluate::confidence::{Quality, SCORES};
 use crate::figure::gallery::{self, Cell, Row};
 use crate::figure::lines::{self, Axes, Line};
 use crate::statistics::Share;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 /// A picture of the report.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,34 +35,58 @@ pub(super) fn draw(report: &Report, set: &Dataset, worst: &Outcome, classes: &[u
 }
 
 fn curve(report: &Report) -> Result<Picture> {
-    let unit = match report.plan.norm {
-        crate::attack::threat::Norm::Linf => 255.0,
-        crate::attack::threat::Norm::L2 => 1.0,
-    };
-    let mut order: Vec<&super::Radius> = report.radii.iter().collect();
-    order.sort_by(|a, b| a.eps.total_cmp(&b.eps));
-    let point = |eps: f32, s: &Share| (eps * unit, s.percent as f32, Some(s.wilson_95_percent.map(|v| v as f32)));
-    let with = |pick: &dyn Fn(&super::Radius) -> Share| {
-        let clean = (report.radii.iter().all(|r| r.eps > 0.0)).then(|| point(0.0, &report.clean));
-        clean.into_iter().chain(order.iter().map(|r| point(r.eps, &pick(r)))).collect()
-    };
     let lines = [
-        Line { name: "worst case of all attacks".into(), points: with(&|r| r.worst.clone()) },
-        Line { name: "rounded to 8 bits".into(), points: with(&|r| r.worst_on_grid.clone()) },
+        line("worst case of all attacks", report, |r| &r.worst),
+        line("rounded to 8 bits", report, |r| &r.worst_on_grid),
     ];
-    let last = order.last().map_or(1.0, |r| r.eps * unit);
-    let x = if unit > 1.0 { "eps (1/255), l_inf" } else { "eps, l_2" };
-    let axes = Axes {
-        caption: "Accuracy under attack",
-        x,
-        y: "accuracy (%)",
-        x_range: 0.0..last.max(1e-3) * 1.03,
-        y_range: 0.0..100.0,
-    };
     Ok(Picture {
         caption: "Robust accuracy against eps; bars are Wilson's 95 % intervals".into(),
-        png: lines::draw(&lines, &axes)?,
+        png: against_eps(&lines, report.plan.norm)?,
     })
+}
+
+/// Robust accuracy of several models, the worst case of the attacks, against the radius, as a PNG.
+///
+/// # Errors
+/// If there is no report, one has another norm than the first, or drawing fails.
+pub fn curves(reports: &[(String, Report)]) -> Result<Vec<u8>> {
+    let [(_, first), ..] = reports else { anyhow::bail!("no report to draw") };
+    let norm = first.plan.norm;
+    for (name, report) in reports {
+        ensure!(report.plan.norm == norm, "{name}: is in another norm than the first");
+    }
+    let lines: Vec<Line> = reports.iter().map(|(name, r)| line(name, r, |r| &r.worst)).collect();
+    against_eps(&lines, norm)
+}
+
+/// What radii are drawn in.
+fn unit(norm: Norm) -> f32 {
+    match norm {
+        Norm::Linf => 255.0,
+        Norm::L2 => 1.0,
+    }
+}
+
+/// A share against the radius, from clean accuracy on.
+fn line(name: &str, report: &Report, pick: impl Fn(&super::Radius) -> &Share) -> Line {
+    let unit = unit(report.plan.norm);
+    let point = |eps: f32, s: &Share| (eps * unit, s.percent as f32, Some(s.wilson_95_percent.map(|v| v as f32)));
+    let mut order: Vec<&super::Radius> = report.radii.iter().collect();
+    order.sort_by(|a, b| a.eps.total_cmp(&b.eps));
+    let clean = order.first().is_none_or(|r| r.eps > 0.0).then(|| point(0.0, &report.clean));
+    Line { name: name.into(), points: clean.into_iter().chain(order.iter().map(|r| point(r.eps, pick(r)))).collect() }
+}
+
+fn against_eps(lines: &[Line], norm: Norm) -> Result<Vec<u8>> {
+    let last = lines.iter().flat_map(|l| &l.points).fold(1e-3, |last: f32, p| last.max(p.0));
+    let axes = Axes {
+        caption: "Accuracy under attack",
+        x: if norm == Norm::Linf { "eps (1/255), l_inf" } else { "eps, l_2" },
+        y: "accuracy (%)",
+        x_range: 0.0..last * 1.03,
+        y_range: 0.0..100.0,
+    };
+    lines::draw(lines, &axes)
 }
 
 /// The first images that were right and fell.
