@@ -23,6 +23,8 @@ for step in $steps; do
 done
 [ -x "$train" ] || { echo "models.sh: $train is missing: cargo build --release" >&2; exit 2; }
 runs=runs/$set
+radii=1/255,2/255,4/255,8/255,12/255,16/255
+[ "$set" != fashion ] || radii=4/255,8/255,16/255,25.5/255,32/255
 # What is attacked, and how far; what becomes a bundle.
 attacks="am:$eps pgd-at:$eps trades:$eps pm:8/255 standard:8/255"
 bundles="am:$eps pm:8/255"
@@ -44,6 +46,12 @@ attack() {
     "$train" evaluate --run "$runs/$1" --surrogate "$runs/standard" --attacks autoattack --eps "$2" --n 1000 \
         ${FOREIGN:+--foreign "$FOREIGN"} --out "$(evaluation "$1" "$2")"
     say "attack $1 at $2"
+}
+# curve NAME: its accuracy at several radii, by the quickest of the strong attacks
+curve() {
+    "$train" evaluate --run "$runs/$1" --attacks apgd-ce --eps "$radii" --n 1000 --no-checks --no-confidence \
+        --out "$runs/$1/curve"
+    say "curve $1"
 }
 # export_bundle NAME RADIUS
 export_bundle() {
@@ -69,7 +77,10 @@ for step in $steps; do
         fi
         ;;
     attack)
-        for one in $attacks; do attack "${one%:*}" "${one#*:}"; done
+        for one in $attacks; do
+            attack "${one%:*}" "${one#*:}"
+            curve "${one%:*}"
+        done
         ;;
     export)
         for one in $bundles; do export_bundle "${one%:*}" "${one#*:}"; done
@@ -80,6 +91,9 @@ for step in $steps; do
             done
             "$train" compare "${of[@]}" --out "reports/$prefix-${radius//\//-}.md"
         done
+        of=()
+        for one in $attacks; do of+=("${one%:*}=$runs/${one%:*}/curve"); done
+        "$train" compare "${of[@]}" --out "reports/$prefix-curves.md" --picture "reports/$prefix-curves.png"
         ;;
     esac
 done
