@@ -9,10 +9,23 @@ cd "$(dirname "$0")/.."
 set=${1:?fashion, cifar or wrn}
 train=${TRAIN:-target/release/train}
 steps=${STEPS:-fit attack export}
+# Radii of the bundle and of the curves, how the undefended model is trained, whether there are `trades` and `pm` too.
 case $set in
-fashion) prefix=fashion-mnist-resnet8 eps=0.1 data=${2:-/usr/share/datasets/fashion-mnist} ;;
-cifar) prefix=cifar10-resnet8 eps=8/255 data=${2:?the folder of CIFAR-10} ;;
-wrn) prefix=cifar10-wrn16-4 eps=8/255 data=${2:?the folder of CIFAR-10} ;;
+fashion)
+    prefix=fashion-mnist-resnet8 eps=0.1 radii=4/255,8/255,16/255,25.5/255,32/255
+    undefended="pm objective.kind=standard fit.select=clean" more=yes
+    data=${2:-/usr/share/datasets/fashion-mnist}
+    ;;
+cifar)
+    prefix=cifar10-resnet8 eps=8/255 radii=1/255,2/255,4/255,8/255,12/255,16/255
+    undefended=standard more=yes
+    data=${2:?the folder of CIFAR-10}
+    ;;
+wrn)
+    prefix=cifar10-wrn16-4 eps=8/255 radii=1/255,2/255,4/255,8/255,12/255,16/255
+    undefended="am objective.kind=standard fit.select=clean" more=
+    data=${2:?the folder of CIFAR-10}
+    ;;
 *) echo "models.sh: fashion, cifar or wrn, not $set" >&2; exit 2 ;;
 esac
 for step in $steps; do
@@ -23,12 +36,9 @@ for step in $steps; do
 done
 [ -x "$train" ] || { echo "models.sh: $train is missing: cargo build --release" >&2; exit 2; }
 runs=runs/$set
-radii=1/255,2/255,4/255,8/255,12/255,16/255
-[ "$set" != fashion ] || radii=4/255,8/255,16/255,25.5/255,32/255
 # What is attacked, and how far; what becomes a bundle.
-attacks="am:$eps pgd-at:$eps trades:$eps pm:8/255 standard:8/255"
-bundles="am:$eps pm:8/255"
-if [ "$set" = wrn ]; then attacks="am:$eps pgd-at:$eps" bundles="am:$eps"; fi
+attacks="am:$eps pgd-at:$eps" bundles=am:$eps
+if [ -n "$more" ]; then attacks+=" trades:$eps pm:8/255 standard:8/255" bundles+=" pm:8/255"; fi
 
 say() { echo "$(date +%H:%M:%S) $*"; }
 # fit NAME CONFIGURATION [KEY=VALUE...]
@@ -63,15 +73,11 @@ export_bundle() {
 for step in $steps; do
     case $step in
     fit)
-        case $set in
-        fashion) fit standard pm objective.kind=standard fit.select=clean ;;
-        cifar) fit standard standard ;;
-        wrn) fit standard am objective.kind=standard fit.select=clean ;;
-        esac
+        fit standard $undefended
         short=${EPOCHS:+fit.epochs=$EPOCHS}
         fit am am $short
         fit pgd-at am objective.kind=pgd-at $short
-        if [ "$set" != wrn ]; then
+        if [ -n "$more" ]; then
             fit pm pm
             fit trades am objective.kind=trades objective.gamma=6 $short
         fi

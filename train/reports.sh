@@ -76,11 +76,11 @@ ablation() {
 timing() {
     local net
     for net in resnet-32 resnet-56 resnet-110; do
-        "$train" fit --config train/configs/models/cifar10-resnet20-pm.toml --data "$data" --out $runs/time-$net \
+        "$train" fit --config train/configs/models/cifar10-resnet20-pm.toml --data "$data" --out $runs/time-$net --resume \
             --set encoder.kind=$net --set objective.kind=paradise --set fit.select=clean --set fit.epochs=1 \
             --set data.train_images=5000
     done
-    "$train" fit --config train/configs/models/cifar10-wrn16-4-am.toml --data "$data" --out $runs/time-wrn-16-4 \
+    "$train" fit --config train/configs/models/cifar10-wrn16-4-am.toml --data "$data" --out $runs/time-wrn-16-4 --resume \
         --set fit.epochs=1 --set fit.select=clean --set data.train_images=2000
     for net in resnet-32 resnet-56 resnet-110 wrn-16-4; do
         echo "$net: $(sed 's/.*"seconds":\([0-9.]*\).*/\1 s/' $runs/time-$net/metrics.jsonl)"

@@ -3,7 +3,7 @@
 use crate::dataset;
 use crate::encoder::{Encoder, values};
 use crate::graph;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use candle_core::{Tensor, Var};
 use paradise_engine::Shape;
 
@@ -61,13 +61,14 @@ pub(super) fn pull(
     tensor: &Tensor,
     weigh: &mut dyn FnMut(&[f32]) -> Result<Vec<f32>>,
 ) -> Result<(Vec<f32>, Vec<f32>)> {
-    let logits = logits(tensor)?;
-    let weights = weigh(&logits)?;
-    ensure!(weights.len() == logits.len(), "{} weights for {} logits", weights.len(), logits.len());
-    let weights = Tensor::from_vec(weights, tensor.shape(), tensor.device())?;
-    let gradients = (tensor * weights)?.sum_all()?.backward()?;
-    Ok((logits, values(gradients.get(x).context("the images have no gradient")?)?))
+    graph::pull(x, tensor, &mut |logits| {
+        ensure!(logits.iter().all(|l| l.is_finite()), NOT_FINITE);
+        weigh(logits)
+    })
 }
+
+/// What is wrong with logits that are no numbers.
+pub(super) const NOT_FINITE: &str = "the model's logits are not finite";
 
 /// Logits that are numbers, one row an image.
 ///
@@ -75,7 +76,7 @@ pub(super) fn pull(
 /// If one is not finite, or their number is another.
 pub(crate) fn checked(logits: Vec<f32>, images: usize, classes: usize) -> Result<Vec<f32>> {
     ensure!(logits.len() == images * classes, "{} logits for {images} images of {classes} classes", logits.len());
-    ensure!(logits.iter().all(|l| l.is_finite()), "the model's logits are not finite");
+    ensure!(logits.iter().all(|l| l.is_finite()), NOT_FINITE);
     Ok(logits)
 }
 

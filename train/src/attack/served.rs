@@ -1,6 +1,6 @@
 //! A trained network as attacks run it: folded as it is served, from pixels to logits in one graph.
 
-use super::model::{Classifier, Differentiable, checked};
+use super::model::{Classifier, Differentiable, NOT_FINITE, checked};
 use crate::dataset::hex;
 use crate::encoder::{Bound, Network, values};
 use crate::graph::{Frozen, Op, Stage};
@@ -82,7 +82,7 @@ impl Differentiable for Served {
         weigh: &mut dyn FnMut(&[f32]) -> Result<Vec<f32>>,
     ) -> Result<(Vec<f32>, Vec<f32>)> {
         self.frozen.pull(images, &mut |logits| {
-            ensure!(logits.iter().all(|l| l.is_finite()), "the model's logits are not finite");
+            ensure!(logits.iter().all(|l| l.is_finite()), NOT_FINITE);
             weigh(logits)
         })
     }

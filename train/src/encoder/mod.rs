@@ -10,12 +10,6 @@ pub mod resnet;
 pub mod small_conv;
 mod summary;
 
+pub(crate) use crate::graph::values;
 pub use architecture::{Architecture, Bound};
 pub use network::{Encoder, Encoding, Network};
-
-use candle_core::Tensor;
-
-/// The numbers of a tensor, in index order.
-pub(crate) fn values(tensor: &Tensor) -> anyhow::Result<Vec<f32>> {
-    Ok(tensor.flatten_all()?.to_vec1::<f32>()?)
-}

@@ -1,10 +1,8 @@
 //! A graph whose parameters no longer change, as attacks run it: plain slices in and out, on the CPU without candle.
 
-use super::Graph;
 use super::backward::Backward;
 use super::trunk::{Inner, Mode, Trunk};
-use crate::device::Precision;
-use crate::ops::lanes::detect;
+use super::{Graph, values};
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor, Var};
 use paradise_engine::Shape;
@@ -24,7 +22,7 @@ impl Frozen {
     /// # Errors
     /// If the graph is not consistent or has another number of parameters.
     pub fn new(graph: Graph, theta: Vec<f32>) -> Result<Self> {
-        let trunk = Trunk::on(graph, detect(), Precision::F32)?;
+        let trunk = Trunk::new(graph)?;
         ensure!(theta.len() == trunk.parameters(), "{} parameters instead of {}", theta.len(), trunk.parameters());
         Ok(Self { trunk, theta, there: None })
     }
@@ -68,7 +66,7 @@ impl Frozen {
     pub fn forward(&self, images: &[f32]) -> Result<Vec<f32>> {
         let n = self.images(images)?;
         if let Some(theta) = &self.there {
-            return host(&self.trunk.apply(&self.tensor(images, n, theta)?, theta, Mode::Fixed, None)?);
+            return values(&self.trunk.apply(&self.tensor(images, n, theta)?, theta, Mode::Fixed, None)?);
         }
         let mut tape = self.trunk.fixed(images, n, &self.theta, false)?;
         let last = tape.activations.pop().unwrap_or_default();
@@ -87,23 +85,14 @@ impl Frozen {
         outward: &mut dyn FnMut(&[f32]) -> Result<Vec<f32>>,
     ) -> Result<(Vec<f32>, Vec<f32>)> {
         let n = self.images(images)?;
-        let mut slopes = |last: &[f32]| -> Result<Vec<f32>> {
-            let slopes = outward(last)?;
-            ensure!(slopes.len() == last.len(), "{} gradients for {} values", slopes.len(), last.len());
-            Ok(slopes)
-        };
         if let Some(theta) = &self.there {
             let x = Var::from_tensor(&self.tensor(images, n, theta)?)?;
-            let last = self.trunk.apply(&x, theta, Mode::Fixed, None)?;
-            let seen = host(&last)?;
-            let slopes = Tensor::from_vec(slopes(&seen)?, last.shape(), theta.device())?;
-            let gradients = (last * slopes)?.sum_all()?.backward()?;
-            return Ok((seen, host(gradients.get(&x).context("the images have no gradient")?)?));
+            return pull(&x, &self.trunk.apply(&x, theta, Mode::Fixed, None)?, outward);
         }
         let Inner { plan, pool, .. } = self.trunk.inner();
         let tape = self.trunk.fixed(images, n, &self.theta, true)?;
         let last = tape.activations[plan.shapes.len() - 1].clone();
-        let gradient = slopes(&last)?;
+        let gradient = slopes(&last, outward)?;
         let theta = &self.theta;
         let backward = Backward { plan, pool, theta, images, tape: &tape, wants_theta: false, wants_images: true };
         let (dx, _) = backward.run(&gradient)?;
@@ -123,8 +112,23 @@ impl Frozen {
     }
 }
 
-fn host(tensor: &Tensor) -> Result<Vec<f32>> {
-    Ok(tensor.flatten_all()?.to_vec1()?)
+/// [`Frozen::pull`] through candle: `last` is what it computed of the images `x`.
+pub(crate) fn pull(
+    x: &Var,
+    last: &Tensor,
+    outward: &mut dyn FnMut(&[f32]) -> Result<Vec<f32>>,
+) -> Result<(Vec<f32>, Vec<f32>)> {
+    let seen = values(last)?;
+    let slopes = Tensor::from_vec(slopes(&seen, outward)?, last.shape(), last.device())?;
+    let gradients = (last * slopes)?.sum_all()?.backward()?;
+    Ok((seen, values(gradients.get(x).context("the images have no gradient")?)?))
+}
+
+/// What `outward` gives for `last`, one value each.
+fn slopes(last: &[f32], outward: &mut dyn FnMut(&[f32]) -> Result<Vec<f32>>) -> Result<Vec<f32>> {
+    let slopes = outward(last)?;
+    ensure!(slopes.len() == last.len(), "{} gradients for {} values", slopes.len(), last.len());
+    Ok(slopes)
 }
 
 /// Images of one call, and whether several calls may run at once: a CPU's threads take small batches each, a GPU wants

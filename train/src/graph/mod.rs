@@ -20,12 +20,18 @@ mod tests;
 
 pub use fold::fold;
 pub use frozen::Frozen;
-pub(crate) use frozen::batch;
+pub(crate) use frozen::{batch, pull};
 pub use trunk::{Ledger, Mode, Trunk};
 
 use anyhow::{Context, Result, ensure};
+use candle_core::Tensor;
 use paradise_engine::Shape;
 use paradise_engine::layer::Window;
+
+/// The numbers of a tensor, in index order.
+pub(crate) fn values(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(tensor.flatten_all()?.to_vec1::<f32>()?)
+}
 
 /// What a stage does to the activation that it reads.
 #[derive(Debug, Clone, PartialEq)]

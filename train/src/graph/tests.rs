@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::device::Precision;
-use crate::encoder::values;
 use crate::ops::lanes::{Isa, available};
 use crate::random::{self, Purpose};
 use candle_core::{D, DType, Device, Tensor, Var};

@@ -59,17 +59,9 @@ pub fn curves(reports: &[(String, Report)]) -> Result<Vec<u8>> {
     against_eps(&lines, norm)
 }
 
-/// What radii are drawn in.
-fn unit(norm: Norm) -> f32 {
-    match norm {
-        Norm::Linf => 255.0,
-        Norm::L2 => 1.0,
-    }
-}
-
 /// A share against the radius, from clean accuracy on.
 fn line(name: &str, report: &Report, pick: impl Fn(&super::Radius) -> &Share) -> Line {
-    let unit = unit(report.plan.norm);
+    let unit = if report.plan.norm == Norm::Linf { 255.0 } else { 1.0 };
     let point = |eps: f32, s: &Share| (eps * unit, s.percent as f32, Some(s.wilson_95_percent.map(|v| v as f32)));
     let mut order: Vec<&super::Radius> = report.radii.iter().collect();
     order.sort_by(|a, b| a.eps.total_cmp(&b.eps));
