@@ -9,16 +9,16 @@ cd "$(dirname "$0")/.."
 set=${1:?fashion, cifar or wrn}
 train=${TRAIN:-target/release/train}
 steps=${STEPS:-fit attack export}
-# Radii of the bundle and of the curves, how the undefended model is trained, whether there are `trades` and `pm` too.
+# Radii of the bundle and of the curves, how the undefended model is trained, which of `trades` and `pm` there are too.
 case $set in
 fashion)
     prefix=fashion-mnist-resnet8 eps=0.1 radii=4/255,8/255,16/255,25.5/255,32/255
-    undefended="pm objective.kind=standard fit.select=clean" more=yes
+    undefended="pm objective.kind=standard fit.select=clean" more="trades pm"
     data=${2:-/usr/share/datasets/fashion-mnist}
     ;;
 cifar)
     prefix=cifar10-resnet8 eps=8/255 radii=1/255,2/255,4/255,8/255,12/255,16/255
-    undefended=standard more=yes
+    undefended=standard more=pm
     data=${2:?the folder of CIFAR-10}
     ;;
 wrn)
@@ -38,7 +38,12 @@ done
 runs=runs/$set
 # What is attacked, and how far; what becomes a bundle.
 attacks="am:$eps pgd-at:$eps" bundles=am:$eps
-if [ -n "$more" ]; then attacks+=" trades:$eps pm:8/255 standard:8/255" bundles+=" pm:8/255"; fi
+for one in $more; do
+    case $one in
+    trades) attacks+=" trades:$eps" ;;
+    pm) attacks+=" pm:8/255 standard:8/255" bundles+=" pm:8/255" ;;
+    esac
+done
 
 say() { echo "$(date +%H:%M:%S) $*"; }
 # fit NAME CONFIGURATION [KEY=VALUE...]
@@ -77,10 +82,12 @@ for step in $steps; do
         short=${EPOCHS:+fit.epochs=$EPOCHS}
         fit am am $short
         fit pgd-at am objective.kind=pgd-at $short
-        if [ -n "$more" ]; then
-            fit pm pm
-            fit trades am objective.kind=trades objective.gamma=6 $short
-        fi
+        for one in $more; do
+            case $one in
+            trades) fit trades am objective.kind=trades objective.gamma=6 $short ;;
+            pm) fit pm pm ;;
+            esac
+        done
         ;;
     attack)
         for one in $attacks; do

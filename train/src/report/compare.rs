@@ -1,6 +1,7 @@
 //! Several reports side by side.
 
 use super::{Report, share};
+use crate::evaluate::confidence::Scores;
 use crate::statistics::{mcnemar, mean_and_deviation};
 use anyhow::{Result, ensure};
 
@@ -65,27 +66,75 @@ fn over_runs(reports: &[(String, Report)]) -> String {
     let (mut text, radii) = opening(&reports[0].1, "mean over runs ± their standard deviation (smallest to largest)");
     let rule = "---|".repeat(radii.len());
     text.push_str(&format!("| model | runs | clean | {} |\n|---|---|---|{rule}\n", radii.join(" | ")));
-    let mut names: Vec<&str> = Vec::new();
-    for (name, _) in reports {
-        if !names.contains(&name.as_str()) {
-            names.push(name);
-        }
-    }
-    for name in names {
-        let own: Vec<&Report> = reports.iter().filter(|r| r.0 == name).map(|r| &r.1).collect();
-        let cell = |pick: &dyn Fn(&Report) -> f64| spread(&own.iter().map(|r| pick(r)).collect::<Vec<f64>>());
+    let named = by_name(reports);
+    for (name, own) in &named {
+        let cell = |pick: &dyn Fn(&Report) -> f64| spread(own.iter().map(|r| pick(r)), 1);
         let cells: Vec<String> = (0..radii.len()).map(|k| cell(&|r| r.radii[k].worst.percent)).collect();
         let clean = cell(&|r| r.clean.percent);
         text.push_str(&format!("| {name} | {} | {clean} | {} |\n", own.len(), cells.join(" | ")));
     }
+    text.push_str(&confidence_over_runs(&named));
     text
 }
 
-/// `33.1 ± 0.9 (32.4 to 34.4)`.
-fn spread(values: &[f64]) -> String {
-    let [mean, deviation] = mean_and_deviation(values);
+/// Reports of the same name, in the order of their first.
+fn by_name(reports: &[(String, Report)]) -> Vec<(&str, Vec<&Report>)> {
+    let mut named: Vec<(&str, Vec<&Report>)> = Vec::new();
+    for (name, report) in reports {
+        match named.iter_mut().find(|n| n.0 == name) {
+            Some((_, own)) => own.push(report),
+            None => named.push((name, vec![report])),
+        }
+    }
+    named
+}
+
+/// `33.1 ± 0.9 (32.4 to 34.4)`, `-` of nothing.
+fn spread(values: impl Iterator<Item = f64>, digits: usize) -> String {
+    let values: Vec<f64> = values.collect();
+    if values.is_empty() {
+        return "-".into();
+    }
+    let [mean, deviation] = mean_and_deviation(&values);
     let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
-    format!("{mean:.1} ± {deviation:.1} ({low:.1} to {high:.1})")
+    format!("{mean:.digits$} ± {deviation:.digits$} ({low:.digits$} to {high:.digits$})")
+}
+
+/// What confidence is worth, a row a name whose runs all measured it.
+fn confidence_over_runs(named: &[(&str, Vec<&Report>)]) -> String {
+    let mut rows = String::new();
+    for (name, own) in named {
+        let Some(all) = own.iter().map(|r| r.confidence.as_ref()).collect::<Option<Vec<_>>>() else { continue };
+        let foreign = |pick: &dyn Fn(&Scores) -> f64| {
+            spread(
+                all.iter()
+                    .map(|q| mean_and_deviation(&q.foreign.iter().map(|f| pick(&f.auroc)).collect::<Vec<_>>())[0]),
+                3,
+            )
+        };
+        rows.push_str(&format!(
+            "| {name} | {} | {} | {} | {} |\n",
+            foreign(&|s| s.rate),
+            foreign(&|s| s.predictive_entropy),
+            spread(all.iter().filter_map(|q| q.mistakes.as_ref()).map(|m| m.rate), 3),
+            spread(all.iter().map(|q| q.ece_percent), 1)
+        ));
+    }
+    if rows.is_empty() {
+        return rows;
+    }
+    format!(
+        "\nConfidence: AUROC against foreign images, mean over {}; AUROC of the rate against the model's own mistakes; \
+         expected calibration error in per cent\n\n\
+         | model | rate, foreign | predictive entropy, foreign | rate, mistakes | ECE |\n|---|---|---|---|---|\n{rows}",
+        foreign_sets(named.iter().flat_map(|n| n.1.iter().copied()))
+    )
+}
+
+/// Names of the foreign sets of the first report that has any.
+fn foreign_sets<'a>(mut reports: impl Iterator<Item = &'a Report>) -> String {
+    let sets = reports.find_map(|r| r.confidence.as_ref());
+    sets.map_or_else(String::new, |q| q.foreign.iter().map(|f| f.name.clone()).collect::<Vec<_>>().join(" / "))
 }
 
 /// What confidence is worth, a row a model.
@@ -96,7 +145,7 @@ fn confidence(reports: &[(String, Report)]) -> String {
         let covered =
             |percent: f64| q.coverage.iter().find(|c| c.covered_percent == percent).map(|c| c.accuracy_percent);
         let Some(at_80) = covered(80.0) else { continue };
-        let by = |pick: &dyn Fn(&crate::evaluate::confidence::Scores) -> f64| {
+        let by = |pick: &dyn Fn(&Scores) -> f64| {
             q.foreign.iter().map(|f| format!("{:.3}", pick(&f.auroc))).collect::<Vec<_>>().join(" / ")
         };
         let adaptive = r.abstention.as_ref().map_or_else(|| "-".into(), |a| format!("{:.1} %", a.worst.percent));
@@ -113,10 +162,7 @@ fn confidence(reports: &[(String, Report)]) -> String {
     if rows.is_empty() {
         return rows;
     }
-    let sets = reports
-        .iter()
-        .find_map(|(_, r)| r.confidence.as_ref())
-        .map_or_else(String::new, |q| q.foreign.iter().map(|f| f.name.clone()).collect::<Vec<_>>().join(" / "));
+    let sets = foreign_sets(reports.iter().map(|r| &r.1));
     format!(
         "\nConfidence: AUROC against {sets}; accuracy at 80 % coverage by rate / by predictive entropy; expected \
          calibration error; wrong and accepted at the worst of clean, attacked and adaptively attacked images\n\n\
@@ -131,6 +177,7 @@ mod tests {
     use super::*;
     use crate::attack::threat::Norm;
     use crate::dataset::Dataset;
+    use crate::evaluate::confidence::{Foreign, Quality};
     use crate::evaluate::plan::{Identity, Plan, Request};
     use crate::evaluate::radius::Radius;
     use crate::statistics::{Proportion, Share};
@@ -166,9 +213,49 @@ mod tests {
         assert!(table.contains("| b |") && table.contains("| 0.0039 |"), "{table}");
         let table = compare(&[named("a", "1100"), named("b", "1111"), named("a", "1110")]).unwrap();
         assert!(table.contains("| a | 2 |") && table.contains("62.5 ± 17.7 (50.0 to 75.0)"), "{table}");
+        assert!(!table.contains("Confidence"), "nothing measured it: {table}");
         let other = ("c".to_string(), report("1100", "pgd"));
         assert!(compare(&[named("a", "1100"), other]).unwrap_err().to_string().contains("c: is of other attacks"));
         assert!(compare(&[]).is_err());
+    }
+
+    #[test]
+    fn confidence_is_averaged_over_foreign_sets_and_then_over_runs() {
+        let with = |name: &str, rates: [f64; 2], mistakes: Option<f64>| {
+            let mut r = report("1100", "fgsm");
+            let scores = |rate| Scores { rate, typicality: 0.0, posterior_entropy: 0.0, predictive_entropy: 0.25 };
+            let share = Share::from(Proportion { correct: 1, n: 2 });
+            let foreign =
+                |name: &str, rate| Foreign { name: name.into(), n: 2, auroc: scores(rate), abstained: share.clone() };
+            r.confidence = Some(Quality {
+                n: 4,
+                promised_percent: 5.0,
+                abstained: share.clone(),
+                accepted_accuracy: share.clone(),
+                mistakes: mistakes.map(scores),
+                coverage: vec![],
+                mean_covered_accuracy_percent: scores(0.0),
+                ece_percent: 2.0,
+                reliability: vec![],
+                foreign: vec![foreign("noise", rates[0]), foreign("digits", rates[1])],
+                corruptions: vec![],
+            });
+            (name.to_string(), r)
+        };
+        let runs = [
+            with("a", [0.5, 0.7], None),
+            with("a", [0.7, 0.9], None),
+            with("b", [0.9, 0.9], Some(0.75)),
+            ("c".to_string(), report("1111", "fgsm")),
+        ];
+        let table = compare(&runs).unwrap();
+        assert!(table.contains("mean over noise / digits;"), "{table}");
+        assert!(
+            table.contains("| a | 0.700 ± 0.141 (0.600 to 0.800) | 0.250 ± 0.000 (0.250 to 0.250) | - |"),
+            "{table}"
+        );
+        assert!(table.contains("| 0.750 ± 0.000 (0.750 to 0.750) | 2.0 ± 0.0 (2.0 to 2.0) |"), "{table}");
+        assert_eq!(table.matches("| c |").count(), 1, "a run without confidence is left out of it: {table}");
     }
 
     #[test]
