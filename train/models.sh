@@ -9,21 +9,25 @@ cd "$(dirname "$0")/.."
 set=${1:?fashion, cifar or wrn}
 train=${TRAIN:-target/release/train}
 steps=${STEPS:-fit attack export}
-# Radii of the bundle and of the curves, how the undefended model is trained, which of `trades` and `pm` there are too.
+# How the undefended model is trained; what is trained and attacked beside it, and how far; what becomes a bundle; radii of
+# the curves.
 case $set in
 fashion)
-    prefix=fashion-mnist-resnet8 eps=0.1 radii=4/255,8/255,16/255,25.5/255,32/255
-    undefended="pm objective.kind=standard fit.select=clean" more="trades pm"
+    prefix=fashion-mnist-resnet8 radii=4/255,8/255,16/255,25.5/255,32/255
+    undefended="pm objective.kind=standard fit.select=clean"
+    attacks="am:0.1 pgd-at:0.1 trades:0.1 pm:8/255 standard:8/255" bundles="am:0.1 pm:8/255"
     data=${2:-/usr/share/datasets/fashion-mnist}
     ;;
 cifar)
-    prefix=cifar10-resnet8 eps=8/255 radii=1/255,2/255,4/255,8/255,12/255,16/255
-    undefended=standard more=pm
+    prefix=cifar10-resnet8 radii=1/255,2/255,4/255,8/255,12/255,16/255
+    undefended=standard
+    attacks="am:8/255 pgd-at:8/255 pm:8/255 standard:8/255" bundles="am:8/255 pm:8/255"
     data=${2:?the folder of CIFAR-10}
     ;;
 wrn)
-    prefix=cifar10-wrn16-4 eps=8/255 radii=1/255,2/255,4/255,8/255,12/255,16/255
-    undefended="am objective.kind=standard fit.select=clean" more=
+    prefix=cifar10-wrn16-4 radii=1/255,2/255,4/255,8/255,12/255,16/255
+    undefended="am objective.kind=standard fit.select=clean"
+    attacks="am:8/255 pgd-at:8/255" bundles=am:8/255
     data=${2:?the folder of CIFAR-10}
     ;;
 *) echo "models.sh: fashion, cifar or wrn, not $set" >&2; exit 2 ;;
@@ -36,14 +40,6 @@ for step in $steps; do
 done
 [ -x "$train" ] || { echo "models.sh: $train is missing: cargo build --release" >&2; exit 2; }
 runs=runs/$set
-# What is attacked, and how far; what becomes a bundle.
-attacks="am:$eps pgd-at:$eps" bundles=am:$eps
-for one in $more; do
-    case $one in
-    trades) attacks+=" trades:$eps" ;;
-    pm) attacks+=" pm:8/255 standard:8/255" bundles+=" pm:8/255" ;;
-    esac
-done
 
 say() { echo "$(date +%H:%M:%S) $*"; }
 # fit NAME CONFIGURATION [KEY=VALUE...]
@@ -80,10 +76,10 @@ for step in $steps; do
     fit)
         fit standard $undefended
         short=${EPOCHS:+fit.epochs=$EPOCHS}
-        fit am am $short
-        fit pgd-at am objective.kind=pgd-at $short
-        for one in $more; do
-            case $one in
+        for one in $attacks; do
+            case ${one%:*} in
+            am) fit am am $short ;;
+            pgd-at) fit pgd-at am objective.kind=pgd-at $short ;;
             trades) fit trades am objective.kind=trades objective.gamma=6 $short ;;
             pm) fit pm pm ;;
             esac

@@ -16,7 +16,7 @@ for part in $parts; do
     esac
 done
 runs=runs/reports
-# The undefended model of table 4 and of the masking checks.
+# models.sh's: the undefended model, for table 4 and the masking checks, and the bundle's.
 standard=runs/cifar/standard
 pm=runs/cifar/pm
 
@@ -72,6 +72,7 @@ ablation() {
     local evaluations=()
     for row in neither:paradise:0:0 rate:paradise:1e-4:0 matching:paradise-pm:0:10 both:paradise-pm:1e-4:10 \
         both-dvib:dvib-pm:1e-3:10; do
+        local name kind alpha gamma seed
         IFS=: read -r name kind alpha gamma <<<"$row"
         for seed in 0 1 2 3 4; do
             local run=$runs/ablation/$name-$seed

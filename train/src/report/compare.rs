@@ -1,7 +1,7 @@
 //! Several reports side by side.
 
 use super::{Report, share};
-use crate::evaluate::confidence::Scores;
+use crate::evaluate::confidence::{Quality, Scores};
 use crate::statistics::{mcnemar, mean_and_deviation};
 use anyhow::{Result, ensure};
 
@@ -105,13 +105,7 @@ fn confidence_over_runs(named: &[(&str, Vec<&Report>)]) -> String {
     let mut rows = String::new();
     for (name, own) in named {
         let Some(all) = own.iter().map(|r| r.confidence.as_ref()).collect::<Option<Vec<_>>>() else { continue };
-        let foreign = |pick: &dyn Fn(&Scores) -> f64| {
-            spread(
-                all.iter()
-                    .map(|q| mean_and_deviation(&q.foreign.iter().map(|f| pick(&f.auroc)).collect::<Vec<_>>())[0]),
-                3,
-            )
-        };
+        let foreign = |pick: &dyn Fn(&Scores) -> f64| spread(all.iter().map(|q| mean_auroc(q, pick)), 3);
         rows.push_str(&format!(
             "| {name} | {} | {} | {} | {} |\n",
             foreign(&|s| s.rate),
@@ -129,6 +123,12 @@ fn confidence_over_runs(named: &[(&str, Vec<&Report>)]) -> String {
          | model | rate, foreign | predictive entropy, foreign | rate, mistakes | ECE |\n|---|---|---|---|---|\n{rows}",
         foreign_sets(named.iter().flat_map(|n| n.1.iter().copied()))
     )
+}
+
+/// The mean over its foreign sets of one score's AUROC.
+fn mean_auroc(quality: &Quality, pick: &dyn Fn(&Scores) -> f64) -> f64 {
+    let each: Vec<f64> = quality.foreign.iter().map(|f| pick(&f.auroc)).collect();
+    mean_and_deviation(&each)[0]
 }
 
 /// Names of the foreign sets of the first report that has any.
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
     use crate::attack::threat::Norm;
     use crate::dataset::Dataset;
-    use crate::evaluate::confidence::{Foreign, Quality};
+    use crate::evaluate::confidence::Foreign;
     use crate::evaluate::plan::{Identity, Plan, Request};
     use crate::evaluate::radius::Radius;
     use crate::statistics::{Proportion, Share};
