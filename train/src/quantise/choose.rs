@@ -4,7 +4,7 @@
 use super::assemble::{Assembly, Identity};
 use super::equalise::equalise;
 use super::observe::{Ranges, observe};
-use super::{Method, quantise};
+use super::{Method, Rounding, feed_back, quantise};
 use crate::attack::gradient::Pgd;
 use crate::attack::int8::Int8;
 use crate::attack::model::Classifier;
@@ -48,8 +48,8 @@ fn methods() -> Vec<Method> {
     let ranges = [Ranges::MinMax, Ranges::Percentile(99.99), Ranges::Percentile(99.9), Ranges::SquaredError];
     let mut all = Vec::new();
     for equalise in [false, true] {
-        for correct_biases in [false, true] {
-            all.extend(ranges.map(|ranges| Method { ranges, correct_biases, equalise }));
+        for rounding in [Rounding::Nearest, Rounding::Corrected, Rounding::Feedback] {
+            all.extend(ranges.map(|ranges| Method { ranges, rounding, equalise }));
         }
     }
     all
@@ -70,19 +70,20 @@ pub fn choose(network: &Network, calibration: &Dataset, held_out: &Dataset, seed
     let pixels = attack::pixels(&images);
     let truth = probabilities(&served, &pixels)?;
     let encoder = network.frozen();
-    let seen = observe(&encoder, calibration)?;
-    let (scaled, _) = equalise(network, &seen)?;
-    let scaled = scaled.frozen();
-    let seen_scaled = observe(&scaled, calibration)?;
-    let plain = quantise(&encoder, &seen, Method::PLAIN)?;
+    let seen = observe(&encoder, calibration, &[])?;
+    let equalised = equalise(network, &seen)?;
+    let scaled = equalised.network.frozen();
+    let seen_scaled = observe(&scaled, calibration, &equalised.floors)?;
+    let (fed, fed_scaled) = (feed_back(&encoder, calibration)?, feed_back(&scaled, calibration)?);
+    let plain = quantise(&encoder, &seen, &fed, Method::PLAIN)?;
     let mut best: Option<(f64, Method, Assembly)> = None;
     let mut tried = Vec::new();
     let labels = (0..served.classes()).map(|c| c.to_string()).collect();
     let identity = Identity { name: "candidate".into(), labels, policy: crate::export::POLICY };
     for method in methods() {
         let assembly = match method.equalise {
-            true => quantise(&scaled, &seen_scaled, method)?,
-            false => quantise(&encoder, &seen, method)?,
+            true => quantise(&scaled, &seen_scaled, &fed_scaled, method)?,
+            false => quantise(&encoder, &seen, &fed, method)?,
         };
         let bytes = assembly.finish(&identity, &placeholder(&assembly, &identity)?)?;
         let int8 = probabilities(&Int8::new(&Model::parse(&bytes)?), &pixels)?;

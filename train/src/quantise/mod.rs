@@ -1,11 +1,14 @@
 //! Post-training int8: activation ranges from training images, per-channel weights, folded biases (the contract is
-//! in ARCHITECTURE.md, "int8 arithmetic").
+//! in ARCHITECTURE.md, "int8 arithmetic"; how methods differ, "Quantisation").
 
 pub mod assemble;
 pub mod choose;
 mod correct;
 mod equalise;
 pub mod observe;
+mod rounding;
+mod spread;
+mod tie;
 
 use crate::dataset::Dataset;
 use crate::encoder::{Encoder, Network, values};
@@ -15,32 +18,46 @@ use assemble::{Assembly, Linear, Quantisation};
 use candle_core::Tensor;
 use observe::{Activation, Ranges, observe};
 use paradise_engine::Shape;
+use rayon::prelude::*;
+use rounding::Feedback;
+use spread::{Spread, spreads};
+
+/// How weights are rounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rounding {
+    /// To the nearest multiple of the step.
+    Nearest,
+    /// To the nearest; biases make up for what that does to means.
+    Corrected,
+    /// So that errors make up for one another in what calibration images show; biases for what is left in the mean.
+    Feedback,
+}
 
 /// How a network is quantised after training.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Method {
     /// How activation ranges are chosen.
     pub ranges: Ranges,
-    /// Whether biases make up for what rounding weights does to means.
-    pub correct_biases: bool,
-    /// Whether channels between two linear maps are scaled to like ranges.
+    /// How weights are rounded.
+    pub rounding: Rounding,
+    /// Whether the channels of activations are scaled to like ranges.
     pub equalise: bool,
 }
 
 impl Method {
     /// Extremes, nothing corrected.
-    pub const PLAIN: Self = Self { ranges: Ranges::MinMax, correct_biases: false, equalise: false };
+    pub const PLAIN: Self = Self { ranges: Ranges::MinMax, rounding: Rounding::Nearest, equalise: false };
 }
 
 impl std::fmt::Display for Method {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.ranges)?;
-        for (on, name) in [(self.correct_biases, "bias correction"), (self.equalise, "equalisation")] {
-            if on {
-                write!(f, ", {name}")?;
-            }
+        match self.rounding {
+            Rounding::Nearest => {}
+            Rounding::Corrected => write!(f, ", bias correction")?,
+            Rounding::Feedback => write!(f, ", error feedback")?,
         }
-        Ok(())
+        if self.equalise { write!(f, ", equalisation") } else { Ok(()) }
     }
 }
 
@@ -50,7 +67,7 @@ impl std::fmt::Display for Method {
 /// If a stage has no int8 operation, or the images do not fit.
 pub fn plain(network: &Network, calibration: &Dataset) -> Result<Assembly> {
     let encoder = network.frozen();
-    quantise(&encoder, &observe(&encoder, calibration)?, Method::PLAIN)
+    quantise(&encoder, &observe(&encoder, calibration, &[])?, &[], Method::PLAIN)
 }
 
 impl Quantisation {
@@ -67,19 +84,27 @@ impl Quantisation {
 /// Largest |b / (s_x s_w)| of a bias, so that a channel of tiny weights cannot overflow its accumulator.
 const BIAS_LIMIT: f64 = (1 << 28) as f64;
 
+/// The step at which a row's largest weight is 127.
+fn own_step(row: &[f32]) -> f32 {
+    let top = row.iter().fold(0.0f32, |m, w| m.max(w.abs()));
+    (top / 127.0).max(f32::MIN_POSITIVE * 1e10)
+}
+
 /// Rows of a linear map in int8: weights per row at `max |w| / 127`, bias at `s_x * s_w` with `z_x` folded in.
 ///
 /// `means`, where there are any, are the mean inputs of each equal part of the rows, and biases then make up for the
-/// rounding of weights. Returns the integers and each row's `s_x * s_w` in f32.
-pub fn rows(weight: &[f32], bias: &[f32], x: Quantisation, means: &[Vec<f64>]) -> Linear {
+/// rounding of weights; `fed`, where there is any, is that rounding at each row's own step, else it is to the nearest.
+/// Returns the integers and each row's `s_x * s_w` in f32.
+pub fn rows(weight: &[f32], bias: &[f32], x: Quantisation, means: &[Vec<f64>], fed: Option<&[i8]>) -> Linear {
     let width = weight.len() / bias.len();
     let mut linear = Linear { weight: Vec::with_capacity(weight.len()), bias: Vec::new(), scale: Vec::new() };
     for (r, (row, &b)) in weight.chunks_exact(width).zip(bias).enumerate() {
-        let top = row.iter().fold(0.0f32, |m, w| m.max(w.abs()));
         let floor = (f64::from(b).abs() / (f64::from(x.scale) * BIAS_LIMIT)) as f32;
-        let step = (top / 127.0).max(floor).max(f32::MIN_POSITIVE * 1e10);
-        let quantised = row.iter().map(|w| (w / step).round().clamp(-127.0, 127.0) as i8);
-        linear.weight.extend(quantised);
+        let step = own_step(row).max(floor);
+        match fed {
+            Some(fed) if floor < step => linear.weight.extend(&fed[r * width..(r + 1) * width]),
+            _ => linear.weight.extend(row.iter().map(|w| (w / step).round().clamp(-127.0, 127.0) as i8)),
+        }
         let own = &linear.weight[linear.weight.len() - width..];
         let sum: i32 = own.iter().map(|&w| i32::from(w)).sum();
         let mean = means.get(r * means.len() / bias.len());
@@ -101,8 +126,39 @@ fn mean_inputs(op: &Op, mean: &[f32], shape: Shape) -> Vec<Vec<f64>> {
     (0..*groups).map(of_group).collect()
 }
 
-/// The int8 layers and heads of a folded encoder whose activations were seen.
-fn quantise(encoder: &Encoder, seen: &[Activation], method: Method) -> Result<Assembly> {
+/// The weights of a folded encoder's linear maps, rounded with error feedback over `set`: one a stage (none where there is
+/// no such map), then mu's and s's.
+fn feed_back(encoder: &Encoder, set: &Dataset) -> Result<Vec<Vec<i8>>> {
+    let spreads = spreads(encoder, set)?;
+    let stages = encoder.architecture.graph.stages.len();
+    let [mu, s, _] = encoder.heads()?;
+    let round = |weight: &[f32], spreads: &[Spread]| -> Vec<i8> {
+        let group = weight.len() / spreads.len().max(1);
+        let each = weight.chunks(group).zip(spreads).map(|(weight, spread)| {
+            let feedback = Feedback::new(spread);
+            let rows = weight.par_chunks(spread.width).map(|row| feedback.round(row, own_step(row)));
+            rows.collect::<Vec<_>>().concat()
+        });
+        each.flatten().collect()
+    };
+    let mut all = Vec::new();
+    for (i, spreads) in spreads[..stages].iter().enumerate() {
+        all.push(match spreads.is_empty() {
+            true => Vec::new(),
+            false => round(&encoder.stage(i)?[0], spreads),
+        });
+    }
+    for (weight, _) in [mu, s] {
+        all.push(round(&values(weight)?, &spreads[stages]));
+    }
+    Ok(all)
+}
+
+/// The int8 layers and heads of a folded encoder whose activations were seen; `fed` is what [`feed_back`] made of it,
+/// where the method asks for that.
+fn quantise(encoder: &Encoder, seen: &[Activation], fed: &[Vec<i8>], method: Method) -> Result<Assembly> {
+    let corrects = method.rounding != Rounding::Nearest;
+    let fed = |i: usize| (method.rounding == Rounding::Feedback).then(|| fed[i].as_slice());
     let graph = &encoder.architecture.graph;
     let shapes = graph.shapes()?;
     let mut assembly = Assembly::new(graph.input);
@@ -111,11 +167,11 @@ fn quantise(encoder: &Encoder, seen: &[Activation], method: Method) -> Result<As
         let range = seen[i + 1].range(method.ranges);
         let (x, y, shape) = (assembly.quantisation(stage.x), Quantisation::covering(range), shapes[i + 1]);
         let linear = || {
-            let means = match method.correct_biases {
+            let means = match corrects {
                 true => mean_inputs(&stage.op, &seen[stage.x].mean, shapes[stage.x]),
                 false => Vec::new(),
             };
-            let mut linear = rows(&numbers[0], &numbers[1], x, &means);
+            let mut linear = rows(&numbers[0], &numbers[1], x, &means, fed(i));
             // (s_x * s_w) / s_y, each step f32 in that order.
             linear.scale.iter_mut().for_each(|s| *s /= y.scale);
             linear
@@ -138,13 +194,15 @@ fn quantise(encoder: &Encoder, seen: &[Activation], method: Method) -> Result<As
     }
     let last = graph.stages.len();
     let features = assembly.quantisation(last);
-    let means = match method.correct_biases {
+    let means = match corrects {
         true => vec![seen[last].mean.iter().map(|m| f64::from(*m)).collect()],
         false => Vec::new(),
     };
     let [mu, s, classifier] = encoder.heads()?;
-    let head = |(w, b): (&Tensor, &Tensor)| Ok::<_, anyhow::Error>(rows(&values(w)?, &values(b)?, features, &means));
-    assembly.heads(&head(mu)?, &head(s)?);
+    let head = |(w, b): (&Tensor, &Tensor), fed: Option<&[i8]>| {
+        Ok::<_, anyhow::Error>(rows(&values(w)?, &values(b)?, features, &means, fed))
+    };
+    assembly.heads(&head(mu, fed(last))?, &head(s, fed(last + 1))?);
     assembly.classifier(&values(classifier.0)?, &values(classifier.1)?);
     Ok(assembly)
 }
@@ -173,7 +231,7 @@ mod tests {
             weight in proptest::collection::vec(-2.0f32..2.0, 12), bias in proptest::collection::vec(-3.0f32..3.0, 3),
             q in proptest::collection::vec(any::<i8>(), 4), zero in any::<i8>(), scale in 1e-3f32..0.1,
         ) {
-            let linear = rows(&weight, &bias, Quantisation { scale, zero_point: zero }, &[]);
+            let linear = rows(&weight, &bias, Quantisation { scale, zero_point: zero }, &[], None);
             for row in 0..3 {
                 let mut acc = i64::from(linear.bias[row]);
                 let mut exact = f64::from(bias[row]);
@@ -194,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_dead_channel_with_a_bias_does_not_overflow() {
-        let linear = rows(&[0.0, 1e-30], &[5.0], Quantisation { scale: 0.01, zero_point: -128 }, &[]);
+        let linear = rows(&[0.0, 1e-30], &[5.0], Quantisation { scale: 0.01, zero_point: -128 }, &[], None);
         assert!((f64::from(linear.bias[0]) * f64::from(linear.scale[0]) - 5.0).abs() < 1e-3);
     }
 }

@@ -43,11 +43,17 @@ pub struct Activation {
     histogram: Vec<u64>,
     /// Mean over the images of each value, `[h][w][c]`.
     pub mean: Vec<f32>,
-    /// Largest magnitude a channel, `[c]`.
-    pub channel_max: Vec<f32>,
+    /// Smallest and largest value of each channel, 0 included, `[c]`.
+    pub channels: Vec<[f32; 2]>,
 }
 
 impl Activation {
+    /// Largest magnitude of channel `c`.
+    pub fn largest(&self, c: usize) -> f32 {
+        let [low, high] = self.channels[c];
+        high.max(-low)
+    }
+
     /// The range of a method; it always holds 0.
     pub fn range(&self, method: Ranges) -> [f32; 2] {
         let [low, high] = self.extremes;
@@ -100,11 +106,11 @@ impl Activation {
     }
 }
 
-/// The image and every stage's output over `set`.
+/// The image and every stage's output over `set`; values below an activation's floor, where `floors` has one, count as it.
 ///
 /// # Errors
 /// If the images do not fit the encoder or a value is not finite.
-pub fn observe(encoder: &Encoder, set: &Dataset) -> Result<Vec<Activation>> {
+pub fn observe(encoder: &Encoder, set: &Dataset, floors: &[f32]) -> Result<Vec<Activation>> {
     ensure!(!set.is_empty(), "no calibration images");
     let shapes = encoder.architecture.graph.shapes()?;
     let mut seen: Vec<Activation> = shapes
@@ -113,20 +119,24 @@ pub fn observe(encoder: &Encoder, set: &Dataset) -> Result<Vec<Activation>> {
             extremes: [0.0; 2],
             histogram: vec![0; BINS],
             mean: vec![0.0; s.len() as usize],
-            channel_max: vec![0.0; s.c as usize],
+            channels: vec![[0.0; 2]; s.c as usize],
         })
         .collect();
+    let above = |i: usize, values: &[f32]| -> Vec<f32> {
+        let floor = floors.get(i).copied().unwrap_or(f32::NEG_INFINITY);
+        values.iter().map(|v| if *v < floor { floor } else { *v }).collect()
+    };
     each_batch(encoder, set, |i, values| {
-        let a = &mut seen[i];
-        for v in values {
+        let (a, values) = (&mut seen[i], above(i, values));
+        for v in &values {
             ensure!(v.is_finite(), "an activation is {v}");
             a.extremes = [a.extremes[0].min(*v), a.extremes[1].max(*v)];
         }
         for image in values.chunks_exact(a.mean.len()) {
             a.mean.iter_mut().zip(image).for_each(|(m, v)| *m += v / set.len() as f32);
         }
-        for pixel in values.chunks_exact(a.channel_max.len()) {
-            a.channel_max.iter_mut().zip(pixel).for_each(|(m, v)| *m = m.max(v.abs()));
+        for pixel in values.chunks_exact(a.channels.len()) {
+            a.channels.iter_mut().zip(pixel).for_each(|(m, v)| *m = [m[0].min(*v), m[1].max(*v)]);
         }
         Ok(())
     })?;
@@ -134,7 +144,7 @@ pub fn observe(encoder: &Encoder, set: &Dataset) -> Result<Vec<Activation>> {
         let a = &mut seen[i];
         let [low, high] = a.extremes;
         let scale = if high > low { BINS as f32 / (high - low) } else { 0.0 };
-        for v in values {
+        for v in above(i, values) {
             a.histogram[(((v - low) * scale) as usize).min(BINS - 1)] += 1;
         }
         Ok(())
@@ -143,7 +153,11 @@ pub fn observe(encoder: &Encoder, set: &Dataset) -> Result<Vec<Activation>> {
 }
 
 /// Every activation of every batch.
-fn each_batch(encoder: &Encoder, set: &Dataset, mut look: impl FnMut(usize, &[f32]) -> Result<()>) -> Result<()> {
+pub(super) fn each_batch(
+    encoder: &Encoder,
+    set: &Dataset,
+    mut look: impl FnMut(usize, &[f32]) -> Result<()>,
+) -> Result<()> {
     let all: Vec<usize> = (0..set.len()).collect();
     for ids in all.chunks(BATCH) {
         for (i, values) in encoder.activations(&set.batch(ids)?)?.iter().enumerate() {
@@ -164,7 +178,7 @@ mod tests {
             let at = (v - extremes[0]) / (extremes[1] - extremes[0]) * BINS as f32;
             histogram[(at as usize).min(BINS - 1)] += 1;
         }
-        Activation { extremes, histogram, mean: vec![], channel_max: vec![] }
+        Activation { extremes, histogram, mean: vec![], channels: vec![] }
     }
 
     /// Evenly spread in [-1, 1], and one value far out.
