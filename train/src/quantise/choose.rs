@@ -120,3 +120,27 @@ fn divergence(truth: &[f32], other: &[f32]) -> f64 {
     };
     truth.iter().zip(other).map(term).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::encoder::{Encoder, Kind};
+    use crate::dataset::embedded;
+
+    #[test]
+    fn the_best_method_is_closer_than_the_plain_one() {
+        let splits = embedded::subset().unwrap();
+        let images = splits.test.head(150);
+        let [calibration, held_out] = [0..100, 100..150].map(|ids| images.select(&ids.collect::<Vec<_>>()));
+        let architecture =
+            Encoder { kind: Kind::ResNet8, ..Encoder::default() }.architecture(images.shape, 10).unwrap();
+        let network = Network::new(architecture, 3).unwrap().folded().unwrap();
+        let choice = choose(&network, &calibration, &held_out, 0).unwrap();
+        let far: Vec<f64> = choice.tried.iter().map(|t| t.divergence_micronats).collect();
+        assert_eq!((far.len(), &*choice.tried[0].method), (24, "min-max"));
+        let best = far.iter().copied().fold(f64::INFINITY, f64::min);
+        assert!(best < far[0] / 2.0, "{:?}", choice.tried);
+        let kept = choice.tried.iter().find(|t| t.method == choice.method.to_string()).unwrap();
+        assert_eq!(kept.divergence_micronats, best);
+    }
+}
