@@ -50,9 +50,6 @@ impl Numbers {
 /// If the graph holds a transposed convolution, which is not served, or its last activation would vanish.
 pub fn fold(trunk: &Trunk, theta: &[f32]) -> Result<(Graph, Vec<f32>)> {
     let graph = trunk.graph();
-    let readers = |a: usize| {
-        graph.stages.iter().flat_map(|s| [Some(s.x), s.op.second()]).filter(|read| *read == Some(a)).count()
-    };
     let running = trunk.running()?;
     let wide = |values: &[f32]| -> Vec<f64> { values.iter().map(|v| f64::from(*v)).collect() };
     let mut folded = Graph { input: graph.input, stages: Vec::new() };
@@ -83,7 +80,7 @@ pub fn fold(trunk: &Trunk, theta: &[f32]) -> Result<(Graph, Vec<f32>)> {
                 };
                 let before = moved[stage.x];
                 let foldable = stage.x > 0
-                    && readers(stage.x) == 1
+                    && graph.readers(stage.x).len() == 1
                     && matches!(graph.stages[stage.x - 1].op, Op::Conv { relu: false, residual: None, .. });
                 if foldable {
                     numbers[before - 1].follow(&mul, &add);

@@ -115,6 +115,13 @@ pub struct Stage {
     pub op: Op,
 }
 
+impl Stage {
+    /// Whether it reads activation `a`.
+    pub(crate) fn reads(&self, a: usize) -> bool {
+        self.x == a || self.op.second() == Some(a)
+    }
+}
+
 /// The stages from an image to the last activation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Graph {
@@ -255,6 +262,11 @@ impl Graph {
         }
         ensure!(!self.stages[self.stages.len() - 1].op.is_map(), "the last stage is a per-channel map");
         Ok(shapes)
+    }
+
+    /// The stages that read activation `a`.
+    pub(crate) fn readers(&self, a: usize) -> Vec<usize> {
+        (0..self.stages.len()).filter(|&i| self.stages[i].reads(a)).collect()
     }
 
     /// Whether activation `i` is a per-channel map's, applied by its readers and never stored.

@@ -75,7 +75,7 @@ pub fn choose(network: &Network, calibration: &Dataset, held_out: &Dataset, seed
     let scaled = equalised.network.frozen();
     let seen_scaled = observe(&scaled, calibration, &equalised.floors)?;
     let (fed, fed_scaled) = (feed_back(&encoder, calibration)?, feed_back(&scaled, calibration)?);
-    let plain = quantise(&encoder, &seen, &fed, Method::PLAIN)?;
+    let plain = quantise(&encoder, &seen, &[], Method::PLAIN)?;
     let mut best: Option<(f64, Method, Assembly)> = None;
     let mut tried = Vec::new();
     let labels = (0..served.classes()).map(|c| c.to_string()).collect();

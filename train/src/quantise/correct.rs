@@ -1,32 +1,23 @@
 //! Bias correction (Nagel et al., 2019): rounding weights moves the mean of an output, and the bias moves it back.
 
+use super::spread::patch;
 use paradise_engine::Shape;
 use paradise_engine::layer::Window;
 
 /// The mean input of every tap of a convolution over its output pixels, `[kh][kw][c]`, from the mean of its input
 /// activation `[h][w][c]`: what lies outside counts as 0.
 pub fn mean_patch(mean: &[f32], shape: Shape, window: &Window) -> Vec<f64> {
-    let (h, w, c) = (shape.h as isize, shape.w as isize, shape.c as usize);
-    let [kh, kw] = window.kernel.map(usize::from);
-    let mut patch = vec![0.0f64; kh * kw * c];
-    let Some([rows, columns]) = window.output(shape).map(|e| e.map(usize::from)) else { return patch };
-    let [down, right] = window.stride.map(usize::from);
-    for (tap, taps) in patch.chunks_exact_mut(c).enumerate() {
-        let [top, left] = [tap / kw, tap % kw];
-        for row in 0..rows {
-            let y = (row * down + top) as isize - window.pad[0] as isize;
-            for column in 0..columns {
-                let x = (column * right + left) as isize - window.pad[1] as isize;
-                if (0..h).contains(&y) && (0..w).contains(&x) {
-                    let pixel = &mean[(y * w + x) as usize * c..][..c];
-                    taps.iter_mut().zip(pixel).for_each(|(t, p)| *t += f64::from(*p));
-                }
-            }
-        }
+    let c = usize::from(shape.c);
+    let mut sum = vec![0.0f64; window.kernel.iter().map(|k| usize::from(*k)).product::<usize>() * c];
+    let pixels = window.output(shape).map_or(0, |[h, w]| usize::from(h) * usize::from(w));
+    let mut taps = Vec::new();
+    for at in 0..pixels {
+        taps.clear();
+        patch(mean, shape, window, at, 0..c, &mut taps);
+        sum.iter_mut().zip(&taps).for_each(|(s, t)| *s += f64::from(*t));
     }
-    let pixels = (rows * columns) as f64;
-    patch.iter_mut().for_each(|t| *t /= pixels);
-    patch
+    sum.iter_mut().for_each(|s| *s /= pixels.max(1) as f64);
+    sum
 }
 
 /// What to add to a row's bias: the mean of `(w - step q) . x` over inputs of mean `x`.

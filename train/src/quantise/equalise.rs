@@ -77,10 +77,11 @@ fn cut(tie: &Tie, cut: Cut, seen: &[Activation], mul: &[f32], add: &[f32]) -> Ch
         if zero.is_finite() { low.max(zero) } else { low }
     };
     let magnitude = |c: usize| {
-        let [sum, summand, other] = [cut.sum, cut.summand, cut.other].map(|a| turned(a, c));
-        let moved = (sum[1] - base(c)).max(summand[1] - base(c));
-        let rest = tie.activations.iter().filter(|a| ![cut.sum, cut.summand].contains(a));
-        rest.map(|&a| seen[a].largest(c)).fold(moved.max(other[1]), f32::max)
+        let of = |&a: &usize| match [cut.sum, cut.summand].contains(&a) {
+            true => turned(a, c)[1] - base(c),
+            false => seen[a].largest(c),
+        };
+        tie.activations.iter().map(of).fold(0.0f32, f32::max)
     };
     let magnitudes = bounded((0..mul.len()).map(magnitude).collect());
     let shifts = magnitudes.iter().enumerate().map(|(c, m)| -base(c) / m).collect();

@@ -122,13 +122,9 @@ pub fn observe(encoder: &Encoder, set: &Dataset, floors: &[f32]) -> Result<Vec<A
             channels: vec![[0.0; 2]; s.c as usize],
         })
         .collect();
-    let above = |i: usize, values: &[f32]| -> Vec<f32> {
-        let floor = floors.get(i).copied().unwrap_or(f32::NEG_INFINITY);
-        values.iter().map(|v| if *v < floor { floor } else { *v }).collect()
-    };
-    each_batch(encoder, set, |i, values| {
-        let (a, values) = (&mut seen[i], above(i, values));
-        for v in &values {
+    each_batch(encoder, set, floors, |i, values| {
+        let a = &mut seen[i];
+        for v in values {
             ensure!(v.is_finite(), "an activation is {v}");
             a.extremes = [a.extremes[0].min(*v), a.extremes[1].max(*v)];
         }
@@ -140,11 +136,11 @@ pub fn observe(encoder: &Encoder, set: &Dataset, floors: &[f32]) -> Result<Vec<A
         }
         Ok(())
     })?;
-    each_batch(encoder, set, |i, values| {
+    each_batch(encoder, set, floors, |i, values| {
         let a = &mut seen[i];
         let [low, high] = a.extremes;
         let scale = if high > low { BINS as f32 / (high - low) } else { 0.0 };
-        for v in above(i, values) {
+        for v in values {
             a.histogram[(((v - low) * scale) as usize).min(BINS - 1)] += 1;
         }
         Ok(())
@@ -152,16 +148,20 @@ pub fn observe(encoder: &Encoder, set: &Dataset, floors: &[f32]) -> Result<Vec<A
     Ok(seen)
 }
 
-/// Every activation of every batch.
+/// Every activation of every batch, raised to its floor where `floors` has one.
 pub(super) fn each_batch(
     encoder: &Encoder,
     set: &Dataset,
+    floors: &[f32],
     mut look: impl FnMut(usize, &[f32]) -> Result<()>,
 ) -> Result<()> {
     let all: Vec<usize> = (0..set.len()).collect();
     for ids in all.chunks(BATCH) {
-        for (i, values) in encoder.activations(&set.batch(ids)?)?.iter().enumerate() {
-            look(i, values)?;
+        for (i, mut values) in encoder.activations(&set.batch(ids)?)?.into_iter().enumerate() {
+            if let Some(&floor) = floors.get(i) {
+                values.iter_mut().filter(|v| **v < floor).for_each(|v| *v = floor);
+            }
+            look(i, &values)?;
         }
     }
     Ok(())

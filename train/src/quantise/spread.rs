@@ -92,8 +92,8 @@ impl Sums {
     }
 }
 
-/// Appends what output pixel `at` reads of `channels`, `[kh][kw][channels]`, 0 outside.
-fn patch(
+/// Appends what output pixel `at` of a convolution reads of `channels`, `[kh][kw][channels]`, 0 outside.
+pub fn patch(
     image: &[f32],
     shape: Shape,
     window: &Window,
@@ -132,7 +132,7 @@ pub fn spreads(encoder: &Encoder, set: &Dataset) -> Result<Vec<Vec<Spread>>> {
     };
     let mut sums: Vec<Option<(usize, Sums)>> = (0..=graph.stages.len()).map(of).collect();
     let each = INPUTS.div_ceil(set.len().max(1));
-    each_batch(encoder, set, |a, values| {
+    each_batch(encoder, set, &[], |a, values| {
         let mut reading = sums.iter_mut().flatten().filter(|(x, _)| *x == a);
         reading.try_for_each(|(_, sums)| sums.look(values, each))
     })?;

@@ -94,15 +94,11 @@ fn cut(graph: &Graph, tie: &Tie) -> Option<Cut> {
     if tie.features || !tie.mixers.is_empty() || !maps || !tie.activations.iter().all(linear) {
         return None;
     }
-    let readers = |a: usize| -> Vec<usize> {
-        let stages = graph.stages.iter().enumerate();
-        stages.filter(|(_, s)| s.x == a || s.op.second() == Some(a)).map(|(i, _)| i).collect()
-    };
     tie.activations.iter().find_map(|&sum| {
         let Op::Add { other, .. } = made(sum) else { return None };
-        let [map] = readers(sum)[..] else { return None };
+        let [map] = graph.readers(sum)[..] else { return None };
         let operands = [graph.stages[sum - 1].x, *other];
-        let own = |&a: &usize| readers(a) == [sum - 1] && matches!(made(a), Op::Conv { .. });
+        let own = |&a: &usize| graph.readers(a) == [sum - 1] && matches!(made(a), Op::Conv { .. });
         // The convolution that comes last: the block's own, not the shortcut's.
         let summand = operands.into_iter().filter(own).max()?;
         let other = operands.into_iter().find(|a| *a != summand)?;

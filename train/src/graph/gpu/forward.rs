@@ -2,10 +2,10 @@
 
 use super::{Tape, frame, geometry, pool_numbers};
 use crate::cuda::{Gpu, Values, count, int, launch, spread};
-use crate::graph::Op;
 use crate::graph::forward::MOMENTUM;
 use crate::graph::plan::Plan;
 use crate::graph::trunk::Mode;
+use crate::graph::{Op, Stage};
 use crate::ops::norm::EPS;
 use candle_core::Result;
 use candle_core::cuda::cudarc::driver::{CudaSlice, CudaView};
@@ -35,12 +35,8 @@ impl Forward<'_> {
             numbers: (0..activations).map(|_| None).collect(),
             weights: (0..stages).map(|_| None).collect(),
         };
-        let reads = |i: usize, a: usize| {
-            let stage = &plan.graph.stages[i];
-            stage.x == a || stage.op.second() == Some(a)
-        };
-        let plain = |i: usize| reads(i, 0) && !matches!(plan.graph.stages[i].op, Op::Normalise { .. });
-        if (0..stages).any(plain) {
+        let plain = |stage: &Stage| stage.reads(0) && !matches!(stage.op, Op::Normalise { .. });
+        if plan.graph.stages.iter().any(plain) {
             tape.values[0] = Some(gpu.cast_in(images, n * plan.len(0))?);
         }
         for i in 0..stages {
@@ -48,7 +44,7 @@ impl Forward<'_> {
             tape.values[i + 1] = Some(out);
             if !self.keep {
                 for a in 0..=i {
-                    if !(i + 1..stages).any(|later| reads(later, a)) {
+                    if !plan.graph.stages[i + 1..].iter().any(|later| later.reads(a)) {
                         tape.values[a] = None;
                     }
                 }
