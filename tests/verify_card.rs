@@ -64,6 +64,28 @@ fn a_whole_evaluation_enters_the_card_and_is_repeated() {
     let (code, out, error) = verify(&bundle, &["--no-checks", "--evaluations", &at("again")]);
     assert!(code == Some(0) && out.contains(" 0 differ, 1 were not repeated"), "{out}{error}");
     assert!(out.contains("int8 on those images, fgsm,pgd:5x1 at 8/255"), "{out}");
+    // Without the float network the integers alone are repeated, and its back end says what it lacks.
+    let small = ["export", "--run", &at("run"), "--out", &at("small"), "--n", "50", "--quantise", "min-max"];
+    train(&[&small[..], &["--no-float", "--evaluation", &at("evaluation")]].concat());
+    let small = folder.path().join("small");
+    assert!(!small.join("encoder.onnx").exists());
+    let (code, out, error) = verify(&small, &[]);
+    assert!(code == Some(0) && out.contains(" 0 differ, 7 were not repeated"), "{out}{error}");
+    let verdict = |out: &str, figure: &str| {
+        let line = out.lines().find(|l| l.starts_with(figure)).unwrap().to_string();
+        line.rsplit("  ").next().unwrap().to_string()
+    };
+    assert_eq!(verdict(&out, "int8, clean"), "same");
+    assert_eq!(verdict(&out, "float, clean"), "not repeated");
+    assert!(out.contains("the bundle has no encoder.onnx"), "{out}");
+    let selftest = |backend: &str| {
+        let output = program("paradised").args(["selftest", "--backend", backend, "--model"]).arg(&small).output();
+        let output = output.unwrap();
+        (output.status.code(), text(&output).0)
+    };
+    assert_eq!(selftest("int8").0, Some(0));
+    let (code, out) = selftest("tract");
+    assert!(code == Some(1) && out.contains("encoder.onnx: this bundle has no such file"), "{out}");
     // Another run's evaluation is refused.
     train(&["fit", "--config", &at("run.toml"), "--seed", "5", "--out", &at("other")]);
     let output = program("train")

@@ -1,7 +1,7 @@
 //! `train verify-card`: every figure of a bundle's card computed again from the bundle's files, on images given by path.
 //!
 //! The float network is read back from `encoder.onnx`, the int8 model is `model.pmq` itself, so nothing of the run that made
-//! them is needed.
+//! them is needed. A bundle without the float network has its int8 model's figures repeated, and no others.
 
 use crate::attack::served::Served;
 use crate::attack::suite;
@@ -14,7 +14,7 @@ use crate::evaluate::confidence::{Foreign, Scores};
 use crate::evaluate::plan::{Identity, Plan, Request};
 use crate::evaluate::work::{Shard, Work};
 use crate::export::CardSettings;
-use crate::export::card::{self, Card, Robust};
+use crate::export::card::{self, Accuracy, Card, Int8Figures, Robust};
 use crate::import::{self, Normalisation};
 use crate::report::share as shown;
 use crate::statistics::Share;
@@ -31,6 +31,9 @@ const FLOAT_POINTS: f64 = 0.5;
 /// How far another number may lie from the card's: the logarithms of an instruction set are the pinned ones, but sums over
 /// a set may be reordered.
 const ROUNDED: f64 = 1e-3;
+
+/// The float network's file.
+const FLOAT: &str = "encoder.onnx";
 
 /// What is repeated.
 #[derive(Debug, Clone)]
@@ -107,10 +110,13 @@ pub fn verify(options: &Options, stop: &AtomicBool, mut report: impl FnMut(&Row)
     let card: Card = toml::from_str(text).with_context(|| at("card.toml"))?;
     let bytes = bundle.file("model.pmq")?;
     let model = Model::parse(bytes).with_context(|| at("model.pmq"))?;
-    let network = import::network(bundle.file("encoder.onnx")?, &Normalisation::default());
-    let network = network.with_context(|| at("encoder.onnx"))?;
+    let network = if bundle.files().any(|(name, _)| name == FLOAT) {
+        Some(import::network(bundle.file(FLOAT)?, &Normalisation::default()).with_context(|| at(FLOAT))?)
+    } else {
+        None
+    };
     let splits = images(&card, options)?;
-    let home = (network.architecture.graph.input, network.architecture.classes);
+    let home = (model.header().input, usize::from(model.header().classes));
     ensure!(
         home == (splits.test.shape, splits.labels.len()),
         "the model takes images of {:?} in {} classes, the data's are of {:?} in {}",
@@ -128,24 +134,21 @@ pub fn verify(options: &Options, stop: &AtomicBool, mut report: impl FnMut(&Row)
     tell(exactly("test images, SHA-256", &card.test_sha256, &splits.test.digest()));
     let others = foreign::named(&options.foreign, splits.test.shape)?;
     let settings = settings(&card, options, splits.test.len())?;
+    let Some(network) = network else {
+        int8_figures(&card, &Int8Figures::of(&model, &splits.test, &others, card.seed)?, &mut tell);
+        without_float(&card, &mut tell);
+        return Ok(all);
+    };
     let served = Served::new(&network)?;
     let folded = network.folded()?;
     let found = card::measure(&folded.frozen(), &served, bytes, &splits, &others, &settings, card.seed)?;
-    accuracies(&card, &found.accuracy, options.checks, &mut tell);
-    tell(share("abstained on test images", &card.false_abstain_test, &found.false_abstain_test, Exactness::Integer));
-    tell(share(
-        "accuracy of what is accepted",
-        &card.accepted_accuracy,
-        &found.accepted_accuracy,
-        Exactness::Integer,
-    ));
-    confidence(&card, &found, &mut tell);
+    int8_figures(&card, &found.int8, &mut tell);
+    float_figures(&card.accuracy, &found.accuracy, options.checks, &mut tell);
     for robust in &card.robust {
         match &options.evaluations {
             None => {
                 let here = "hours: name a folder with --evaluations".to_string();
-                let (figure, card) = (format!("float, {}", evaluation(robust)), shown(&robust.float));
-                tell(Row { figure, card, here, verdict: Verdict::NotRepeated });
+                tell(Row { here, ..not_repeated_evaluation(robust) });
             }
             Some(folder) => again(robust, &card, options.n, (&network, &served, &model), &splits, folder, stop)?
                 .into_iter()
@@ -220,20 +223,62 @@ fn numbers(figure: &str, card: &[f64], here: &[f64]) -> Row {
     Row { figure: figure.into(), card: text(card), here: text(here), verdict }
 }
 
-fn accuracies(card: &Card, found: &card::Accuracy, checks: bool, tell: &mut impl FnMut(Row)) {
-    let asked = &card.accuracy;
-    let attack = format!("{} at {}/255", asked.attack, asked.eps_pixels);
+/// What the int8 model's integers decide.
+fn int8_figures(card: &Card, found: &Int8Figures, tell: &mut impl FnMut(Row)) {
+    let clean = Share::from(found.classes.correct_share());
+    for (figure, then, now) in [
+        ("int8, clean", &card.accuracy.int8_clean, &clean),
+        ("abstained on test images", &card.false_abstain_test, &found.false_abstain_test),
+        ("accuracy of what is accepted", &card.accepted_accuracy, &found.accepted_accuracy),
+    ] {
+        tell(share(figure, then, now, Exactness::Integer));
+    }
+    confidence(card, found, tell);
+}
+
+/// What the card's attack is called.
+fn attack(accuracy: &Accuracy) -> String {
+    format!("float, {} at {}/255", accuracy.attack, accuracy.eps_pixels)
+}
+
+/// What needs the float network.
+fn float_figures(asked: &Accuracy, found: &Accuracy, checks: bool, tell: &mut impl FnMut(Row)) {
     tell(share("float, clean", &asked.float_clean, &found.float_clean, Exactness::Float));
-    tell(share("int8, clean", &asked.int8_clean, &found.int8_clean, Exactness::Integer));
     tell(share("same class, float and int8", &asked.agreement, &found.agreement, Exactness::Float));
-    tell(share(&format!("float, {attack}"), &asked.float_robust, &found.float_robust, Exactness::Float));
+    tell(share(&attack(asked), &asked.float_robust, &found.float_robust, Exactness::Float));
     let (then, now) = (&asked.int8_robust_transferred, &found.int8_robust_transferred);
     tell(share("int8 on those images", then, now, Exactness::Float));
     let row = exactly("masking checks", &asked.masking_checks, &found.masking_checks);
     tell(if checks { row } else { Row { verdict: Verdict::NotRepeated, ..row } });
 }
 
-fn confidence(card: &Card, found: &card::Measured, tell: &mut impl FnMut(Row)) {
+/// The same of a bundle that has none.
+fn without_float(card: &Card, tell: &mut impl FnMut(Row)) {
+    let here = || format!("the bundle has no {FLOAT}");
+    let asked = &card.accuracy;
+    for (figure, card) in [
+        ("float, clean", &asked.float_clean),
+        ("same class, float and int8", &asked.agreement),
+        (&attack(asked), &asked.float_robust),
+        ("int8 on those images", &asked.int8_robust_transferred),
+    ] {
+        let (figure, card) = (figure.to_string(), shown(card));
+        tell(Row { figure, card, here: here(), verdict: Verdict::NotRepeated });
+    }
+    let (figure, card_says) = ("masking checks".to_string(), asked.masking_checks.clone());
+    tell(Row { figure, card: card_says, here: here(), verdict: Verdict::NotRepeated });
+    for robust in &card.robust {
+        tell(Row { here: here(), ..not_repeated_evaluation(robust) });
+    }
+}
+
+/// The row of a whole evaluation that is not repeated; why is its caller's.
+fn not_repeated_evaluation(robust: &Robust) -> Row {
+    let (figure, card) = (format!("float, {}", evaluation(robust)), shown(&robust.float));
+    Row { figure, card, here: String::new(), verdict: Verdict::NotRepeated }
+}
+
+fn confidence(card: &Card, found: &Int8Figures, tell: &mut impl FnMut(Row)) {
     let (then, now) = (&card.confidence, &found.confidence);
     tell(numbers("expected calibration error, %", &[then.ece_percent], &[now.ece_percent]));
     let of = |scores: &Option<Scores>| scores.map_or_else(Vec::new, |s| s.values().to_vec());

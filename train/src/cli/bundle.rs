@@ -82,6 +82,9 @@ pub struct Export {
     /// given several times.
     #[arg(long, value_name = "DIR")]
     evaluation: Vec<PathBuf>,
+    /// Leave out encoder.onnx, which is four times the size of model.pmq: devices that run the int8 engine never read it.
+    #[arg(long)]
+    no_float: bool,
     #[command(flatten)]
     card: CardArguments,
 }
@@ -142,7 +145,8 @@ pub fn verify_card(arguments: &VerifyCard) -> Result<u8> {
 
 /// `train export`.
 pub fn export(arguments: &Export) -> Result<u8> {
-    let settings = CardSettings { evaluations: arguments.evaluation.clone(), ..arguments.card.settings()? };
+    let (evaluations, float) = (arguments.evaluation.clone(), !arguments.no_float);
+    let settings = CardSettings { evaluations, float, ..arguments.card.settings()? };
     let Trained { config, splits, network } = Trained::open(&arguments.run, arguments.card.n)?;
     let card = export::export(&network, &config, &splits, &arguments.out, &settings)?;
     finished(&card, &arguments.out);

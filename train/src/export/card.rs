@@ -2,7 +2,7 @@
 
 use super::CardSettings;
 use super::quantisation::Quantisation;
-use crate::answer::{self, int8};
+use crate::answer::{self, Predictions, int8};
 use crate::attack::int8::Int8;
 use crate::attack::model::Classifier;
 use crate::attack::served::Served;
@@ -145,6 +145,21 @@ pub struct Card {
 pub struct Measured {
     /// Accuracies.
     pub accuracy: Accuracy,
+    /// What follows from the int8 model alone.
+    pub int8: Int8Figures,
+    /// The first test images under the card's attack, on the 8-bit grid.
+    pub adversarial: Dataset,
+    /// What quantisation did.
+    pub quantisation: Option<Quantisation>,
+    /// Whole evaluations.
+    pub robust: Vec<Robust>,
+}
+
+/// Figures of the int8 model alone: integers, the same on every machine.
+#[derive(Debug)]
+pub struct Int8Figures {
+    /// Test images and the classes given them.
+    pub classes: Predictions,
     /// Share of the test images on which the device abstains.
     pub false_abstain_test: Share,
     /// Accuracy of those that it accepts.
@@ -153,12 +168,26 @@ pub struct Measured {
     pub confidence: Confidence,
     /// By kind of foreign image.
     pub foreign: Vec<Foreign>,
-    /// The first test images under the card's attack, on the 8-bit grid.
-    pub adversarial: Dataset,
-    /// What quantisation did.
-    pub quantisation: Option<Quantisation>,
-    /// Whole evaluations.
-    pub robust: Vec<Robust>,
+}
+
+impl Int8Figures {
+    /// Computes them; `others` are data sets that are not the model's business.
+    ///
+    /// # Errors
+    /// If the images do not fit the model.
+    pub fn of(model: &Model, test: &Dataset, others: &[(String, Dataset)], seed: u64) -> Result<Self> {
+        let answers = |set: &Dataset| int8::records(model, set);
+        let home = answers(test)?;
+        let quality = confidence::measure(&answers, test, &home, others, 0, seed)?.rounded();
+        let Quality { abstained, accepted_accuracy, foreign, mistakes, coverage, ece_percent, .. } = quality;
+        Ok(Self {
+            classes: int8::classes(&home, test),
+            false_abstain_test: abstained,
+            accepted_accuracy,
+            confidence: Confidence { ece_percent, mistakes_auroc: mistakes, coverage },
+            foreign,
+        })
+    }
 }
 
 /// Computes every figure of the card; `others` are data sets that are not the model's business.
@@ -176,21 +205,17 @@ pub fn measure(
 ) -> Result<Measured> {
     let model = Model::parse(bytes)?;
     let float = answer::predictions(encoder, &splits.test)?;
-    let answers = |set: &Dataset| int8::records(&model, set);
-    let home = answers(&splits.test)?;
-    let int8 = int8::classes(&home, &splits.test);
+    let int8 = Int8Figures::of(&model, &splits.test, others, seed)?;
     let attacked = splits.test.head(settings.n);
     let (attack, ball) = (settings.attack.strongest(), Ball::linf(settings.eps));
     let (report, outcome) = evaluate::robust::measure(Victim::White(encoder), &attacked, &[&attack], ball, seed)?;
     let adversarial = outcome.on_grid(&attacked);
     let transferred = int8::predictions(&model, &adversarial)?;
-    let quality = confidence::measure(&answers, &splits.test, &home, others, 0, seed)?.rounded();
-    let Quality { abstained, accepted_accuracy, foreign, mistakes, coverage, ece_percent, .. } = quality;
     Ok(Measured {
         accuracy: Accuracy {
             float_clean: float.correct_share().into(),
-            int8_clean: int8.correct_share().into(),
-            agreement: float.agreement(&int8).into(),
+            int8_clean: int8.classes.correct_share().into(),
+            agreement: float.agreement(&int8.classes).into(),
             attack: settings.attack.describe(),
             norm: report.norm.into(),
             eps_pixels: (f64::from(settings.eps) * 255.0 * 100.0).round() / 100.0,
@@ -198,10 +223,7 @@ pub fn measure(
             int8_robust_transferred: transferred.correct_share().into(),
             masking_checks: masking_verdict(served, ball, &splits.test, settings.checked, seed)?,
         },
-        false_abstain_test: abstained,
-        accepted_accuracy,
-        confidence: Confidence { ece_percent, mistakes_auroc: mistakes, coverage },
-        foreign,
+        int8,
         adversarial,
         quantisation: None,
         robust: Vec::new(),
@@ -287,15 +309,15 @@ pub fn write(
         test_sha256: splits.test.digest(),
         calibration_images: splits.calibration.len(),
         false_abstain_promised_percent: 100.0 * settings.false_abstain,
-        false_abstain_test: measured.false_abstain_test.clone(),
-        accepted_accuracy: measured.accepted_accuracy.clone(),
+        false_abstain_test: measured.int8.false_abstain_test.clone(),
+        accepted_accuracy: measured.int8.accepted_accuracy.clone(),
         arena_bytes: model.header().arena_bytes,
         sizes: files.iter().map(|(file, bytes)| ((*file).to_string(), bytes.len())).collect(),
         objective: config.objective.clone(),
         accuracy: measured.accuracy.clone(),
         robust: measured.robust.clone(),
-        confidence: measured.confidence.clone(),
-        foreign: measured.foreign.clone(),
+        confidence: measured.int8.confidence.clone(),
+        foreign: measured.int8.foreign.clone(),
         imported: settings.imported.clone(),
         quantisation: measured.quantisation.clone(),
     })

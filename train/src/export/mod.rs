@@ -46,6 +46,8 @@ pub struct CardSettings {
     pub foreign: Vec<(String, PathBuf)>,
     /// Folders of finished evaluations of the network, whose figures the card takes over.
     pub evaluations: Vec<PathBuf>,
+    /// Whether the bundle holds the float network too, four times the size of the int8 one.
+    pub float: bool,
 }
 
 impl Default for CardSettings {
@@ -60,6 +62,7 @@ impl Default for CardSettings {
             imported: None,
             foreign: Vec::new(),
             evaluations: Vec::new(),
+            float: true,
         }
     }
 }
@@ -135,10 +138,12 @@ pub fn export(
     let golden = selftest::build(&encoder, &model, splits, &measured.adversarial, settings.eps, config.seed)?;
     let mut contents = vec![
         ("model.pmq", bytes.clone()),
-        ("encoder.onnx", float_onnx::encode(&encoder)?),
         ("encoder.int8.onnx", int8_onnx::encode(&model)?),
         ("selftest.bin", golden),
     ];
+    if settings.float {
+        contents.push(("encoder.onnx", float_onnx::encode(&encoder)?));
+    }
     let card = card::write(&name, config, splits, settings, &measured, &model, &contents)?;
     contents.push(("card.toml", toml::to_string(&card)?.into_bytes()));
     write(out, &name, &contents)?;
