@@ -1,9 +1,18 @@
 #!/usr/bin/env bash
-# build.sh [BUNDLE...]: a Cortex-M4F image of each bundle, by default of every one in models/, as target/images/NAME.
+# build.sh [BUNDLE...]: a Cortex-M4F image of each bundle, by default of every one in models/ whose model.pmq has at most a
+# mebibyte, as target/images/NAME.
 # With rustup's target where it is installed, otherwise with Debian's compiler and its own standard-library source
 # (packages rustc-web, cargo-web, rust-web-src).
 set -euo pipefail
-[ $# -gt 0 ] || set -- "$(dirname "$0")"/../models/*/
+if [ $# = 0 ]; then
+    for bundle in "$(dirname "$0")"/../models/*/; do
+        if [ "$(stat -c %s "$bundle/model.pmq")" -le 1048576 ]; then
+            set -- "$@" "$bundle"
+        else
+            echo "$bundle: its model.pmq has more than a mebibyte; name it to build its image all the same"
+        fi
+    done
+fi
 bundles=$(realpath "$@")
 cd "$(dirname "$0")"
 target=thumbv7em-none-eabihf

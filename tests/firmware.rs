@@ -3,7 +3,7 @@
 use paradise_engine::golden::{Golden, crc32};
 use paradise_engine::{Model, Workspace, classify};
 use paradise_runtime::Bundle;
-use paradise_tests::{bundles, root, skipped, text};
+use paradise_tests::{microcontroller_bundles, root, skipped, text};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -53,7 +53,7 @@ fn qemu_equals_the_host_bit_for_bit() {
         return;
     }
     std::thread::scope(|scope| {
-        for bundle in bundles() {
+        for bundle in microcontroller_bundles() {
             scope.spawn(move || equal_in_qemu(&bundle));
         }
     });

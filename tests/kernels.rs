@@ -92,7 +92,9 @@ fn every_shipped_network_is_equal() {
     for bundle in bundles() {
         let bytes = fs::read(bundle.join("model.pmq")).expect("is there");
         let size = Model::parse(&bytes).expect("parses").header().input.len() as usize;
-        compare(&bytes, &images(60, size), &bundle.display().to_string());
+        // The scalar kernels take most of the time, and a wide network thirty times a small one's.
+        let n = if bytes.len() > 1 << 20 { 4 } else { 60 };
+        compare(&bytes, &images(n, size), &bundle.display().to_string());
     }
 }
 

@@ -25,7 +25,9 @@ fn the_shipped_bundle_passes_on_both_back_ends() {
 fn every_committed_bundle_passes_on_both_back_ends() {
     let mut total = 0;
     for bundle in bundles() {
-        for kind in [BackendKind::Int8, BackendKind::Tract] {
+        // A bundle that was exported without its float network has one back end.
+        let float = bundle.join("encoder.onnx").exists().then_some(BackendKind::Tract);
+        for kind in [Some(BackendKind::Int8), float].into_iter().flatten() {
             let report = run(&bundle, kind, &Options::default());
             assert_eq!(report.exit_code(), 0, "{}: {report}", bundle.display());
         }

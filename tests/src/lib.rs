@@ -49,6 +49,15 @@ pub fn bundles() -> Vec<PathBuf> {
     all
 }
 
+/// Those of which `firmware/build.sh` makes images: a model of at most a mebibyte, which a microcontroller's flash holds.
+pub fn microcontroller_bundles() -> Vec<PathBuf> {
+    let small = |bundle: &PathBuf| {
+        let model = std::fs::metadata(bundle.join("model.pmq")).expect("a bundle has a model");
+        model.len() <= 1 << 20
+    };
+    bundles().into_iter().filter(small).collect()
+}
+
 /// Whether the caller asked to leave out what needs `tool` (`PARADISE_SKIP=python,firmware,aarch64`); then says so.
 pub fn skipped(tool: &str, test: &str) -> bool {
     let skip = std::env::var("PARADISE_SKIP").is_ok_and(|list| list.split(',').any(|t| t.trim() == tool));
