@@ -40,7 +40,9 @@ impl std::fmt::Display for BundleError {
             Self::Mismatch(path, what) => {
                 write!(f, "{}: its {what} is not the one in manifest.json; the bundle is damaged", path.display())
             }
-            Self::NotListed(path) => write!(f, "{}: this bundle has no such file (manifest.json does not list it)", path.display()),
+            Self::NotListed(path) => {
+                write!(f, "{}: this bundle has no such file (manifest.json does not list it)", path.display())
+            }
             Self::Format(path, error) => write!(f, "{}: {error}", path.display()),
             Self::Backend(path, why) => write!(f, "{}: {why}", path.display()),
         }

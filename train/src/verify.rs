@@ -176,7 +176,7 @@ fn settings(card: &Card, options: &Options, available: usize) -> Result<CardSett
     let n = options.n.unwrap_or(card.accuracy.float_robust.n);
     ensure!((1..=available).contains(&n), "--n {n}: the test set has {available} images");
     let eps = (card.accuracy.eps_pixels / 255.0) as f32;
-    let checked = if options.checks { settings.checked } else { 0 };
+    let checked = if options.checks && card.accuracy.masking_checks != card::NOT_RUN { settings.checked } else { 0 };
     Ok(CardSettings { n, eps, checked, ..settings })
 }
 

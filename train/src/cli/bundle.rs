@@ -85,6 +85,9 @@ pub struct Export {
     /// Leave out encoder.onnx, which is four times the size of model.pmq: devices that run the int8 engine never read it.
     #[arg(long)]
     no_float: bool,
+    /// Leave out the masking checks, as where those of an evaluation say enough: they take the longest of a large network.
+    #[arg(long)]
+    no_checks: bool,
     #[command(flatten)]
     card: CardArguments,
 }
@@ -145,8 +148,12 @@ pub fn verify_card(arguments: &VerifyCard) -> Result<u8> {
 
 /// `train export`.
 pub fn export(arguments: &Export) -> Result<u8> {
-    let (evaluations, float) = (arguments.evaluation.clone(), !arguments.no_float);
-    let settings = CardSettings { evaluations, float, ..arguments.card.settings()? };
+    let mut settings = arguments.card.settings()?;
+    settings.evaluations.clone_from(&arguments.evaluation);
+    settings.float = !arguments.no_float;
+    if arguments.no_checks {
+        settings.checked = 0;
+    }
     let Trained { config, splits, network } = Trained::open(&arguments.run, arguments.card.n)?;
     let card = export::export(&network, &config, &splits, &arguments.out, &settings)?;
     finished(&card, &arguments.out);

@@ -269,9 +269,12 @@ pub fn evaluated(folder: &Path, served: &Served, model: &Model, test: &Dataset) 
     let entries = suite::make(&suite::read(&plan.attacks)?, served.classes(), None)?;
     let work = Work::open(folder, &plan, &entries)?;
     ensure!(work.missing() == 0, "{at}: {} units of its work are missing; finish it first", work.missing());
-    let checks = Checks::kept(folder)?.map_or_else(|| "not run".to_string(), |c| c.verdict());
+    let checks = Checks::kept(folder)?.map_or_else(|| NOT_RUN.to_string(), |c| c.verdict());
     (0..plan.eps.len()).map(|k| Robust::of(&work, k, model, &set, checks.clone())).collect()
 }
+
+/// What a card says of masking checks that nobody ran.
+pub const NOT_RUN: &str = "not run";
 
 /// The verdict of the masking checks on the first `n` test images, in a line.
 ///
@@ -279,7 +282,7 @@ pub fn evaluated(folder: &Path, served: &Served, model: &Model, test: &Dataset) 
 /// If the model fails.
 pub fn masking_verdict(served: &Served, ball: Ball, test: &Dataset, n: usize, seed: u64) -> Result<String> {
     if n == 0 {
-        return Ok("not run".into());
+        return Ok(NOT_RUN.into());
     }
     let few = test.head(n);
     let checks = masking::checks(Victim::White(served), None, ball, &few, seed)?;
