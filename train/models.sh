@@ -29,7 +29,7 @@ wrn)
     undefended="am objective.kind=standard fit.select=clean"
     attacks="am:8/255 pgd-at:8/255" bundles=am:8/255
     # All bundles together stay below 20 MB; the float network alone would be 11. The evaluation holds masking checks.
-    leave_out="--no-float --no-checks --n 1000"
+    export_options="--no-float --no-checks --n 1000"
     data=${2:?the folder of CIFAR-10}
     ;;
 *) echo "models.sh: fashion, cifar or wrn, not $set" >&2; exit 2 ;;
@@ -69,7 +69,7 @@ curve() {
 # export_bundle NAME RADIUS
 export_bundle() {
     "$train" export --run "$runs/$1" --out "models/$prefix-$1" --eps "$2" --evaluation "$(evaluation "$1" "$2")" \
-        ${leave_out:-} ${FOREIGN:+--foreign "$FOREIGN"}
+        ${export_options:-} ${FOREIGN:+--foreign "$FOREIGN"}
     say "export $1"
 }
 

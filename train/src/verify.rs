@@ -110,13 +110,12 @@ pub fn verify(options: &Options, stop: &AtomicBool, mut report: impl FnMut(&Row)
     let card: Card = toml::from_str(text).with_context(|| at("card.toml"))?;
     let bytes = bundle.file("model.pmq")?;
     let model = Model::parse(bytes).with_context(|| at("model.pmq"))?;
-    let network = if bundle.files().any(|(name, _)| name == FLOAT) {
-        Some(import::network(bundle.file(FLOAT)?, &Normalisation::default()).with_context(|| at(FLOAT))?)
-    } else {
-        None
-    };
+    let read = |bytes: &[u8]| import::network(bytes, &Normalisation::default()).with_context(|| at(FLOAT));
+    let network = bundle.file(FLOAT).ok().map(read).transpose()?;
     let splits = images(&card, options)?;
     let home = (model.header().input, usize::from(model.header().classes));
+    let float = network.as_ref().map(|n| (n.architecture.graph.input, n.architecture.classes));
+    ensure!(float.is_none_or(|float| float == home), "{} and model.pmq disagree on their extents", at(FLOAT));
     ensure!(
         home == (splits.test.shape, splits.labels.len()),
         "the model takes images of {:?} in {} classes, the data's are of {:?} in {}",
@@ -134,22 +133,24 @@ pub fn verify(options: &Options, stop: &AtomicBool, mut report: impl FnMut(&Row)
     tell(exactly("test images, SHA-256", &card.test_sha256, &splits.test.digest()));
     let others = foreign::named(&options.foreign, splits.test.shape)?;
     let settings = settings(&card, options, splits.test.len())?;
+    let left_out = |robust: &Robust, why: &str| {
+        not_repeated(format!("float, {}", evaluation(robust)), shown(&robust.float), why)
+    };
     let Some(network) = network else {
         int8_figures(&card, &Int8Figures::of(&model, &splits.test, &others, card.seed)?, &mut tell);
-        without_float(&card, &mut tell);
+        let here = format!("the bundle has no {FLOAT}");
+        float_figures(&card.accuracy, Err(&here), &mut tell);
+        card.robust.iter().for_each(|robust| tell(left_out(robust, &here)));
         return Ok(all);
     };
     let served = Served::new(&network)?;
     let folded = network.folded()?;
     let found = card::measure(&folded.frozen(), &served, bytes, &splits, &others, &settings, card.seed)?;
     int8_figures(&card, &found.int8, &mut tell);
-    float_figures(&card.accuracy, &found.accuracy, options.checks, &mut tell);
+    float_figures(&card.accuracy, Ok(&found.accuracy), &mut tell);
     for robust in &card.robust {
         match &options.evaluations {
-            None => {
-                let here = "hours: name a folder with --evaluations".to_string();
-                tell(Row { here, ..not_repeated_evaluation(robust) });
-            }
+            None => tell(left_out(robust, "hours: name a folder with --evaluations")),
             Some(folder) => again(robust, &card, options.n, (&network, &served, &model), &splits, folder, stop)?
                 .into_iter()
                 .for_each(&mut tell),
@@ -236,46 +237,35 @@ fn int8_figures(card: &Card, found: &Int8Figures, tell: &mut impl FnMut(Row)) {
     confidence(card, found, tell);
 }
 
-/// What the card's attack is called.
-fn attack(accuracy: &Accuracy) -> String {
-    format!("float, {} at {}/255", accuracy.attack, accuracy.eps_pixels)
-}
+/// A share of a card.
+type ShareOf = fn(&Accuracy) -> &Share;
 
-/// What needs the float network.
-fn float_figures(asked: &Accuracy, found: &Accuracy, checks: bool, tell: &mut impl FnMut(Row)) {
-    tell(share("float, clean", &asked.float_clean, &found.float_clean, Exactness::Float));
-    tell(share("same class, float and int8", &asked.agreement, &found.agreement, Exactness::Float));
-    tell(share(&attack(asked), &asked.float_robust, &found.float_robust, Exactness::Float));
-    let (then, now) = (&asked.int8_robust_transferred, &found.int8_robust_transferred);
-    tell(share("int8 on those images", then, now, Exactness::Float));
-    let row = exactly("masking checks", &asked.masking_checks, &found.masking_checks);
-    tell(if checks { row } else { Row { verdict: Verdict::NotRepeated, ..row } });
-}
-
-/// The same of a bundle that has none.
-fn without_float(card: &Card, tell: &mut impl FnMut(Row)) {
-    let here = || format!("the bundle has no {FLOAT}");
-    let asked = &card.accuracy;
-    for (figure, card) in [
-        ("float, clean", &asked.float_clean),
-        ("same class, float and int8", &asked.agreement),
-        (&attack(asked), &asked.float_robust),
-        ("int8 on those images", &asked.int8_robust_transferred),
-    ] {
-        let (figure, card) = (figure.to_string(), shown(card));
-        tell(Row { figure, card, here: here(), verdict: Verdict::NotRepeated });
+/// What needs the float network: as it was found, or why it was not.
+fn float_figures(asked: &Accuracy, found: Result<&Accuracy, &str>, tell: &mut impl FnMut(Row)) {
+    let attack = format!("float, {} at {}/255", asked.attack, asked.eps_pixels);
+    let shares: [(&str, ShareOf); 4] = [
+        ("float, clean", |a| &a.float_clean),
+        ("same class, float and int8", |a| &a.agreement),
+        (&attack, |a| &a.float_robust),
+        ("int8 on those images", |a| &a.int8_robust_transferred),
+    ];
+    for (figure, of) in shares {
+        tell(match found {
+            Ok(found) => share(figure, of(asked), of(found), Exactness::Float),
+            Err(why) => not_repeated(figure.into(), shown(of(asked)), why),
+        });
     }
-    let (figure, card_says) = ("masking checks".to_string(), asked.masking_checks.clone());
-    tell(Row { figure, card: card_says, here: here(), verdict: Verdict::NotRepeated });
-    for robust in &card.robust {
-        tell(Row { here: here(), ..not_repeated_evaluation(robust) });
-    }
+    let (figure, checks) = ("masking checks", &asked.masking_checks);
+    tell(match found {
+        Ok(found) if found.masking_checks != card::NOT_RUN => exactly(figure, checks, &found.masking_checks),
+        Ok(_) => not_repeated(figure.into(), checks.clone(), card::NOT_RUN),
+        Err(why) => not_repeated(figure.into(), checks.clone(), why),
+    });
 }
 
-/// The row of a whole evaluation that is not repeated; why is its caller's.
-fn not_repeated_evaluation(robust: &Robust) -> Row {
-    let (figure, card) = (format!("float, {}", evaluation(robust)), shown(&robust.float));
-    Row { figure, card, here: String::new(), verdict: Verdict::NotRepeated }
+/// A figure that was not computed, and why.
+fn not_repeated(figure: String, card: String, why: &str) -> Row {
+    Row { figure, card, here: why.into(), verdict: Verdict::NotRepeated }
 }
 
 fn confidence(card: &Card, found: &Int8Figures, tell: &mut impl FnMut(Row)) {
@@ -295,18 +285,18 @@ fn confidence(card: &Card, found: &Int8Figures, tell: &mut impl FnMut(Row)) {
                 let figure = format!("abstained on {}", then.name);
                 tell(share(&figure, &then.abstained, &now.abstained, Exactness::Integer));
             }
-            other => tell(not_repeated(then, other)),
+            other => tell(foreign_not_repeated(then, other)),
         }
     }
 }
 
-fn not_repeated(then: &Foreign, other: Option<&Foreign>) -> Row {
+fn foreign_not_repeated(then: &Foreign, other: Option<&Foreign>) -> Row {
     let here = match other {
         Some(now) => format!("{} images there", now.n),
         None => format!("name its folder: --foreign {:?}=DIR", then.name),
     };
     let card = format!("{} images, AUROC of the rate {}", then.n, then.auroc.rate);
-    Row { figure: format!("AUROC of {}", then.name), card, here, verdict: Verdict::NotRepeated }
+    not_repeated(format!("AUROC of {}", then.name), card, &here)
 }
 
 /// What a whole evaluation is called.
@@ -366,6 +356,32 @@ mod tests {
         // A smaller sample is held to the intervals.
         assert_eq!(verdict((870, 1000), (85, 100), Exactness::Integer), Verdict::Close);
         assert_eq!(verdict((870, 1000), (60, 100), Exactness::Float), Verdict::Differs);
+    }
+
+    #[test]
+    fn masking_checks_that_nobody_ran_are_not_the_same_as_themselves() {
+        let half = || Share::from(Proportion { correct: 1, n: 2 });
+        let mut accuracy = Accuracy {
+            float_clean: half(),
+            int8_clean: half(),
+            agreement: half(),
+            attack: "PGD-40 x 2".into(),
+            norm: "l_inf".into(),
+            eps_pixels: 8.0,
+            float_robust: half(),
+            int8_robust_transferred: half(),
+            masking_checks: card::NOT_RUN.into(),
+        };
+        fn rows(accuracy: &Accuracy, found: Result<&Accuracy, &str>) -> Vec<Verdict> {
+            let mut rows = Vec::new();
+            float_figures(accuracy, found, &mut |row: Row| rows.push(row.verdict));
+            rows
+        }
+        let [same, not] = [Verdict::Same, Verdict::NotRepeated];
+        assert_eq!(rows(&accuracy, Ok(&accuracy)), [same, same, same, same, not]);
+        assert_eq!(rows(&accuracy, Err("no float network")), [not; 5]);
+        accuracy.masking_checks = "20 passed".into();
+        assert_eq!(rows(&accuracy, Ok(&accuracy)), [same; 5]);
     }
 
     #[test]
