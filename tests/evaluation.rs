@@ -393,6 +393,33 @@ fn killed_and_sharded_evaluations_end_in_the_same_report() {
     let other = evaluate(&run, &["--out", &path("whole"), "--seed", "9"]).output().unwrap();
     assert!(other.status.code() == Some(2) && text(&other).1.contains("its seed is"), "{:?}", text(&other));
 
+    // One weak attack and the points of the whole evaluation: what was broken there is broken again.
+    let weak = ["evaluate", "--attacks", "noise:1", "--eps", "8/255", "--no-checks", "--no-confidence"];
+    let with_points = |out: &str, points: &str, more: &[&str]| {
+        let mut command = program("train");
+        command.args(weak).arg("--run").arg(&run).args(["--out", &path(out), "--points", &path(points)]).args(more);
+        command.output().unwrap()
+    };
+    done(with_points("known", "whole", &["--n", "120"]));
+    let held = |name: &str| {
+        let report: serde_json::Value = serde_json::from_slice(&std::fs::read(at(name)).unwrap()).unwrap();
+        report["radii"][0]["held"].as_str().unwrap().as_bytes().to_vec()
+    };
+    let (whole, known) = (held("whole/report.json"), held("known/report.json"));
+    assert!(whole.contains(&b'0') && whole.iter().zip(&known).all(|(w, k)| *w == b'1' || *k == b'0'));
+    let report = std::fs::read_to_string(at("known/report.md")).unwrap();
+    assert!(report.contains("noise:1, points found on float standard"), "{report}");
+    for (points, more, word) in [
+        ("whole", vec!["--n", "60"], "other images"),
+        ("nowhere", vec!["--n", "120"], "cannot read"),
+        ("empty", vec!["--n", "120"], "no image has been broken"),
+    ] {
+        std::fs::create_dir_all(at("empty/work")).unwrap();
+        std::fs::copy(at("whole/evaluation.json"), at("empty/evaluation.json")).unwrap();
+        let output = with_points("bad", points, &more);
+        assert!(output.status.code() == Some(2) && text(&output).1.contains(word), "{points}: {:?}", text(&output));
+    }
+
     for (extra, word) in [
         (vec!["--n", "3000"], "the test set has 2000"),
         (vec!["--eps", "-0.1"], "0..=1"),

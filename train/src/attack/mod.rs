@@ -25,6 +25,7 @@ pub mod fab;
 pub mod gradient;
 pub mod hop_skip_jump;
 pub mod int8;
+pub mod known;
 #[cfg(test)]
 mod linear;
 pub mod loss;

@@ -34,6 +34,9 @@ struct Subject {
     /// Run of an undefended model of the same images, for transfer attacks and two of the masking checks.
     #[arg(long, value_name = "DIR")]
     surrogate: Option<PathBuf>,
+    /// Evaluation of another model on the same images: the points that broke it are tried too, last; repeatable.
+    #[arg(long, value_name = "DIR")]
+    points: Vec<PathBuf>,
     /// Another data set for the confidence figures: MNIST's or CIFAR's files, or any folder of pictures; repeatable.
     #[arg(long, value_name = "NAME=DIR")]
     foreign: Vec<String>,
@@ -102,6 +105,7 @@ impl Subject {
             bundle: self.bundle.clone(),
             sampled: self.sampled,
             surrogate: self.surrogate.clone(),
+            points: self.points.clone(),
             device: self.device,
             request,
             n,

@@ -5,6 +5,7 @@ pub mod confidence;
 pub mod latent;
 pub mod masking;
 pub mod plan;
+pub mod points;
 pub mod radius;
 pub mod robust;
 pub mod work;

@@ -50,6 +50,9 @@ pub struct Plan {
     pub attacks: String,
     /// The model on which transfer attacks craft their points, also used by the checks.
     pub surrogate: Option<Identity>,
+    /// The models of other evaluations whose points are tried too, with the digest of those points.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<Identity>,
     /// Of every random draw.
     pub seed: u64,
     /// Images of a unit of work.
@@ -93,7 +96,13 @@ impl Plan {
         ensure!(batch > 0, "a batch of no images");
         suite::read(&attacks)?;
         let images = Images { source: source.into(), sha256: set.digest(), n: set.len() };
-        Ok(Self { format: FORMAT, model, images, norm, eps, attacks, surrogate, seed, batch })
+        Ok(Self { format: FORMAT, model, images, norm, eps, attacks, surrogate, points: Vec::new(), seed, batch })
+    }
+
+    /// The attacks as they were named, and on which models known points were found.
+    pub fn described(&self) -> String {
+        let found = self.points.iter().map(|model| format!(", points found on {}", model.name));
+        self.attacks.clone() + &found.collect::<String>()
     }
 
     /// Eight hexadecimal digits that tell plans apart, for the folder's name.

@@ -146,10 +146,7 @@ impl<'a> Work<'a> {
     /// # Errors
     /// With the path, if the file is missing or damaged.
     pub fn unit(&self, eps: usize, attack: usize, batch: usize) -> Result<Unit> {
-        let path = self.path(eps, attack, batch);
-        let bytes = std::fs::read(&path).with_context(|| format!("{}: cannot read", path.display()))?;
-        decode(&bytes, &self.plan.range(batch))
-            .with_context(|| format!("{}: damaged; remove it and run again", path.display()))
+        read_unit(&self.path(eps, attack, batch), &self.plan.range(batch))
     }
 
     /// Copies the units of other folders of the same evaluation.
@@ -173,6 +170,18 @@ impl<'a> Work<'a> {
         }
         Ok(())
     }
+}
+
+/// The batch of a unit's file; `None` for any other file.
+pub(super) fn batch_of(path: &Path) -> Option<usize> {
+    let name = path.file_name()?.to_str()?.strip_suffix(".safetensors")?;
+    name.strip_prefix("eps-")?.rsplit_once("-batch-")?.1.parse().ok()
+}
+
+/// The results in a unit's file, whose images are in `range`.
+pub(super) fn read_unit(path: &Path, range: &std::ops::Range<usize>) -> Result<Unit> {
+    let bytes = std::fs::read(path).with_context(|| format!("{}: cannot read", path.display()))?;
+    decode(&bytes, range).with_context(|| format!("{}: damaged; remove it and run again", path.display()))
 }
 
 fn encode(samples: &[Sample], attempts: Vec<Attempt>) -> Result<Vec<u8>> {

@@ -266,6 +266,7 @@ pub fn evaluated(folder: &Path, served: &Served, model: &Model, test: &Dataset) 
     ensure!(plan.model.sha256 == served.digest(), "{at}: is an evaluation of another network ({})", plan.model.name);
     let set = test.head(plan.images.n);
     ensure!(plan.images.sha256 == set.digest(), "{at}: is an evaluation on other images");
+    // Points of other models cannot be found again from a bundle: a card's figures are of the named attacks alone.
     let entries = suite::make(&suite::read(&plan.attacks)?, served.classes(), None)?;
     let work = Work::open(folder, &plan, &entries)?;
     ensure!(work.missing() == 0, "{at}: {} units of its work are missing; finish it first", work.missing());

@@ -8,7 +8,7 @@ use crate::attack::evasion::{self, Guarded};
 use crate::attack::expectation::Stochastic;
 use crate::attack::int8::Int8;
 use crate::attack::model::Classifier;
-use crate::attack::suite::{self, Surrogate};
+use crate::attack::suite::{self, Entry, Surrogate};
 use crate::attack::threat::{self, Ball, Norm};
 use crate::attack::{Outcome, Victim, pixels, samples};
 use crate::dataset::{Dataset, foreign};
@@ -16,6 +16,7 @@ use crate::device::{Choice, Precision};
 use crate::evaluate::confidence::{self, Quality};
 use crate::evaluate::masking::{self, Checks};
 use crate::evaluate::plan::{Identity, Plan, Request};
+use crate::evaluate::points;
 use crate::evaluate::radius::Radius;
 use crate::evaluate::work::{Shard, Work, inspect};
 use crate::export::confidence::fit_float;
@@ -47,6 +48,8 @@ pub struct Options {
     pub sampled: bool,
     /// Run of an undefended model.
     pub surrogate: Option<PathBuf>,
+    /// Folders of other models' evaluations of the same images, whose points are tried too.
+    pub points: Vec<PathBuf>,
     /// Where it computes; the int8 engine of a bundle is the CPU's.
     pub device: Choice,
     /// Norm, radii, attacks, seed, batch.
@@ -109,12 +112,18 @@ pub fn evaluate(options: &Options, stop: &AtomicBool) -> Result<Ended> {
         notes.push("The classifier is fed one sample of the posterior, the same for the same image.".into());
     }
     let (surrogate, surrogate_identity) = open_surrogate(options, &served, &device)?;
-    let plan = Plan::new(identity, surrogate_identity, &trained.splits.source, &set, request)?;
+    let mut plan = Plan::new(identity, surrogate_identity, &trained.splits.source, &set, request)?;
+    let (known, found_on) = points::read(&options.points, &plan.images, set.shape.len() as usize)?;
+    plan.points = found_on;
     let out = match &options.out {
         Some(out) => out.clone(),
         None => options.run.join("evaluations").join(plan.short_name()?),
     };
-    let entries = suite::make(&wanted, served.classes(), surrogate.as_ref())?;
+    let mut entries = suite::make(&wanted, served.classes(), surrogate.as_ref())?;
+    if !known.is_empty() {
+        // Last, on what a group like AutoAttack left standing, so that no other row changes.
+        entries.push(Entry { attack: Box::new(known), survivors: true });
+    }
     let work = Work::open(&out, &plan, &entries)?;
     work.gather(&options.merge)?;
 

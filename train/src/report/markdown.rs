@@ -29,7 +29,7 @@ pub(super) fn opening(report: &Report) -> Vec<String> {
         format!("Images: {} of {}", plan.images.n, plan.images.source),
         format!(
             "Attacks: {}; {}; seed {}; surrogate: {}",
-            plan.attacks,
+            plan.described(),
             plan.norm.name(),
             plan.seed,
             plan.surrogate.as_ref().map_or("none", |s| &s.name)

@@ -1,0 +1,54 @@
+//! The points that finished evaluations of other models found on the same images.
+
+use super::plan::{Identity, Images, Plan};
+use super::work::{self, Fate};
+use crate::attack::known::Known;
+use crate::dataset::hex;
+use anyhow::{Context, Result, ensure};
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+
+/// Every point in these evaluations' folders, at any of their radii, and whose they are, with a digest of the points.
+///
+/// # Errors
+/// With the folder, if it holds no evaluation of these images, none of its points is there yet, or a file is damaged.
+pub fn read(folders: &[PathBuf], images: &Images, values: usize) -> Result<(Known, Vec<Identity>)> {
+    let (mut known, mut identities) = (Known::default(), Vec::new());
+    for folder in folders {
+        let plan = Plan::read(folder)?;
+        let at = folder.display();
+        ensure!(plan.images.sha256 == images.sha256, "--points {at}: is an evaluation on other images");
+        let points = found(folder, &plan)?;
+        ensure!(!points.is_empty(), "--points {at}: no image has been broken there yet");
+        let mut hash = Sha256::new();
+        for (image, point) in &points {
+            ensure!(point.len() == values, "--points {at}: a point of {} values, images have {values}", point.len());
+            hash.update(image.to_le_bytes());
+            point.iter().for_each(|v| hash.update(v.to_le_bytes()));
+        }
+        identities.push(Identity { name: plan.model.name.clone(), sha256: hex(&hash.finalize()) });
+        known.add(&plan.model.name, points);
+    }
+    Ok((known, identities))
+}
+
+/// Image and point of every image that was broken, by file name.
+fn found(folder: &Path, plan: &Plan) -> Result<Vec<(u64, Vec<f32>)>> {
+    let folder = folder.join("work");
+    let listing = std::fs::read_dir(&folder).with_context(|| format!("{}: cannot read", folder.display()))?;
+    let mut units = Vec::new();
+    for entry in listing {
+        let path = entry.with_context(|| format!("{}: cannot read", folder.display()))?.path();
+        units.extend(work::batch_of(&path).filter(|b| *b < plan.batches()).map(|batch| (path, batch)));
+    }
+    units.sort();
+    let mut points = Vec::new();
+    for (path, batch) in units {
+        for (image, fate) in work::read_unit(&path, &plan.range(batch))? {
+            if let Fate::Broken(point) = fate {
+                points.push((image as u64, point));
+            }
+        }
+    }
+    Ok(points)
+}
