@@ -4,7 +4,7 @@
 use super::assemble::{Assembly, Identity};
 use super::equalise::equalise;
 use super::observe::{Ranges, observe};
-use super::{Method, Rounding, feed_back, quantise};
+use super::{Method, Rounding, dither, feed_back, quantise};
 use crate::attack::gradient::Pgd;
 use crate::attack::int8::Int8;
 use crate::attack::model::Classifier;
@@ -43,15 +43,19 @@ pub struct Choice {
     pub tried: Vec<Tried>,
 }
 
-/// Every method that is tried.
-fn methods() -> Vec<Method> {
+/// Every method that is tried; dithered ones where the network's features can be.
+fn methods(dithered: bool) -> Vec<Method> {
     let ranges = [Ranges::MinMax, Ranges::Percentile(99.99), Ranges::Percentile(99.9), Ranges::SquaredError];
     let mut all = Vec::new();
     for equalise in [false, true] {
         for rounding in [Rounding::Nearest, Rounding::Corrected, Rounding::Feedback] {
-            all.extend(ranges.map(|ranges| Method { ranges, rounding, equalise }));
+            all.extend(ranges.map(|ranges| Method { ranges, rounding, equalise, dither: false }));
         }
     }
+    // On top of what does best without.
+    let best = all.iter().filter(|m| m.rounding == Rounding::Feedback);
+    let more: Vec<Method> = best.filter(|_| dithered).map(|m| Method { dither: true, ..*m }).collect();
+    all.extend(more);
     all
 }
 
@@ -80,7 +84,7 @@ pub fn choose(network: &Network, calibration: &Dataset, held_out: &Dataset, seed
     let mut tried = Vec::new();
     let labels = (0..served.classes()).map(|c| c.to_string()).collect();
     let identity = Identity { name: "candidate".into(), labels, policy: crate::export::POLICY };
-    for method in methods() {
+    for method in methods(dither::pool(&network.architecture.graph).is_some()) {
         let assembly = match method.equalise {
             true => quantise(&scaled, &seen_scaled, &fed_scaled, method)?,
             false => quantise(&encoder, &seen, &fed, method)?,
@@ -137,7 +141,13 @@ mod tests {
         let network = Network::new(architecture, 3).unwrap().folded().unwrap();
         let choice = choose(&network, &calibration, &held_out, 0).unwrap();
         let far: Vec<f64> = choice.tried.iter().map(|t| t.divergence_micronats).collect();
-        assert_eq!((far.len(), &*choice.tried[0].method), (24, "min-max"));
+        assert_eq!((far.len(), &*choice.tried[0].method), (32, "min-max"));
+        // Dithered features over the same ranges and rounding, with and without equalisation.
+        for (without, with) in [(8..12, 24..28), (20..24, 28..32)] {
+            assert!(choice.tried[with.clone()].iter().all(|t| t.method.ends_with("dithered features")));
+            let mean = |of: std::ops::Range<usize>| far[of].iter().sum::<f64>() / 4.0;
+            assert!(mean(with) < mean(without), "{:?}", choice.tried);
+        }
         let best = far.iter().copied().fold(f64::INFINITY, f64::min);
         assert!(best < far[0] / 2.0, "{:?}", choice.tried);
         let kept = choice.tried.iter().find(|t| t.method == choice.method.to_string()).unwrap();

@@ -4,6 +4,7 @@
 pub mod assemble;
 pub mod choose;
 mod correct;
+mod dither;
 mod equalise;
 pub mod observe;
 mod rounding;
@@ -42,11 +43,14 @@ pub struct Method {
     pub rounding: Rounding,
     /// Whether the channels of activations are scaled to like ranges.
     pub equalise: bool,
+    /// Whether pooled features are stored several times, each rounded from another part of a step.
+    pub dither: bool,
 }
 
 impl Method {
     /// Extremes, nothing corrected.
-    pub const PLAIN: Self = Self { ranges: Ranges::MinMax, rounding: Rounding::Nearest, equalise: false };
+    pub const PLAIN: Self =
+        Self { ranges: Ranges::MinMax, rounding: Rounding::Nearest, equalise: false, dither: false };
 }
 
 impl std::fmt::Display for Method {
@@ -57,7 +61,10 @@ impl std::fmt::Display for Method {
             Rounding::Corrected => write!(f, ", bias correction")?,
             Rounding::Feedback => write!(f, ", error feedback")?,
         }
-        if self.equalise { write!(f, ", equalisation") } else { Ok(()) }
+        if self.equalise {
+            write!(f, ", equalisation")?;
+        }
+        if self.dither { write!(f, ", dithered features") } else { Ok(()) }
     }
 }
 
@@ -81,7 +88,8 @@ impl Quantisation {
     }
 }
 
-/// Largest |b / (s_x s_w)| of a bias, so that a channel of tiny weights cannot overflow its accumulator.
+/// Largest |b / (s_x s_w)| of a bias, so that a channel of tiny weights cannot overflow its accumulator, nor a head over
+/// [`dither::COPIES`] of its inputs.
 const BIAS_LIMIT: f64 = (1 << 28) as f64;
 
 /// The step at which a row's largest weight is 127.
@@ -161,6 +169,7 @@ fn quantise(encoder: &Encoder, seen: &[Activation], fed: &[Vec<i8>], method: Met
     let fed = |i: usize| (method.rounding == Rounding::Feedback).then(|| fed[i].as_slice());
     let graph = &encoder.architecture.graph;
     let shapes = graph.shapes()?;
+    let dithered = if method.dither { dither::pool(graph) } else { None };
     let mut assembly = Assembly::new(graph.input);
     for (i, stage) in graph.stages.iter().enumerate() {
         let numbers = encoder.stage(i)?;
@@ -187,7 +196,15 @@ fn quantise(encoder: &Encoder, seen: &[Activation], fed: &[Vec<i8>], method: Met
                 assembly.affine(stage.x, &mul, &add, *relu, y)
             }
             Op::Add { other, relu } => assembly.add(stage.x, *other, *relu, y),
-            Op::AvgPool { window } => assembly.avg_pool(stage.x, *window, shape, y),
+            Op::AvgPool { window } => match dithered.filter(|_| i + 1 == graph.stages.len()) {
+                Some(window) => {
+                    let area = window.kernel.iter().map(|k| usize::from(*k)).product();
+                    let rows = dither::copied(shape.c.into(), area, x, y);
+                    let copies = Shape::new(1, 1, rows.bias.len() as u16);
+                    assembly.conv(stage.x, window, shape.c, &rows, false, copies, y)
+                }
+                None => assembly.avg_pool(stage.x, *window, shape, y),
+            },
             Op::MaxPool { window } => assembly.max_pool(stage.x, *window, shape),
             op => bail!("stage {i}: {op:?} is not an operation of the int8 engine"),
         };
@@ -200,7 +217,8 @@ fn quantise(encoder: &Encoder, seen: &[Activation], fed: &[Vec<i8>], method: Met
     };
     let [mu, s, classifier] = encoder.heads()?;
     let head = |(w, b): (&Tensor, &Tensor), fed: Option<&[i8]>| {
-        Ok::<_, anyhow::Error>(rows(&values(w)?, &values(b)?, features, &means, fed))
+        let rows = rows(&values(w)?, &values(b)?, features, &means, fed);
+        Ok::<_, anyhow::Error>(if dithered.is_some() { dither::repeated(&rows) } else { rows })
     };
     assembly.heads(&head(mu, fed(last))?, &head(s, fed(last + 1))?);
     assembly.classifier(&values(classifier.0)?, &values(classifier.1)?);
