@@ -33,11 +33,13 @@ attack() {
     "$train" evaluate --run "$1" --surrogate $standard --attacks "$2" --n 300 --out "$3"
 }
 
+# NET=wrn-16-4 on a GPU, with the undefended WRN-16-4 of `train/models.sh wrn DIR`; 15 epochs there.
 table4() {
-    local dvib=() evaluations=()
+    local dvib=() evaluations=() net=${NET:-resnet-8} epochs=12 standard=$standard
+    if [ "$net" = wrn-16-4 ]; then standard=runs/wrn/standard epochs=15; fi
     for alpha in 1e-3 1e-4 0; do
-        local run=$runs/dvib-$alpha
-        fit dvib-$alpha objective.kind=dvib objective.alpha=$alpha fit.select=clean fit.epochs=12
+        local run=$runs/$net-dvib-$alpha
+        fit $net-dvib-$alpha encoder.kind=$net objective.kind=dvib objective.alpha=$alpha fit.select=clean fit.epochs=$epochs
         attack $run fgsm,autoattack $run/attacks
         dvib+=($run) evaluations+=(alpha-$alpha=$run/attacks)
     done
@@ -62,7 +64,8 @@ search() {
 
 unsupervised() {
     local run=$runs/unsupervised
-    "$train" fit --config train/configs/fashion-mnist-mlp-unsupervised.toml --out $run --resume
+    "$train" fit --config train/configs/fashion-mnist-mlp-unsupervised.toml --out $run --resume \
+        --set fit.epochs=15
     "$train" report figure1 $run --out reports/figure-1-fashion-mnist.png
     "$train" report figure2 $run --out reports/figure-2-fashion-mnist.png
 }
