@@ -26,7 +26,7 @@ pub struct CardArguments {
     /// Share of calibration images that may be abstained for any reason.
     #[arg(long, default_value_t = 0.05)]
     false_abstain: f64,
-    /// How the network is quantised: `best` compares 32 methods (ranges by min-max, percentile or squared error, bias
+    /// How the network is quantised: `best` compares up to 32 methods (ranges by min-max, percentile or squared error, bias
     /// correction, error feedback in rounding, equalisation, dithered features) with the float network and reports what
     /// they do; `min-max` is the plain one.
     #[arg(long, default_value = "best", value_name = "best|min-max", value_parser = ["best", "min-max"])]

@@ -1,10 +1,11 @@
-//! The points that finished evaluations of other models found on the same images.
+//! The points that evaluations of other models have found on the same images.
 
 use super::plan::{Identity, Images, Plan};
 use super::work::{self, Fate};
 use crate::attack::known::Known;
+use crate::attack::suite;
 use crate::dataset::hex;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
@@ -32,21 +33,22 @@ pub fn read(folders: &[PathBuf], images: &Images, values: usize) -> Result<(Know
     Ok((known, identities))
 }
 
-/// Image and point of every image that was broken, by file name.
+/// Image and point of every image that was broken, of the units that are there.
 fn found(folder: &Path, plan: &Plan) -> Result<Vec<(u64, Vec<f32>)>> {
-    let folder = folder.join("work");
-    let listing = std::fs::read_dir(&folder).with_context(|| format!("{}: cannot read", folder.display()))?;
-    let mut units = Vec::new();
-    for entry in listing {
-        let path = entry.with_context(|| format!("{}: cannot read", folder.display()))?.path();
-        units.extend(work::batch_of(&path).filter(|b| *b < plan.batches()).map(|batch| (path, batch)));
-    }
-    units.sort();
+    let folder = folder.join(work::UNITS);
+    // Known points are an attack more.
+    let attacks = suite::read(&plan.attacks)?.len() + usize::from(!plan.points.is_empty());
     let mut points = Vec::new();
-    for (path, batch) in units {
-        for (image, fate) in work::read_unit(&path, &plan.range(batch))? {
-            if let Fate::Broken(point) = fate {
-                points.push((image as u64, point));
+    for (eps, attack) in (0..plan.eps.len()).flat_map(|e| (0..attacks).map(move |a| (e, a))) {
+        for batch in 0..plan.batches() {
+            let path = work::unit_path(&folder, eps, attack, batch);
+            if !path.exists() {
+                continue;
+            }
+            for (image, fate) in work::read_unit(&path, &plan.range(batch))? {
+                if let Fate::Broken(point) = fate {
+                    points.push((image as u64, point));
+                }
             }
         }
     }

@@ -65,6 +65,9 @@ pub struct Work<'a> {
     folder: PathBuf,
 }
 
+/// Where an evaluation keeps its units.
+pub(super) const UNITS: &str = "work";
+
 impl<'a> Work<'a> {
     /// The units under `folder`, whose plan is seen to.
     ///
@@ -72,13 +75,13 @@ impl<'a> Work<'a> {
     /// As [`Plan::keep`].
     pub fn open(folder: &Path, plan: &'a Plan, entries: &'a [Entry]) -> Result<Self> {
         plan.keep(folder)?;
-        let folder = folder.join("work");
+        let folder = folder.join(UNITS);
         files::create_folder(&folder)?;
         Ok(Self { plan, entries, folder })
     }
 
     fn path(&self, eps: usize, attack: usize, batch: usize) -> PathBuf {
-        self.folder.join(format!("eps-{eps}-attack-{attack}-batch-{batch:05}.safetensors"))
+        unit_path(&self.folder, eps, attack, batch)
     }
 
     /// Units that are not there yet.
@@ -157,7 +160,7 @@ impl<'a> Work<'a> {
         for shard in shards {
             let other = Plan::read(shard)?;
             ensure!(other == *self.plan, "{}: is of another evaluation than the first", shard.display());
-            let from = Work { plan: self.plan, entries: self.entries, folder: shard.join("work") };
+            let from = Work { plan: self.plan, entries: self.entries, folder: shard.join(UNITS) };
             for (e, a, b) in self.places(Shard::WHOLE) {
                 let (source, target) = (from.path(e, a, b), self.path(e, a, b));
                 if source.exists() && !target.exists() {
@@ -172,10 +175,9 @@ impl<'a> Work<'a> {
     }
 }
 
-/// The batch of a unit's file; `None` for any other file.
-pub(super) fn batch_of(path: &Path) -> Option<usize> {
-    let name = path.file_name()?.to_str()?.strip_suffix(".safetensors")?;
-    name.strip_prefix("eps-")?.rsplit_once("-batch-")?.1.parse().ok()
+/// The file of a unit in a folder of them.
+pub(super) fn unit_path(folder: &Path, eps: usize, attack: usize, batch: usize) -> PathBuf {
+    folder.join(format!("eps-{eps}-attack-{attack}-batch-{batch:05}.safetensors"))
 }
 
 /// The results in a unit's file, whose images are in `range`.

@@ -18,6 +18,12 @@ pub struct Quantisation {
     pub zero_point: i8,
 }
 
+/// What the sum over an average pool's window is multiplied by.
+pub(super) fn pool_scale(x: Quantisation, y: Quantisation, window: &Window) -> f32 {
+    let area = f32::from(window.kernel[0]) * f32::from(window.kernel[1]);
+    x.scale / (y.scale * area)
+}
+
 /// The integers of a linear map, one row an output.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Linear {
@@ -154,8 +160,7 @@ impl Assembly {
 
     /// Appends an average pool of activation `x`.
     pub fn avg_pool(&mut self, x: usize, window: Window, shape: Shape, y: Quantisation) -> usize {
-        let area = f32::from(window.kernel[0]) * f32::from(window.kernel[1]);
-        let scale = self.activations[x].scale / (y.scale * area);
+        let scale = pool_scale(self.quantisation(x), y, &window);
         self.push(Op::AvgPool { window, scale }, [x, x], shape, y)
     }
 

@@ -52,10 +52,11 @@ fn methods(dithered: bool) -> Vec<Method> {
             all.extend(ranges.map(|ranges| Method { ranges, rounding, equalise, dither: false }));
         }
     }
-    // On top of what does best without.
-    let best = all.iter().filter(|m| m.rounding == Rounding::Feedback);
-    let more: Vec<Method> = best.filter(|_| dithered).map(|m| Method { dither: true, ..*m }).collect();
-    all.extend(more);
+    if dithered {
+        // On top of what does best without.
+        let best = all.clone().into_iter().filter(|m| m.rounding == Rounding::Feedback);
+        all.extend(best.map(|m| Method { dither: true, ..m }));
+    }
     all
 }
 
@@ -84,7 +85,8 @@ pub fn choose(network: &Network, calibration: &Dataset, held_out: &Dataset, seed
     let mut tried = Vec::new();
     let labels = (0..served.classes()).map(|c| c.to_string()).collect();
     let identity = Identity { name: "candidate".into(), labels, policy: crate::export::POLICY };
-    for method in methods(dither::pool(&network.architecture.graph).is_some()) {
+    let graph = &network.architecture.graph;
+    for method in methods(dither::fits(graph, &graph.shapes()?)) {
         let assembly = match method.equalise {
             true => quantise(&scaled, &seen_scaled, &fed_scaled, method)?,
             false => quantise(&encoder, &seen, &fed, method)?,

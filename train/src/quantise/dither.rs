@@ -2,37 +2,32 @@
 //! up in i32, so they read what a step [`COPIES`] times as fine would have left. In a small residual network the rounding
 //! of the features is the largest part of what int8 changes, and they are the fewest numbers.
 
-use super::assemble::{Linear, Quantisation};
+use super::assemble::{Linear, Quantisation, pool_scale};
 use crate::graph::{Graph, Op};
+use paradise_engine::Shape;
 use paradise_engine::layer::Window;
 
 /// How often each feature is stored.
 pub const COPIES: usize = 4;
 
-/// The window of the pool that makes the features, if they are one pixel and their copies fit.
-pub fn pool(graph: &Graph) -> Option<Window> {
-    let shapes = graph.shapes().ok()?;
-    let (stage, y) = (graph.stages.last()?, shapes.last()?);
-    match stage.op {
-        Op::AvgPool { window } => {
-            let fits = window.pad == [0; 4] && usize::from(y.c) * COPIES <= usize::from(u16::MAX);
-            ((y.h, y.w) == (1, 1) && fits).then_some(window)
-        }
-        _ => None,
-    }
+/// Whether a pool makes the features, they are one pixel and their copies fit; `shapes` are the graph's.
+pub fn fits(graph: &Graph, shapes: &[Shape]) -> bool {
+    let (Some(stage), Some(y)) = (graph.stages.last(), shapes.last()) else { return false };
+    let whole = matches!(stage.op, Op::AvgPool { window } if window.pad == [0; 4]);
+    whole && (y.h, y.w) == (1, 1) && usize::from(y.c) * COPIES <= usize::from(u16::MAX)
 }
 
-/// A pool over `area` pixels of each of `channels` as a convolution in groups of one channel: its exact sums, [`COPIES`]
-/// of each side by side, the `k`th moved by `(k + 1/2) / COPIES - 1/2` steps before it is rounded.
-pub fn copied(channels: usize, area: usize, x: Quantisation, y: Quantisation) -> Linear {
-    // As the pool itself is multiplied.
-    let scale = x.scale / (y.scale * area as f32);
+/// A pool of each of `channels` as a convolution in groups of one channel: its exact sums, [`COPIES`] of each side by side,
+/// the `k`th moved by `(k + 1/2) / COPIES - 1/2` steps before it is rounded.
+pub fn copied(channels: u16, window: &Window, x: Quantisation, y: Quantisation) -> Linear {
+    let scale = pool_scale(x, y, window);
+    let area: usize = window.kernel.iter().map(|k| usize::from(*k)).product();
     let zero = i32::from(x.zero_point) * area as i32;
     let moved = |k: usize| {
         let part = (k as f64 + 0.5) / COPIES as f64 - 0.5;
         (part / f64::from(scale)).round() as i32 - zero
     };
-    let rows = channels * COPIES;
+    let rows = usize::from(channels) * COPIES;
     Linear {
         weight: vec![1; rows * area],
         bias: (0..rows).map(|r| moved(r % COPIES)).collect(),
@@ -63,7 +58,8 @@ mod tests {
         ) {
             let (area, x) = (16, Quantisation { scale: 0.02, zero_point: -128 });
             let y = Quantisation { scale: 0.03, zero_point: -128 };
-            let pooled = copied(2, area, x, y);
+            let window = Window { kernel: [4; 2], stride: [1; 2], pad: [0; 4] };
+            let pooled = copied(2, &window, x, y);
             prop_assert_eq!((pooled.weight.len(), pooled.bias.len()), (2 * COPIES * area, 2 * COPIES));
             let head = repeated(&Linear { weight: weight.clone(), bias: vec![bias], scale: vec![1.0] });
             let (mut acc, mut exact) = (head.bias[0], f64::from(bias));

@@ -169,7 +169,7 @@ fn quantise(encoder: &Encoder, seen: &[Activation], fed: &[Vec<i8>], method: Met
     let fed = |i: usize| (method.rounding == Rounding::Feedback).then(|| fed[i].as_slice());
     let graph = &encoder.architecture.graph;
     let shapes = graph.shapes()?;
-    let dithered = if method.dither { dither::pool(graph) } else { None };
+    let dithered = method.dither && dither::fits(graph, &shapes);
     let mut assembly = Assembly::new(graph.input);
     for (i, stage) in graph.stages.iter().enumerate() {
         let numbers = encoder.stage(i)?;
@@ -196,15 +196,12 @@ fn quantise(encoder: &Encoder, seen: &[Activation], fed: &[Vec<i8>], method: Met
                 assembly.affine(stage.x, &mul, &add, *relu, y)
             }
             Op::Add { other, relu } => assembly.add(stage.x, *other, *relu, y),
-            Op::AvgPool { window } => match dithered.filter(|_| i + 1 == graph.stages.len()) {
-                Some(window) => {
-                    let area = window.kernel.iter().map(|k| usize::from(*k)).product();
-                    let rows = dither::copied(shape.c.into(), area, x, y);
-                    let copies = Shape::new(1, 1, rows.bias.len() as u16);
-                    assembly.conv(stage.x, window, shape.c, &rows, false, copies, y)
-                }
-                None => assembly.avg_pool(stage.x, *window, shape, y),
-            },
+            Op::AvgPool { window } if dithered && i + 1 == graph.stages.len() => {
+                let rows = dither::copied(shape.c, window, x, y);
+                let copies = Shape::new(1, 1, rows.bias.len() as u16);
+                assembly.conv(stage.x, *window, shape.c, &rows, false, copies, y)
+            }
+            Op::AvgPool { window } => assembly.avg_pool(stage.x, *window, shape, y),
             Op::MaxPool { window } => assembly.max_pool(stage.x, *window, shape),
             op => bail!("stage {i}: {op:?} is not an operation of the int8 engine"),
         };
@@ -218,7 +215,7 @@ fn quantise(encoder: &Encoder, seen: &[Activation], fed: &[Vec<i8>], method: Met
     let [mu, s, classifier] = encoder.heads()?;
     let head = |(w, b): (&Tensor, &Tensor), fed: Option<&[i8]>| {
         let rows = rows(&values(w)?, &values(b)?, features, &means, fed);
-        Ok::<_, anyhow::Error>(if dithered.is_some() { dither::repeated(&rows) } else { rows })
+        Ok::<_, anyhow::Error>(if dithered { dither::repeated(&rows) } else { rows })
     };
     assembly.heads(&head(mu, fed(last))?, &head(s, fed(last + 1))?);
     assembly.classifier(&values(classifier.0)?, &values(classifier.1)?);

@@ -17,7 +17,8 @@ pub fn compare(reports: &[(String, Report)]) -> Result<String> {
         let own = &r.plan;
         ensure!(own.images.sha256 == plan.images.sha256, "{name}: is of other images than the first");
         ensure!(
-            (own.norm, &own.eps, &own.attacks) == (plan.norm, &plan.eps, &plan.attacks),
+            (own.norm, &own.eps, &own.attacks, own.points.is_empty())
+                == (plan.norm, &plan.eps, &plan.attacks, plan.points.is_empty()),
             "{name}: is of other attacks or radii than the first"
         );
     }
@@ -30,10 +31,11 @@ fn opening(first: &Report, last: &str) -> (String, Vec<String>) {
     let plan = &first.plan;
     let radii: Vec<String> = plan.eps.iter().map(|e| format!("eps {}", plan.norm.radius(*e))).collect();
     let text = format!(
-        "{} test images, {}, attacks {} (per-image worst case), seed {}; {last}\n\n",
+        "{} test images, {}, attacks {}{} (per-image worst case), seed {}; {last}\n\n",
         plan.images.n,
         plan.norm.name(),
         plan.attacks,
+        if plan.points.is_empty() { "" } else { " and points found on other models" },
         plan.seed
     );
     (text, radii)
@@ -216,6 +218,12 @@ mod tests {
         assert!(!table.contains("Confidence"), "nothing measured it: {table}");
         let other = ("c".to_string(), report("1100", "pgd"));
         assert!(compare(&[named("a", "1100"), other]).unwrap_err().to_string().contains("c: is of other attacks"));
+        let mut shown = named("d", "1100");
+        shown.1.plan.points = vec![shown.1.plan.model.clone()];
+        assert!(
+            compare(&[named("a", "1100"), shown.clone()]).unwrap_err().to_string().contains("d: is of other attacks")
+        );
+        assert!(compare(&[shown]).unwrap().contains("attacks fgsm and points found on other models"));
         assert!(compare(&[]).is_err());
     }
 
