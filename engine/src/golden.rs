@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// First bytes of `selftest.bin`.
 pub const MAGIC: &[u8; 8] = b"PMQSELFT";
 /// The one readable version.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Most golden images.
 pub const MAX_CASES: usize = 16;
 /// Most probe sets.
@@ -33,6 +33,18 @@ pub struct Case {
     pub class: u16,
     /// Whether the int8 engine accepts.
     pub accept: bool,
+}
+
+/// Where the images of a self-test came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// They are test images of the model's data set: the probes' accuracies are samples of the model's.
+    #[default]
+    DataSet,
+    /// The network drew them from its aggregate posterior: nothing of a data set is in them, and their accuracies are
+    /// what this device must reach, not what it reaches on pictures of the world.
+    Drawn,
 }
 
 /// What was done to the images of a probe set.
@@ -87,6 +99,8 @@ pub struct Header {
     pub outputs: u16,
     /// Largest difference of a float back end, absolute.
     pub float_tolerance: f32,
+    /// Where the images came from.
+    pub origin: Origin,
     /// Golden images.
     pub cases: Vec<Case, MAX_CASES>,
     /// Probe sets.

@@ -3,7 +3,7 @@
 
 use paradise_engine::Model;
 use paradise_engine::container::Blob;
-use paradise_engine::golden::{self, Case, Header, ProbeKind, Probes};
+use paradise_engine::golden::{self, Case, Header, Origin, ProbeKind, Probes};
 use paradise_engine::layer::Op;
 use paradise_tests::random_network::network;
 use paradise_tests::root;
@@ -56,6 +56,7 @@ fn main() {
         image_bytes: image as u32,
         outputs,
         float_tolerance: 1e-4,
+        origin: Origin::Drawn,
         cases: [case].into_iter().collect(),
         probes: [probes].into_iter().collect(),
     };

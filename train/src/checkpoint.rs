@@ -90,7 +90,9 @@ fn bytes(values: &[f32]) -> Vec<u8> {
 /// finite.
 pub fn load(path: &Path, architecture: Architecture, settings: Settings) -> Result<State> {
     let bytes = std::fs::read(path).with_context(|| format!("{}: cannot read", path.display()))?;
-    parse(&bytes, architecture, settings).with_context(|| format!("{}: not a checkpoint of this run", path.display()))
+    let hint = "if it is damaged, remove the run's folder and train again";
+    parse(&bytes, architecture, settings)
+        .with_context(|| format!("{}: not a checkpoint of this run ({hint})", path.display()))
 }
 
 fn parse(bytes: &[u8], architecture: Architecture, settings: Settings) -> Result<State> {

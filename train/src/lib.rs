@@ -33,6 +33,7 @@ pub mod optimiser;
 pub mod progress;
 pub mod quantise;
 pub mod random;
+pub mod renew;
 pub mod report;
 pub mod statistics;
 pub mod supplement;

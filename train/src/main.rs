@@ -49,6 +49,8 @@ enum Command {
     Export(cli::bundle::Export),
     /// Quantise a float ONNX classifier from elsewhere into a bundle.
     ImportOnnx(cli::bundle::ImportOnnx),
+    /// Make a bundle's self-test again, on pictures that its network draws or on test images.
+    Probes(cli::bundle::Probes),
     /// Compute the figures of a bundle's card again, from its files and images given by path.
     VerifyCard(cli::bundle::VerifyCard),
     /// Compare a GPU's loss and gradients with the CPU's, for every network (needs the feature `cuda`).
@@ -157,6 +159,7 @@ fn main() -> ExitCode {
         Command::Report(arguments) => cli::report::report(&arguments),
         Command::Export(arguments) => cli::bundle::export(&arguments),
         Command::ImportOnnx(arguments) => cli::bundle::import_onnx(&arguments),
+        Command::Probes(arguments) => cli::bundle::probes(&arguments),
         Command::VerifyCard(arguments) => cli::bundle::verify_card(&arguments),
         Command::GpuCheck => gpu_check::run(|row| println!("{row}")).map(|holds| u8::from(!holds)),
     };

@@ -38,6 +38,8 @@ pub enum Purpose {
     Smoothing = 14,
     /// Which images a subset has; the image is the class.
     Subset = 15,
+    /// Pictures that a network draws.
+    Drawing = 16,
 }
 
 /// The stream of (seed, purpose, epoch, image, draw).

@@ -3,18 +3,17 @@
 //! The float network is read back from `encoder.onnx`, the int8 model is `model.pmq` itself, so nothing of the run that made
 //! them is needed. A bundle without the float network has its int8 model's figures repeated, and no others.
 
+use crate::attack::Victim;
 use crate::attack::served::Served;
 use crate::attack::suite;
 use crate::attack::threat::Norm;
-use crate::attack::{Attack, Victim};
-use crate::config::Data;
 use crate::dataset::{Splits, foreign};
 use crate::encoder::Network;
 use crate::evaluate::confidence::{Foreign, Scores};
 use crate::evaluate::plan::{Identity, Plan, Request};
 use crate::evaluate::work::{Shard, Work};
-use crate::export::CardSettings;
 use crate::export::card::{self, Accuracy, Card, Int8Figures, Robust};
+use crate::export::{CardSettings, FLOAT};
 use crate::import::{self, Normalisation};
 use crate::report::share as shown;
 use crate::statistics::Share;
@@ -31,9 +30,6 @@ const FLOAT_POINTS: f64 = 0.5;
 /// How far another number may lie from the card's: the logarithms of an instruction set are the pinned ones, but sums over
 /// a set may be reordered.
 const ROUNDED: f64 = 1e-3;
-
-/// The float network's file.
-const FLOAT: &str = "encoder.onnx";
 
 /// What is repeated.
 #[derive(Debug, Clone)]
@@ -106,13 +102,12 @@ pub fn verdict(rows: &[Row]) -> String {
 pub fn verify(options: &Options, stop: &AtomicBool, mut report: impl FnMut(&Row)) -> Result<bool> {
     let bundle = Bundle::open(&options.bundle)?;
     let at = |file: &str| format!("{}: {file}", options.bundle.display());
-    let text = std::str::from_utf8(bundle.file("card.toml")?).with_context(|| at("card.toml"))?;
-    let card: Card = toml::from_str(text).with_context(|| at("card.toml"))?;
+    let card = Card::of(&bundle)?;
     let bytes = bundle.file("model.pmq")?;
     let model = Model::parse(bytes).with_context(|| at("model.pmq"))?;
     let read = |bytes: &[u8]| import::network(bytes, &Normalisation::default()).with_context(|| at(FLOAT));
     let network = bundle.file(FLOAT).ok().map(read).transpose()?;
-    let splits = images(&card, options)?;
+    let splits = card.load(options.data.as_deref())?;
     let home = (model.header().input, usize::from(model.header().classes));
     let float = network.as_ref().map(|n| (n.architecture.graph.input, n.architecture.classes));
     ensure!(float.is_none_or(|float| float == home), "{} and model.pmq disagree on their extents", at(FLOAT));
@@ -159,26 +154,12 @@ pub fn verify(options: &Options, stop: &AtomicBool, mut report: impl FnMut(&Row)
     Ok(all)
 }
 
-/// The images that the card names, from where they are here.
-fn images(card: &Card, options: &Options) -> Result<Splits> {
-    let folder = options.data.clone().unwrap_or_else(|| Data::default().folder);
-    let named = || format!("its images are \"{}\"; name their folder with --data", card.data);
-    Data { folder, ..card.images.clone() }.load().with_context(named)
-}
-
 fn settings(card: &Card, options: &Options, available: usize) -> Result<CardSettings> {
-    let settings = CardSettings::default();
-    let used = settings.attack.describe();
-    ensure!(
-        card.accuracy.attack == used,
-        "the card's attack is {:?}, this version's is {used:?}",
-        card.accuracy.attack
-    );
+    let settings = CardSettings::of(card)?;
     let n = options.n.unwrap_or(card.accuracy.float_robust.n);
     ensure!((1..=available).contains(&n), "--n {n}: the test set has {available} images");
-    let eps = (card.accuracy.eps_pixels / 255.0) as f32;
     let checked = if options.checks && card.accuracy.masking_checks != card::NOT_RUN { settings.checked } else { 0 };
-    Ok(CardSettings { n, eps, checked, ..settings })
+    Ok(CardSettings { n, checked, ..settings })
 }
 
 /// What decides an accuracy.

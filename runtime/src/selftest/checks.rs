@@ -4,7 +4,7 @@ use super::{Options, Status};
 use crate::int8::Int8;
 use crate::load::Loaded;
 use crate::pipeline::Backend;
-use paradise_engine::golden::{Case, Golden, ProbeKind, crc32};
+use paradise_engine::golden::{Case, Golden, Origin, ProbeKind, crc32};
 use paradise_engine::{Answer, Model};
 use std::time::Instant;
 
@@ -217,12 +217,12 @@ fn probes(subject: &mut Subject, kind: ProbeKind) -> Outcome {
     }
     let (n, need) = (probe.n, probe.min_correct);
     let eps = if probe.eps_pixels > 0.0 { format!(", {:.1}/255", probe.eps_pixels) } else { String::new() };
-    // What few images can show: half the width of the binomial's 95 % interval at its widest.
-    let margin = 98.0 / f64::from(n).sqrt();
-    let detail = format!(
-        "{correct} of {n} right (need {need}), {abstained} abstained{eps}; N = {n} shows +-{margin:.0} points"
-    );
-    judge(correct >= need, detail)
+    let worth = match subject.golden.header().origin {
+        // What few images can show: half the width of the binomial's 95 % interval at its widest.
+        Origin::DataSet => format!("N = {n} shows +-{:.0} points", 98.0 / f64::from(n).sqrt()),
+        Origin::Drawn => "drawn pictures, not a sample of the world".into(),
+    };
+    judge(correct >= need, format!("{correct} of {n} right (need {need}), {abstained} abstained{eps}; {worth}"))
 }
 
 fn latency(subject: &mut Subject) -> Outcome {

@@ -3,10 +3,12 @@
 use super::named_folder;
 use anyhow::Result;
 use clap::Args;
+use paradise_engine::golden::Origin;
 use paradise_train::config::parse_eps;
 use paradise_train::export::card::Card;
 use paradise_train::export::{self, CardSettings};
 use paradise_train::import::{self, Normalisation};
+use paradise_train::renew::{self, Renewal};
 use paradise_train::report::subject::Trained;
 use paradise_train::{demo, files, interrupt, verify};
 use std::path::{Path, PathBuf};
@@ -26,6 +28,10 @@ pub struct CardArguments {
     /// Share of calibration images that may be abstained for any reason.
     #[arg(long, default_value_t = 0.05)]
     false_abstain: f64,
+    /// Images of the self-test: the data set's test images, or pictures that the network draws from its aggregate posterior,
+    /// for a data set whose images may not be passed on.
+    #[arg(long, default_value = "data-set", value_name = "data-set|drawn", value_parser = ["data-set", "drawn"])]
+    probes: String,
     /// How the network is quantised: `best` compares up to 32 methods (ranges by min-max, percentile or squared error, bias
     /// correction, error feedback in rounding, equalisation, dithered features) with the float network and reports what
     /// they do; `min-max` is the plain one.
@@ -40,10 +46,16 @@ impl CardArguments {
             eps: parse_eps(&self.eps)?,
             false_abstain: self.false_abstain,
             choose: self.quantise == "best",
+            origin: origin(&self.probes),
             foreign: self.foreign.iter().map(named_folder).collect::<Result<_>>()?,
             ..CardSettings::default()
         })
     }
+}
+
+/// Where the images of a self-test come from.
+fn origin(name: &str) -> Origin {
+    if name == "drawn" { Origin::Drawn } else { Origin::DataSet }
 }
 
 /// What is imported, and by which pictures it is quantised.
@@ -90,6 +102,23 @@ pub struct Export {
     no_checks: bool,
     #[command(flatten)]
     card: CardArguments,
+}
+
+/// Which bundle's self-test is made again, and on what.
+#[derive(Args)]
+pub struct Probes {
+    /// Bundle folder; a signature of its manifest is dropped.
+    #[arg(value_name = "BUNDLE")]
+    bundle: PathBuf,
+    /// Pictures that the network draws from its aggregate posterior, or the test images that the card names.
+    #[arg(long, default_value = "drawn", value_name = "drawn|data-set", value_parser = ["drawn", "data-set"])]
+    probes: String,
+    /// Folder of the data set that the card names; none for the embedded images and Debian's Fashion-MNIST.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The run that the bundle was exported from, for a bundle without encoder.onnx.
+    #[arg(long, value_name = "DIR")]
+    run: Option<PathBuf>,
 }
 
 /// What is computed again.
@@ -144,6 +173,15 @@ pub fn verify_card(arguments: &VerifyCard) -> Result<u8> {
     }
     println!("{}", verify::verdict(&rows));
     Ok(u8::from(!holds))
+}
+
+/// `train probes`.
+pub fn probes(arguments: &Probes) -> Result<u8> {
+    let Probes { bundle, probes, data, run } = arguments;
+    let renewal = Renewal { bundle: bundle.clone(), origin: origin(probes), data: data.clone(), run: run.clone() };
+    renew::renew(&renewal)?;
+    println!("next: paradised selftest --model {}", bundle.display());
+    Ok(0)
 }
 
 /// `train export`.

@@ -20,8 +20,10 @@ use crate::evaluate::work::Work;
 use crate::evaluate::{self, masking};
 use crate::objective::Objective;
 use crate::statistics::Share;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use paradise_engine::Model;
+use paradise_engine::golden::Origin;
+use paradise_runtime::Bundle;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -119,6 +121,9 @@ pub struct Card {
     pub accepted_accuracy: Share,
     /// Bytes of the arena of an inference.
     pub arena_bytes: u32,
+    /// Where the self-test's images came from.
+    #[serde(default)]
+    pub probes: Origin,
     /// Size of each file, bytes.
     pub sizes: BTreeMap<String, usize>,
     /// Loss and its weights.
@@ -140,7 +145,31 @@ pub struct Card {
     pub quantisation: Option<Quantisation>,
 }
 
-/// Figures that the card and the self-test share.
+/// The card's file.
+pub(crate) const FILE: &str = "card.toml";
+
+impl Card {
+    /// A bundle's.
+    ///
+    /// # Errors
+    /// If it has none, or it is not one.
+    pub fn of(bundle: &Bundle) -> Result<Self> {
+        let at = || bundle.path(FILE).display().to_string();
+        toml::from_str(std::str::from_utf8(bundle.file(FILE)?).with_context(at)?).with_context(at)
+    }
+
+    /// The images that it names, from the folder where they are here; none for the embedded ones.
+    ///
+    /// # Errors
+    /// If they are not there.
+    pub fn load(&self, folder: Option<&Path>) -> Result<Splits> {
+        let folder = folder.map_or_else(|| Data::default().folder, Path::to_path_buf);
+        let named = || format!("its images are \"{}\"; name their folder with --data", self.data);
+        Data { folder, ..self.images.clone() }.load().with_context(named)
+    }
+}
+
+/// Figures that are measured for the card.
 #[derive(Debug)]
 pub struct Measured {
     /// Accuracies.
@@ -316,6 +345,7 @@ pub fn write(
         false_abstain_test: measured.int8.false_abstain_test.clone(),
         accepted_accuracy: measured.int8.accepted_accuracy.clone(),
         arena_bytes: model.header().arena_bytes,
+        probes: settings.origin,
         sizes: files.iter().map(|(file, bytes)| ((*file).to_string(), bytes.len())).collect(),
         objective: config.objective.clone(),
         accuracy: measured.accuracy.clone(),

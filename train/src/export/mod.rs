@@ -2,26 +2,29 @@
 
 pub mod card;
 pub mod confidence;
+mod drawn;
 pub mod float_onnx;
 pub mod int8_onnx;
 mod onnx;
 pub mod quantisation;
-mod selftest;
+pub(crate) mod selftest;
 
 use crate::answer::int8;
+use crate::attack::Attack;
 use crate::attack::gradient::Pgd;
 use crate::attack::served::Served;
 use crate::config::Config;
 use crate::dataset::{Dataset, Splits, foreign};
-use crate::encoder::Network;
+use crate::encoder::{Encoder, Network};
 use crate::evaluate::plan::Plan;
 use crate::files;
 use crate::quantise::assemble::Identity;
 use crate::quantise::choose::choose;
 use crate::quantise::plain;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use card::{Card, Imported};
 use paradise_engine::Model;
+use paradise_engine::golden::Origin;
 use paradise_engine::image::{Fit, ImagePolicy};
 use std::path::{Path, PathBuf};
 
@@ -48,6 +51,8 @@ pub struct CardSettings {
     pub evaluations: Vec<PathBuf>,
     /// Whether the bundle holds the float network too, four times the size of the int8 one.
     pub float: bool,
+    /// Where the self-test's images come from.
+    pub origin: Origin,
 }
 
 impl Default for CardSettings {
@@ -63,9 +68,32 @@ impl Default for CardSettings {
             foreign: Vec::new(),
             evaluations: Vec::new(),
             float: true,
+            origin: Origin::DataSet,
         }
     }
 }
+
+impl CardSettings {
+    /// As they were for a card's attack.
+    ///
+    /// # Errors
+    /// If that attack is not this version's.
+    pub fn of(card: &Card) -> Result<Self> {
+        let settings = Self { eps: (card.accuracy.eps_pixels / 255.0) as f32, ..Self::default() };
+        let (used, theirs) = (settings.attack.describe(), &card.accuracy.attack);
+        ensure!(*theirs == used, "the card's attack is {theirs:?}, this version's is {used:?}");
+        Ok(settings)
+    }
+}
+
+/// A float encoder, folded and frozen, and the model that it became.
+pub(crate) struct Bundled<'a> {
+    pub encoder: &'a Encoder<'a>,
+    pub model: &'a Model<'a>,
+}
+
+/// The float network's file.
+pub(crate) const FLOAT: &str = "encoder.onnx";
 
 /// Training images on which activation ranges are observed.
 const RANGE_IMAGES: usize = 2000;
@@ -135,22 +163,24 @@ pub fn export(
         let models = [choice.plain.finish(&identity, &fitted)?, bytes.clone()];
         measured.quantisation = Some(quantisation::report(&encoder, models, choice, splits, &measured.adversarial)?);
     }
-    let golden = selftest::build(&encoder, &model, splits, &measured.adversarial, settings.eps, config.seed)?;
+    let bundled = Bundled { encoder: &encoder, model: &model };
+    let test = (settings.origin == Origin::DataSet).then_some(&splits.test);
+    let golden = selftest::build(&bundled, test, settings, config.seed)?;
     let mut contents = vec![
         ("model.pmq", bytes.clone()),
         ("encoder.int8.onnx", int8_onnx::encode(&model)?),
-        ("selftest.bin", golden),
+        (selftest::FILE, golden),
     ];
     if settings.float {
-        contents.push(("encoder.onnx", float_onnx::encode(&encoder)?));
+        contents.push((FLOAT, float_onnx::encode(&encoder)?));
     }
     let card = card::write(&name, config, splits, settings, &measured, &model, &contents)?;
-    contents.push(("card.toml", toml::to_string(&card)?.into_bytes()));
+    contents.push((card::FILE, toml::to_string(&card)?.into_bytes()));
     write(out, &name, &contents)?;
     Ok(card)
 }
 
-fn write(out: &Path, name: &str, contents: &[(&str, Vec<u8>)]) -> Result<()> {
+pub(crate) fn write(out: &Path, name: &str, contents: &[(&str, Vec<u8>)]) -> Result<()> {
     let parent = match out.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),

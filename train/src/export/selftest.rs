@@ -1,63 +1,71 @@
 //! `selftest.bin`: golden images with every operation's checksum, and labelled clean, noisy and adversarial probes.
 
+use super::drawn::drawn;
+use super::{Bundled, CardSettings};
 use crate::answer;
 use crate::answer::int8;
-use crate::dataset::{Dataset, Splits};
+use crate::attack::Victim;
+use crate::attack::threat::Ball;
+use crate::dataset::Dataset;
 use crate::encoder::{Encoder, values};
+use crate::evaluate::robust;
 use crate::random::{self, Purpose};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use heapless::Vec as Bounded;
 use paradise_engine::container::Blob;
-use paradise_engine::golden::{self, Case, Golden, Header, ProbeKind, Probes};
-use paradise_engine::{Model, Workspace, classify};
+use paradise_engine::golden::{self, Case, Golden, Header, Origin, ProbeKind, Probes};
+use paradise_engine::{Workspace, classify};
 
-/// Test images among the golden ones; an all-black and an all-white image follow.
+/// The file.
+pub(crate) const FILE: &str = "selftest.bin";
+/// Probes among the golden images; an all-black and an all-white image follow.
 const GOLDEN_IMAGES: usize = 6;
 /// Images in each probe set.
 const PROBE_IMAGES: usize = 64;
 /// Standard deviation of the noisy probes, in 1/255.
 const NOISE_PIXELS: f32 = 16.0;
 /// What a float back end must meet.
-const FLOAT_TOLERANCE: f32 = 1e-4;
+pub(crate) const FLOAT_TOLERANCE: f32 = 1e-4;
 
-/// The bytes of `selftest.bin`. `adversarial` are the first test images under the card's attack of radius `eps`, on
-/// the 8-bit grid.
+/// The bytes of `selftest.bin`, on the first images of `test` or, without it, on pictures that the network draws.
 ///
 /// # Errors
 /// If the images do not fit the model or the file would not parse.
-pub(super) fn build(
-    encoder: &Encoder,
-    model: &Model,
-    splits: &Splits,
-    adversarial: &Dataset,
-    eps: f32,
+pub(crate) fn build(
+    bundled: &Bundled,
+    test: Option<&Dataset>,
+    settings: &CardSettings,
     seed: u64,
 ) -> Result<Vec<u8>> {
+    let Bundled { encoder, model } = *bundled;
+    let (origin, clean) = match test {
+        Some(test) => (Origin::DataSet, test.head(PROBE_IMAGES)),
+        None => (Origin::Drawn, drawn(bundled, PROBE_IMAGES, seed)?),
+    };
     let mut blob = Blob::default();
     let mut header = Header {
         model: model.hash(),
         layers: model.header().layers.len() as u16,
-        image_bytes: u32::try_from(splits.test.shape.len())?,
+        image_bytes: u32::try_from(clean.shape.len())?,
         outputs: 2 * model.header().latent + model.header().classes,
         float_tolerance: FLOAT_TOLERANCE,
+        origin,
         cases: Bounded::new(),
         probes: Bounded::new(),
     };
-    let each = splits.test.shape.len() as usize;
-    let mut images: Vec<Vec<u8>> =
-        (0..GOLDEN_IMAGES).map(|i| splits.test.head(GOLDEN_IMAGES).image(i).to_vec()).collect();
+    let each = clean.shape.len() as usize;
+    let mut images: Vec<Vec<u8>> = clean.images.chunks_exact(each).take(GOLDEN_IMAGES).map(<[u8]>::to_vec).collect();
     images.extend([vec![0; each], vec![255; each]]);
     for image in &images {
-        let case = case(encoder, model, splits, image, &mut blob)?;
+        let case = case(bundled, image, &mut blob)?;
         header.cases.push(case).ok().context("too many golden images")?;
     }
-    let clean = splits.test.head(PROBE_IMAGES);
-    let noisy = noisy(&clean, seed);
-    let adversarial = adversarial.select(&(0..PROBE_IMAGES.min(adversarial.len())).collect::<Vec<_>>());
+    let (attack, ball) = (settings.attack.strongest(), Ball::linf(settings.eps));
+    let (_, outcome) = robust::measure(Victim::White(encoder), &clean, &[&attack], ball, seed)?;
     let sets = [
         (ProbeKind::Clean, 0.0, &clean),
-        (ProbeKind::Noisy, NOISE_PIXELS, &noisy),
-        (ProbeKind::Adversarial, eps * 255.0, &adversarial),
+        (ProbeKind::Noisy, NOISE_PIXELS, &noisy(&clean, seed)),
+        (ProbeKind::Adversarial, settings.eps * 255.0, &outcome.on_grid(&clean)),
     ];
     for (kind, eps_pixels, set) in sets {
         let float = answer::predictions(encoder, set)?.correct_share().correct;
@@ -90,17 +98,15 @@ fn noisy(clean: &Dataset, seed: u64) -> Dataset {
     Dataset { shape: clean.shape, images: images.collect(), labels: clean.labels.clone() }
 }
 
-fn case(encoder: &Encoder, model: &Model, splits: &Splits, image: &[u8], blob: &mut Blob) -> Result<Case> {
+fn case(bundled: &Bundled, image: &[u8], blob: &mut Blob) -> Result<Case> {
+    let Bundled { encoder, model } = *bundled;
     let mut arena = vec![0; model.header().arena_bytes as usize];
     let mut floats = vec![0.0; model.float_len()];
     let mut crc = Vec::new();
     let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
     let answer = classify(model, image, &mut memory, &mut |_, output| crc.push(golden::crc32(output)))?;
     let int8_outputs = [answer.mu, answer.log_sigma, answer.logits].concat();
-    let one = Dataset::new(splits.test.shape, image.to_vec(), vec![0])?;
-    let encoding = encoder.encode(&one.batch(&[0])?)?;
-    let logits = values(&encoder.classify(&encoding.mu)?)?;
-    let float_outputs = [values(&encoding.mu)?, values(&encoding.log_sigma)?, logits].concat();
+    let float_outputs = float_outputs(encoder, image)?;
     Ok(Case {
         image: blob.bytes(image),
         crc: blob.u32s(&crc),
@@ -110,4 +116,28 @@ fn case(encoder: &Encoder, model: &Model, splits: &Splits, image: &[u8], blob: &
         class: answer.class as u16,
         accept: answer.decision.is_accept(),
     })
+}
+
+/// mu, log sigma and logits of one image, u8 `[h][w][c]`.
+fn float_outputs(encoder: &Encoder, image: &[u8]) -> Result<Vec<f32>> {
+    let one = Dataset::new(encoder.architecture.graph.input, image.to_vec(), vec![0])?;
+    let encoding = encoder.encode(&one.batch(&[0])?)?;
+    let logits = values(&encoder.classify(&encoding.mu)?)?;
+    Ok([values(&encoding.mu)?, values(&encoding.log_sigma)?, logits].concat())
+}
+
+/// How far `encoder` is from the outputs of the float network that a `selftest.bin` holds: relative where they are large.
+///
+/// # Errors
+/// If the file is not valid, or of other extents.
+pub(crate) fn float_gap(encoder: &Encoder, bytes: &[u8]) -> Result<f32> {
+    let golden = Golden::parse(bytes)?;
+    let mut widest = 0.0f32;
+    for case in &golden.header().cases {
+        let (ours, theirs) = (float_outputs(encoder, golden.bytes(case.image))?, golden.f32s(case.float_outputs));
+        ensure!(ours.len() == theirs.len(), "{} outputs instead of {}", theirs.len(), ours.len());
+        let gaps = ours.iter().zip(theirs.iter()).map(|(a, b)| (a - b).abs() / b.abs().max(1.0));
+        widest = gaps.map(|gap| if gap.is_nan() { f32::INFINITY } else { gap }).fold(widest, f32::max);
+    }
+    Ok(widest)
 }

@@ -32,11 +32,20 @@ pub(super) struct Reader {
     pub read: Read,
 }
 
-/// Reads the way from the image to the logits.
+/// The name of a classifier's output: `logits` where there is one, else the first.
+///
+/// # Errors
+/// If there is no output.
+pub(super) fn logits(graph: &GraphProto) -> Result<&str> {
+    let named = graph.output.iter().find(|o| o.name == "logits").or(graph.output.first());
+    Ok(&named.context("the graph has no output")?.name)
+}
+
+/// Reads the way from the image to the tensor of the name `output`.
 ///
 /// # Errors
 /// With the node, if it is not one of those that the int8 engine has an operation for.
-pub(super) fn read(graph: &GraphProto) -> Result<Read> {
+pub(super) fn read(graph: &GraphProto, output: &str) -> Result<Read> {
     let constants = constants::all(graph)?;
     let mut inputs = graph.input.iter().filter(|i| !constants.contains_key(&i.name));
     let image = inputs.next().context("the graph has no input")?;
@@ -44,12 +53,10 @@ pub(super) fn read(graph: &GraphProto) -> Result<Read> {
         bail!("the graph has inputs {:?} and {:?}; a classifier has one, the image", image.name, other.name);
     }
     let input = image_shape(image)?;
-    let named = graph.output.iter().find(|o| o.name == "logits").or(graph.output.first());
-    let logits = &named.context("the graph has no output")?.name;
-    let nodes = needed(graph, logits);
+    let nodes = needed(graph, output);
     let mut uses = HashMap::new();
-    for name in nodes.iter().flat_map(|n| &n.input).chain([logits]) {
-        *uses.entry(name.clone()).or_insert(0) += 1;
+    for name in nodes.iter().flat_map(|n| &n.input).map(String::as_str).chain([output]) {
+        *uses.entry(name.to_string()).or_insert(0) += 1;
     }
     let read = Read { graph: Graph { input, stages: Vec::new() }, numbers: Vec::new() };
     let values = HashMap::from([(image.name.clone(), Value { activation: 0, flat: false })]);
@@ -58,10 +65,10 @@ pub(super) fn read(graph: &GraphProto) -> Result<Read> {
         reader.node(node).with_context(|| format!("node {:?} ({})", node.name, node.op_type))?;
     }
     let last =
-        reader.values.get(logits).with_context(|| format!("output {logits:?} is not computed from the image"))?;
+        reader.values.get(output).with_context(|| format!("output {output:?} is not computed from the image"))?;
     ensure!(
         last.activation > 0 && last.activation == reader.read.graph.stages.len(),
-        "output {logits:?} is not the last thing that is computed"
+        "output {output:?} is not the last thing that is computed"
     );
     Ok(reader.read)
 }

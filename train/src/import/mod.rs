@@ -19,7 +19,7 @@ use paradise_engine::layer::Window;
 use prost::Message;
 use sha2::{Digest, Sha256};
 use std::path::Path;
-use tract_onnx::pb::ModelProto;
+use tract_onnx::pb::{GraphProto, ModelProto};
 
 /// Largest ONNX file, bytes.
 const MAX_FILE: u64 = 1 << 30;
@@ -41,9 +41,8 @@ pub struct Normalisation {
 /// # Errors
 /// With the node or constant that is not understood.
 pub fn network(bytes: &[u8], normalisation: &Normalisation) -> Result<Network> {
-    let model = ModelProto::decode(bytes).context("not an ONNX file")?;
-    let onnx = model.graph.context("the file holds no graph")?;
-    let graph::Read { graph, mut numbers } = graph::read(&onnx)?;
+    let onnx = decode(bytes)?;
+    let graph::Read { graph, mut numbers } = graph::read(&onnx, graph::logits(&onnx)?)?;
     let shapes = graph.shapes()?;
     let mut stages = graph.stages;
     let last = stages.last().context("the graph is empty")?;
@@ -98,6 +97,36 @@ pub fn network(bytes: &[u8], normalisation: &Normalisation) -> Result<Network> {
     all.extend([identity(d), vec![0.0; d], vec![0.0; d * d], vec![NARROW; d]]);
     all.extend(classifier);
     Network::from_numbers(architecture, all)
+}
+
+/// The network in the bytes of an `encoder.onnx` that [`export`] wrote: the trunk and all its heads.
+///
+/// # Errors
+/// If it is none.
+pub fn exported(bytes: &[u8]) -> Result<Network> {
+    let onnx = decode(bytes)?;
+    let (logits, s) = (graph::read(&onnx, "logits")?, graph::read(&onnx, "s")?);
+    let (stages, other) = (&logits.graph.stages, &s.graph.stages);
+    let trunk = other.len().saturating_sub(1);
+    let is_head = |stage: &Stage| matches!(stage.op, Op::Dense { relu: false, .. }) && stage.x >= trunk;
+    ensure!(
+        trunk > 0
+            && stages.len() == trunk + 2
+            && stages[..trunk] == other[..trunk]
+            && [&other[trunk], &stages[trunk], &stages[trunk + 1]].into_iter().all(is_head),
+        "no trunk with heads mu and s and a classifier, as an export has them"
+    );
+    let mut numbers = logits.numbers;
+    numbers.insert(trunk + 1, s.numbers[trunk].clone());
+    let (latent, classes) = (numbers[trunk][1].len(), numbers[trunk + 2][1].len());
+    let graph = Graph { input: logits.graph.input, stages: stages[..trunk].to_vec() };
+    let architecture = Architecture { graph, latent, classes, bound: Bound::Sigmoid, init: Init::He, decoder: None };
+    Network::from_numbers(architecture, numbers.into_iter().flatten().collect())
+}
+
+fn decode(bytes: &[u8]) -> Result<GraphProto> {
+    let model = ModelProto::decode(bytes).context("not an ONNX file")?;
+    model.graph.context("the file holds no graph")
 }
 
 fn identity(n: usize) -> Vec<f32> {

@@ -1,0 +1,92 @@
+//! Makes a bundle's self-test again: on pictures that the network draws, or on test images.
+
+use crate::dataset::Splits;
+use crate::encoder::Network;
+use crate::export::card::{self, Card};
+use crate::export::{self, Bundled, CardSettings, FLOAT, selftest};
+use crate::import;
+use crate::report::subject::Trained;
+use anyhow::{Context, Result, ensure};
+use paradise_engine::Model;
+use paradise_engine::golden::Origin;
+use paradise_runtime::Bundle;
+use std::path::{Path, PathBuf};
+
+/// What is made again.
+#[derive(Debug, Clone)]
+pub struct Renewal {
+    /// Bundle folder.
+    pub bundle: PathBuf,
+    /// Where the images shall come from.
+    pub origin: Origin,
+    /// Folder of the data set that the card names.
+    pub data: Option<PathBuf>,
+    /// The run that the bundle was exported from, for one without the float network.
+    pub run: Option<PathBuf>,
+}
+
+/// Writes the bundle anew, with another `selftest.bin` and its size and origin on the card.
+///
+/// # Errors
+/// If the bundle is damaged, is not of this run or these images, or the folder cannot be written.
+pub fn renew(renewal: &Renewal) -> Result<()> {
+    let folder = &renewal.bundle;
+    let bundle = Bundle::open(folder)?;
+    let mut card = Card::of(&bundle)?;
+    let model =
+        Model::parse(bundle.file("model.pmq")?).with_context(|| bundle.path("model.pmq").display().to_string())?;
+    let network = network(&bundle, renewal.run.as_deref())?;
+    let architecture = &network.architecture;
+    ensure!(
+        (architecture.graph.input, architecture.classes, architecture.latent)
+            == (model.header().input, usize::from(model.header().classes), usize::from(model.header().latent)),
+        "{}: model.pmq and the float network disagree on their extents",
+        folder.display()
+    );
+    let splits = match renewal.origin {
+        Origin::DataSet => Some(test_images(&card, renewal.data.as_deref())?),
+        Origin::Drawn => None,
+    };
+    let settings = CardSettings::of(&card)?;
+    let folded = network.folded()?;
+    let bundled = Bundled { encoder: &folded.frozen(), model: &model };
+    let gap = selftest::float_gap(bundled.encoder, bundle.file(selftest::FILE)?)
+        .with_context(|| bundle.path(selftest::FILE).display().to_string())?;
+    ensure!(
+        gap <= selftest::FLOAT_TOLERANCE,
+        "{}: was exported from another network (off by {gap:.1e})",
+        folder.display()
+    );
+    let test = splits.as_ref().map(|s| &s.test);
+    let renewed = selftest::build(&bundled, test, &settings, card.seed)?;
+    card.sizes.insert(selftest::FILE.into(), renewed.len());
+    card.probes = renewal.origin;
+    let mut contents = Vec::new();
+    for (name, _) in bundle.files() {
+        contents.push((
+            name,
+            match name {
+                selftest::FILE => renewed.clone(),
+                card::FILE => toml::to_string(&card)?.into_bytes(),
+                _ => bundle.file(name)?.to_vec(),
+            },
+        ));
+    }
+    export::write(folder, bundle.name(), &contents)
+}
+
+/// The float network, from the bundle or the run that it was exported from.
+fn network(bundle: &Bundle, run: Option<&Path>) -> Result<Network> {
+    match (bundle.file(FLOAT), run) {
+        (_, Some(run)) => Ok(Trained::open(run, 1)?.network),
+        (Ok(bytes), None) => import::exported(bytes).with_context(|| bundle.path(FLOAT).display().to_string()),
+        (Err(error), None) => Err(error).context("name the run that it was exported from with --run"),
+    }
+}
+
+/// The card's images.
+fn test_images(card: &Card, data: Option<&Path>) -> Result<Splits> {
+    let splits = card.load(data)?;
+    ensure!(card.test_sha256 == splits.test.digest(), "these are not the card's test images ({})", card.data);
+    Ok(splits)
+}
