@@ -40,7 +40,8 @@ fn expected(folder: &Path) -> Vec<String> {
             abstained += usize::from(!a.decision.is_accept());
         }
         let (kind, n, need) = (probes.kind.name(), probes.n, probes.min_correct);
-        lines.push(format!("{kind} probes: {right} of {n} right (need {need}), {abstained} abstained"));
+        let images = golden.header().origin.name();
+        lines.push(format!("{kind} probes, {images}: {right} of {n} right (need {need}), {abstained} abstained"));
     }
     let (cases, sets) = (golden.header().cases.len(), golden.header().probes.len());
     lines.push(format!("done: {cases} golden images equal bit for bit, {sets} sets of probes passed"));

@@ -47,6 +47,16 @@ pub enum Origin {
     Drawn,
 }
 
+impl Origin {
+    /// What the images are, in reports.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::DataSet => "test images",
+            Self::Drawn => "drawn pictures",
+        }
+    }
+}
+
 /// What was done to the images of a probe set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProbeKind {

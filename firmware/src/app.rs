@@ -120,6 +120,11 @@ impl<'m> App<'m> {
         &self.golden.header().probes
     }
 
+    /// What the golden images and the probes are.
+    pub fn images(&self) -> &'static str {
+        self.golden.header().origin.name()
+    }
+
     /// Answers so far.
     pub fn outcomes(&self) -> &[Outcome] {
         &self.outcomes

@@ -44,8 +44,9 @@ mod device {
                 Some(Event::Probes(t)) => {
                     let probes = &app.probes()[t.set];
                     defmt::info!(
-                        "{=str} probes: {=u16} of {=u16} right (need {=u16}), {=u16} abstained",
+                        "{=str} probes, {=str}: {=u16} of {=u16} right (need {=u16}), {=u16} abstained",
                         probes.kind.name(),
+                        app.images(),
                         t.correct,
                         t.n,
                         probes.min_correct,
