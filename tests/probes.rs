@@ -2,7 +2,7 @@
 
 use paradise_engine::golden::{Golden, Origin};
 use paradise_runtime::Bundle;
-use paradise_tests::{copy_of_shipped, program, shipped, text, tiny};
+use paradise_tests::{copy_of_shipped, program, shipped, text, tiny, train};
 use paradise_train::export::card::Card;
 use paradise_train::objective::Kind;
 use std::collections::BTreeMap;
@@ -61,10 +61,6 @@ fn a_bundle_without_its_float_network_asks_for_the_run_and_knows_it() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     fs::write(at("run.toml"), tiny(Kind::ParadisePm, 1).to_toml().unwrap()).unwrap();
-    let train = |arguments: &[&str]| {
-        let output = program("train").args(arguments).output().unwrap();
-        assert!(output.status.success(), "{arguments:?}: {}", text(&output).1);
-    };
     train(&["fit", "--config", &at("run.toml"), "--out", &at("run")]);
     train(&["fit", "--config", &at("run.toml"), "--seed", "5", "--out", &at("other")]);
     let options = ["--n", "50", "--quantise", "min-max", "--no-checks", "--no-float", "--probes", "drawn"];

@@ -1,6 +1,6 @@
 //! `train verify-card`: a card's figures again, from the bundle's files alone.
 
-use paradise_tests::{copy_of_shipped, program, shipped, text, tiny};
+use paradise_tests::{copy_of_shipped, program, shipped, text, tiny, train};
 use paradise_train::objective::Kind;
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -48,10 +48,6 @@ fn a_whole_evaluation_enters_the_card_and_is_repeated() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     fs::write(at("run.toml"), tiny(Kind::ParadisePm, 1).to_toml().unwrap()).unwrap();
-    let train = |arguments: &[&str]| {
-        let output = program("train").args(arguments).output().unwrap();
-        assert!(output.status.success(), "{arguments:?}: {}", text(&output).1);
-    };
     train(&["fit", "--config", &at("run.toml"), "--out", &at("run")]);
     let attacks = ["--attacks", "fgsm,pgd:5x1", "--eps", "4/255,8/255", "--n", "40"];
     let quick = ["--no-confidence", "--no-checks", "--out"];

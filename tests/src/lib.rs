@@ -80,6 +80,15 @@ pub fn program(name: &str) -> Command {
     Command::new(path)
 }
 
+/// Runs `train`, which must succeed.
+///
+/// # Panics
+/// With the program's own words, if it fails.
+pub fn train(arguments: &[&str]) {
+    let output = program("train").args(arguments).output().expect("train starts");
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output).1);
+}
+
 /// Standard output and error of a finished process as text.
 pub fn text(output: &Output) -> (String, String) {
     let lossy = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
