@@ -167,6 +167,18 @@ impl<'a> Golden<'a> {
         &self.header
     }
 
+    /// How far outputs (mu `[d]`, log sigma `[d]`, logits `[classes]`) are from a case's of the float encoder: the largest
+    /// difference, relative where values exceed 1. Infinite if one is not a number or their number is another.
+    pub fn float_gap(&self, case: &Case, outputs: &[f32]) -> f32 {
+        let expected = self.f32s(case.float_outputs);
+        if expected.len() != outputs.len() {
+            return f32::INFINITY;
+        }
+        let gaps = expected.iter().zip(outputs).map(|(a, b)| (a - b).abs() / a.abs().max(1.0));
+        // A NaN is as far as can be.
+        gaps.fold(0.0, |widest, gap| widest.max(if gap.is_nan() { f32::INFINITY } else { gap }))
+    }
+
     /// The bytes of a span; empty if misplaced, which validation has excluded.
     pub fn bytes(&self, span: Span) -> &'a [u8] {
         self.tensors.bytes(span)

@@ -1,6 +1,6 @@
 //! Makes a bundle's self-test again: on pictures that the network draws, or on test images.
 
-use crate::dataset::Splits;
+use crate::dataset::Dataset;
 use crate::encoder::Network;
 use crate::export::card::{self, Card};
 use crate::export::{self, Bundled, CardSettings, FLOAT, selftest};
@@ -43,7 +43,7 @@ pub fn renew(renewal: &Renewal) -> Result<()> {
         "{}: model.pmq and the float network disagree on their extents",
         folder.display()
     );
-    let splits = match renewal.origin {
+    let test = match renewal.origin {
         Origin::DataSet => Some(test_images(&card, renewal.data.as_deref())?),
         Origin::Drawn => None,
     };
@@ -57,20 +57,12 @@ pub fn renew(renewal: &Renewal) -> Result<()> {
         "{}: was exported from another network (off by {gap:.1e})",
         folder.display()
     );
-    let test = splits.as_ref().map(|s| &s.test);
-    let renewed = selftest::build(&bundled, test, &settings, card.seed)?;
+    let renewed = selftest::build(&bundled, test.as_ref(), &settings, card.seed)?;
     card.sizes.insert(selftest::FILE.into(), renewed.len());
     card.probes = renewal.origin;
-    let mut contents = Vec::new();
-    for (name, _) in bundle.files() {
-        contents.push((
-            name,
-            match name {
-                selftest::FILE => renewed.clone(),
-                card::FILE => toml::to_string(&card)?.into_bytes(),
-                _ => bundle.file(name)?.to_vec(),
-            },
-        ));
+    let mut contents = vec![(selftest::FILE, renewed), (card::FILE, toml::to_string(&card)?.into_bytes())];
+    for (name, _) in bundle.files().filter(|(name, _)| ![selftest::FILE, card::FILE].contains(name)) {
+        contents.push((name, bundle.file(name)?.to_vec()));
     }
     export::write(folder, bundle.name(), &contents)
 }
@@ -84,9 +76,9 @@ fn network(bundle: &Bundle, run: Option<&Path>) -> Result<Network> {
     }
 }
 
-/// The card's images.
-fn test_images(card: &Card, data: Option<&Path>) -> Result<Splits> {
-    let splits = card.load(data)?;
-    ensure!(card.test_sha256 == splits.test.digest(), "these are not the card's test images ({})", card.data);
-    Ok(splits)
+/// The card's test images.
+fn test_images(card: &Card, data: Option<&Path>) -> Result<Dataset> {
+    let test = card.load(data)?.test;
+    ensure!(card.test_sha256 == test.digest(), "these are not the card's test images ({})", card.data);
+    Ok(test)
 }

@@ -14,7 +14,7 @@ use crate::evaluate::plan::{Identity, Plan, Request};
 use crate::evaluate::work::{Shard, Work};
 use crate::export::card::{self, Accuracy, Card, Int8Figures, Robust};
 use crate::export::{CardSettings, FLOAT};
-use crate::import::{self, Normalisation};
+use crate::import;
 use crate::report::share as shown;
 use crate::statistics::Share;
 use anyhow::{Context, Result, bail, ensure};
@@ -105,7 +105,7 @@ pub fn verify(options: &Options, stop: &AtomicBool, mut report: impl FnMut(&Row)
     let card = Card::of(&bundle)?;
     let bytes = bundle.file("model.pmq")?;
     let model = Model::parse(bytes).with_context(|| at("model.pmq"))?;
-    let read = |bytes: &[u8]| import::network(bytes, &Normalisation::default()).with_context(|| at(FLOAT));
+    let read = |bytes: &[u8]| import::exported(bytes).with_context(|| at(FLOAT));
     let network = bundle.file(FLOAT).ok().map(read).transpose()?;
     let splits = card.load(options.data.as_deref())?;
     let home = (model.header().input, usize::from(model.header().classes));

@@ -121,14 +121,8 @@ fn golden_outputs(subject: &mut Subject) -> Outcome {
                 return judge(false, format!("golden image {i}: posterior, rate or decision differs"));
             }
         } else {
-            let expected = subject.golden.f32s(case.float_outputs);
-            // Relative where values are large; a NaN is as far as can be.
-            let gap = |(a, b): (f32, &f32)| {
-                let gap = (a - b).abs() / a.abs().max(1.0);
-                if gap.is_nan() { f32::INFINITY } else { gap }
-            };
-            worst = expected.iter().zip(&got).map(gap).fold(worst, f32::max);
-            if expected.len() != got.len() || worst > tolerance {
+            worst = worst.max(subject.golden.float_gap(case, &got));
+            if worst > tolerance {
                 return judge(false, format!("golden image {i}: off by {worst:.1e}, allowed {tolerance:.0e}"));
             }
         }

@@ -4,7 +4,7 @@
 //! of it, and a picture whose mu is that point, found by following the gradient from a smooth random one. Its label is c.
 
 use super::Bundled;
-use crate::dataset::{Dataset, tensor};
+use crate::dataset::Dataset;
 use crate::encoder::{Encoder, values};
 use crate::progress;
 use crate::random::{self, Purpose};
@@ -71,13 +71,14 @@ fn draw(encoder: &Encoder, shape: Shape, start: &[f32], target: &Target) -> Resu
     for _ in 0..STEPS {
         // Distances are those of the rounded picture: that is what is kept.
         let rounded: Vec<u8> = x.iter().map(|v| (v * 255.0).round() as u8).collect();
-        let seen = Var::from_tensor(&tensor(rounded.iter().map(|&p| f32::from(p) / 255.0).collect(), 1, shape)?)?;
+        let picture = Dataset::new(shape, rounded, vec![0])?;
+        let seen = Var::from_tensor(&picture.batch(&[0])?)?;
         let mu = encoder.encode(&seen)?.mu;
         let loss = (mu - &point)?.mul(&precision)?.sqr()?.mean_all()?;
         let far = loss.to_scalar::<f32>()?;
         ensure!(far.is_finite(), "the network's mu is not finite");
         if far < nearest.0 {
-            nearest = (far, rounded);
+            nearest = (far, picture.images);
         }
         if far <= NEAR {
             break;
