@@ -1,6 +1,6 @@
 //! Histograms over a common axis, as shares of each series.
 
-use super::{Area, COLOURS, failed, legend};
+use super::{Area, colours, failed, legend};
 use anyhow::Result;
 use plotters::prelude::*;
 use std::ops::Range;
@@ -68,7 +68,7 @@ pub(super) fn chart(area: &Area, series: &[(String, Vec<f32>)], bars: &Bars) -> 
         .light_line_style(WHITE)
         .draw()
         .map_err(failed)?;
-    for (((name, _), shares), colour) in series.iter().zip(&all).zip(COLOURS) {
+    for (((name, _), shares), colour) in series.iter().zip(&all).zip(colours()) {
         let outline = shares.iter().enumerate().flat_map(|(i, &v)| {
             let at = low + i as f32 * step;
             [(at, v.min(tallest)), (at + step, v.min(tallest))]

@@ -1,6 +1,6 @@
 //! Lines over a common axis, with bars where a value has an interval.
 
-use super::{Area, COLOURS, failed, legend};
+use super::{Area, colours, failed, legend};
 use anyhow::Result;
 use plotters::prelude::*;
 use std::ops::Range;
@@ -63,7 +63,7 @@ pub(super) fn chart(area: &Area, lines: &[Line], axes: &Axes) -> Result<()> {
         .light_line_style(WHITE)
         .draw()
         .map_err(failed)?;
-    for (line, colour) in lines.iter().zip(COLOURS.into_iter().cycle()) {
+    for (line, colour) in lines.iter().zip(colours()) {
         let points = line.points.iter().map(|(x, y, _)| (*x, *y));
         chart
             .draw_series(LineSeries::new(points, colour.stroke_width(3)).point_size(5))
@@ -81,17 +81,20 @@ pub(super) fn chart(area: &Area, lines: &[Line], axes: &Axes) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::COLOURS;
     use super::*;
 
     #[test]
     fn lines_become_a_picture() {
-        let one = Line { name: "one".into(), points: vec![(0.0, 10.0, Some([5.0, 20.0])), (1.0, 80.0, None)] };
-        let two = Line::plain("two", [(0.0, 50.0), (1.0, 40.0)].into_iter());
+        let bars = Line { name: "bars".into(), points: vec![(0.0, 10.0, Some([5.0, 20.0])), (1.0, 80.0, None)] };
+        let more = (1..COLOURS.len())
+            .map(|k| Line::plain(&k.to_string(), [(0.0, 10.0 * k as f32), (1.0, 40.0)].into_iter()));
         let axes = Axes { caption: "c", x: "x", y: "y", x_range: 0.0..1.0, y_range: 0.0..100.0 };
-        let png = draw(&[one, two], &axes).unwrap();
+        let png = draw(&std::iter::once(bars).chain(more).collect::<Vec<_>>(), &axes).unwrap();
         let picture = image::load_from_memory(&png).unwrap().to_rgb8();
-        for colour in &COLOURS[..2] {
-            assert!(picture.pixels().any(|p| p.0 == [colour.0, colour.1, colour.2]));
+        for (k, colour) in COLOURS.iter().enumerate() {
+            let drawn = picture.pixels().filter(|p| p.0 == [colour.0, colour.1, colour.2]).count();
+            assert!(drawn > 100, "line {k}: {drawn} pixels");
         }
     }
 }

@@ -14,14 +14,22 @@ use plotters::coord::ranged1d::Ranged;
 use plotters::prelude::*;
 use std::sync::Once;
 
-/// Colours that stay apart for most eyes: blue, orange, green, purple, grey.
-const COLOURS: [RGBColor; 5] = [
+/// Colours that stay apart for most eyes: blue, vermilion, green, purple, grey, orange, sky blue, black.
+const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
     RGBColor(148, 82, 160),
     RGBColor(110, 110, 110),
+    RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
+    RGBColor(0, 0, 0),
 ];
+
+/// A colour a series, however many there are.
+fn colours() -> impl Iterator<Item = RGBColor> {
+    COLOURS.into_iter().cycle()
+}
 
 type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 

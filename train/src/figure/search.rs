@@ -1,6 +1,6 @@
 //! A hyper-parameter search at a glance: rates of training and validation images, and the score, a run.
 
-use super::{Area, COLOURS, failed, legend};
+use super::{Area, colours, failed, legend};
 use anyhow::Result;
 use plotters::prelude::*;
 
@@ -53,7 +53,7 @@ fn chart(area: &Area, caption: &str, bars: &[Bar], series: &[(&str, Vec<f64>)]) 
         .label_style(("sans-serif", 18))
         .draw()
         .map_err(failed)?;
-    for ((name, values), colour) in series.iter().zip(COLOURS) {
+    for ((name, values), colour) in series.iter().zip(colours()) {
         let points = || values.iter().enumerate().map(|(i, v)| (i as f64, *v));
         chart
             .draw_series(LineSeries::new(points(), colour.stroke_width(2)))
