@@ -2,7 +2,7 @@
 
 use super::in_range;
 use crate::dataset::cifar::Release;
-use crate::dataset::{Splits, celeba, cifar, embedded, folder};
+use crate::dataset::{HELD_OUT, Splits, celeba, cifar, embedded, folder};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -37,6 +37,8 @@ pub struct Data {
     pub folder: PathBuf,
     /// Training images that are used, validation included, the first of a stratified order; 0 for all.
     pub train_images: usize,
+    /// Training images that are set aside for thresholds and int8 ranges, at most a tenth; for a set without its own.
+    pub calibration: usize,
     /// Training images held out to choose the best checkpoint.
     pub validation: usize,
     /// Largest random shift of a training image, pixels.
@@ -65,6 +67,7 @@ impl Default for Data {
             source: Source::FashionMnistSubset,
             folder: embedded::DEBIAN_FOLDER.into(),
             train_images: 0,
+            calibration: HELD_OUT,
             validation: 1000,
             shift: 1,
             flip: true,
@@ -86,6 +89,7 @@ impl Data {
     /// With the key, its value and its range.
     pub(super) fn validate(&self) -> Result<()> {
         in_range("data.train_images", self.train_images, 0, 100_000_000)?;
+        in_range("data.calibration", self.calibration, 1, 1_000_000)?;
         in_range("data.validation", self.validation, 1, 1_000_000)?;
         in_range("data.shift", self.shift, 0, 64)?;
         in_range("data.side", self.side.into(), 0, 1024)?;
@@ -118,10 +122,10 @@ impl Data {
         let path: &Path = &self.folder;
         match self.source {
             Source::FashionMnistSubset => embedded::subset(),
-            Source::FashionMnist => embedded::full(path),
-            Source::Mnist => embedded::mnist(path),
-            Source::Cifar10 => cifar::splits(Release::Ten, path),
-            Source::Cifar100 => cifar::splits(Release::Hundred, path),
+            Source::FashionMnist => embedded::full(path, self.calibration),
+            Source::Mnist => embedded::mnist(path, self.calibration),
+            Source::Cifar10 => cifar::splits(Release::Ten, path, self.calibration),
+            Source::Cifar100 => cifar::splits(Release::Hundred, path, self.calibration),
             Source::ImageFolder => {
                 let settings = folder::Settings {
                     side: (self.side > 0).then_some(self.side),
@@ -129,6 +133,7 @@ impl Data {
                     random_parts: self.random_parts,
                     skip_corrupt: self.skip_corrupt,
                     memory,
+                    calibration: self.calibration,
                     test_images: self.test_images,
                 };
                 folder::splits(path, &settings)
@@ -139,6 +144,7 @@ impl Data {
                     attribute: self.attribute.clone(),
                     skip_corrupt: self.skip_corrupt,
                     memory,
+                    calibration: self.calibration,
                     test_images: self.test_images,
                 };
                 celeba::splits(path, &settings)

@@ -4,7 +4,7 @@
 
 use super::files::Files;
 use super::picture::Policy;
-use super::{Splits, Training, stratified};
+use super::{Calibration, Splits, Training, stratified};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashMap;
 use std::fs;
@@ -24,6 +24,8 @@ pub struct Settings {
     pub skip_corrupt: bool,
     /// Training images are kept in memory up to this many bytes.
     pub memory: u64,
+    /// Most training images that are set aside for calibration where the partition has no validation images.
+    pub calibration: usize,
     /// Most test images.
     pub test_images: usize,
 }
@@ -113,7 +115,10 @@ pub fn splits(folder: &Path, settings: &Settings) -> Result<Splits> {
     let train = train.context("no training face")??;
     let test = test.context("no test face")??;
     let few = |files: Files, name: &str| files.select(&stratified(&files.labels, settings.test_images)).read(name);
-    let calibration = calibration.transpose()?.map(|files| few(files, "calibration")).transpose()?;
+    let calibration = match calibration.transpose()? {
+        Some(files) => Calibration::Given(few(files, "calibration")?),
+        None => Calibration::HeldOut(settings.calibration),
+    };
     let streamed = train.bytes() > settings.memory;
     let train = if streamed { Training::Files(train) } else { Training::Memory(train.read("training")?) };
     let labels = vec![format!("not {}", settings.attribute), settings.attribute.clone()];
@@ -128,7 +133,14 @@ mod tests {
     use image::{ImageBuffer, Rgb};
 
     fn settings(attribute: &str) -> Settings {
-        Settings { side: 64, attribute: attribute.into(), skip_corrupt: false, memory: 1 << 24, test_images: 10 }
+        Settings {
+            side: 64,
+            attribute: attribute.into(),
+            skip_corrupt: false,
+            memory: 1 << 24,
+            calibration: 1,
+            test_images: 10,
+        }
     }
 
     fn tree(attributes: &str, partition: Option<&str>) -> tempfile::TempDir {

@@ -1,6 +1,6 @@
 //! The binary release of CIFAR-10 and CIFAR-100: label bytes, then 32 x 32 pixels a channel.
 
-use super::{Dataset, Splits, Training};
+use super::{Calibration, Dataset, Splits, Training};
 use anyhow::{Context, Result, ensure};
 use paradise_engine::Shape;
 use std::fs;
@@ -75,11 +75,11 @@ fn read(release: Release, folder: &Path, names: &[&str]) -> Result<Dataset> {
     all.context("no file")
 }
 
-/// The whole release in `folder`; a tenth of the training images, at most 5,000, is set aside for calibration.
+/// The whole release in `folder`, of which at most `calibration` training images are set aside.
 ///
 /// # Errors
 /// With the path of a missing or broken file.
-pub fn splits(release: Release, folder: &Path) -> Result<Splits> {
+pub fn splits(release: Release, folder: &Path, calibration: usize) -> Result<Splits> {
     let (train, test, names, source): (&[&str], _, _, _) = match release {
         Release::Ten => (
             &["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"],
@@ -101,11 +101,14 @@ pub fn splits(release: Release, folder: &Path) -> Result<Splits> {
     );
     let train = Training::Memory(read(release, folder, train)?);
     let test = read(release, folder, &[test])?;
-    Splits::new(train, None, test, labels, |n| format!("{source}, binary release ({n} training images)"))
+    Splits::new(train, Calibration::HeldOut(calibration), test, labels, |n| {
+        format!("{source}, binary release ({n} training images)")
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::HELD_OUT;
     use super::*;
 
     fn record(label: &[u8], first: u8) -> Vec<u8> {
@@ -130,7 +133,7 @@ mod tests {
         assert!(error(Release::Hundred, &record(&[0, 100], 0)).contains("label 100"));
         assert!(error(Release::Ten, &record(&[0], 0)[1..]).contains("whole records of 3073"));
         assert!(error(Release::Ten, &[]).contains("whole records"));
-        let missing = format!("{:#}", splits(Release::Ten, Path::new("/no/such")).unwrap_err());
+        let missing = format!("{:#}", splits(Release::Ten, Path::new("/no/such"), HELD_OUT).unwrap_err());
         assert!(missing.contains("/no/such/batches.meta.txt"), "{missing}");
     }
 
@@ -144,8 +147,10 @@ mod tests {
         fs::write(folder.path().join("test_batch.bin"), record(&[0], 9)).unwrap();
         let names: String = (0..10).map(|c| format!("class {c}\n")).collect();
         fs::write(folder.path().join("batches.meta.txt"), names).unwrap();
-        let splits = splits(Release::Ten, folder.path()).unwrap();
+        let splits = splits(Release::Ten, folder.path(), HELD_OUT).unwrap();
         assert_eq!((splits.train.len(), splits.calibration.len(), splits.test.len()), (18, 2, 1));
+        let fewer = super::splits(Release::Ten, folder.path(), 1).unwrap();
+        assert_eq!((fewer.train.len(), fewer.calibration.len()), (19, 1));
         assert!(splits.source.contains("18 training images"), "{}", splits.source);
     }
 }

@@ -1,6 +1,6 @@
 //! MNIST and Fashion-MNIST: the subset inside the program, and the full sets from a folder of IDX files.
 
-use super::{Splits, Training, idx};
+use super::{Calibration, Splits, Training, idx};
 use anyhow::{Context, Result};
 use std::path::Path;
 
@@ -27,35 +27,36 @@ macro_rules! part {
 /// # Errors
 /// If the program's own bytes were damaged.
 pub fn subset() -> Result<Splits> {
-    let (train, calibration) = (Training::Memory(part!("train")?), Some(part!("calibration")?));
-    Splits::new(train, calibration, part!("test")?, names(), |_| "Fashion-MNIST subset (embedded)".into())
+    let (train, calibration) = (Training::Memory(part!("train")?), part!("calibration")?);
+    Splits::new(train, Calibration::Given(calibration), part!("test")?, names(), |_| {
+        "Fashion-MNIST subset (embedded)".into()
+    })
 }
 
 fn names() -> Vec<String> {
     LABELS.map(String::from).to_vec()
 }
 
-/// The full set from a folder of IDX files; 5,000 of the training images, chosen by a fixed seed, are set aside for
-/// calibration.
+/// The full set from a folder of IDX files, of which at most `calibration` training images are set aside.
 ///
 /// # Errors
 /// With the path of a missing or broken file.
-pub fn full(folder: &Path) -> Result<Splits> {
-    from_folder(folder, names(), "Fashion-MNIST full")
+pub fn full(folder: &Path, calibration: usize) -> Result<Splits> {
+    from_folder(folder, calibration, names(), "Fashion-MNIST full")
 }
 
 /// MNIST from a folder of IDX files, its classes the digits.
 ///
 /// # Errors
 /// With the path of a missing or broken file.
-pub fn mnist(folder: &Path) -> Result<Splits> {
-    from_folder(folder, (0..10).map(|d| d.to_string()).collect(), "MNIST")
+pub fn mnist(folder: &Path, calibration: usize) -> Result<Splits> {
+    from_folder(folder, calibration, (0..10).map(|d| d.to_string()).collect(), "MNIST")
 }
 
-fn from_folder(folder: &Path, labels: Vec<String>, source: &str) -> Result<Splits> {
+fn from_folder(folder: &Path, calibration: usize, labels: Vec<String>, source: &str) -> Result<Splits> {
     let train = Training::Memory(idx::read(folder, "train", labels.len())?);
     let test = idx::read(folder, "t10k", labels.len())?;
-    Splits::new(train, None, test, labels, |n| format!("{source} ({n} training images)"))
+    Splits::new(train, Calibration::HeldOut(calibration), test, labels, |n| format!("{source} ({n} training images)"))
 }
 
 #[cfg(test)]
@@ -76,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_missing_folder_is_named() {
-        let error = format!("{:#}", full(Path::new("/no/such/folder")).unwrap_err());
+        let error = format!("{:#}", full(Path::new("/no/such/folder"), 1).unwrap_err());
         assert!(error.contains("/no/such/folder"), "{error}");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::files::Files;
 use super::picture::Policy;
-use super::{Splits, Training, stratified};
+use super::{Calibration, Splits, Training, stratified};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,8 @@ pub struct Settings {
     pub skip_corrupt: bool,
     /// Training images are kept in memory up to this many bytes.
     pub memory: u64,
+    /// Most training images that are set aside for calibration.
+    pub calibration: usize,
     /// Most test images.
     pub test_images: usize,
 }
@@ -114,7 +116,7 @@ pub fn splits(folder: &Path, settings: &Settings) -> Result<Splits> {
     let all = files(paths, classes)?;
     let test = all.select(&stratified(&all.labels, settings.test_images)).read("test")?;
     let named = folder.file_name().map_or_else(|| folder.display().to_string(), |n| n.to_string_lossy().into_owned());
-    Splits::new(training, None, test, labels, |n| {
+    Splits::new(training, Calibration::HeldOut(settings.calibration), test, labels, |n| {
         format!("pictures in {named} ({n} training images, {side} x {side})")
     })
 }
@@ -130,6 +132,7 @@ mod tests {
         random_parts: false,
         skip_corrupt: false,
         memory: 1 << 20,
+        calibration: super::super::HELD_OUT,
         test_images: 100,
     };
 

@@ -30,6 +30,18 @@ pub struct Dataset {
     pub labels: Vec<u16>,
 }
 
+/// Most training images that are set aside for calibration unless told otherwise.
+pub const HELD_OUT: usize = 5000;
+
+/// Where the calibration images of a data set come from.
+#[derive(Debug)]
+pub enum Calibration {
+    /// The set has them.
+    Given(Dataset),
+    /// A tenth of the training images is set aside, at most this many and at least one, chosen by a fixed seed.
+    HeldOut(usize),
+}
+
 /// The three parts of a data set, without overlap.
 #[derive(Debug)]
 pub struct Splits {
@@ -46,21 +58,20 @@ pub struct Splits {
 }
 
 impl Splits {
-    /// The parts of a data set; without calibration images a tenth of the training images, at most 5,000 and chosen by a
-    /// fixed seed, is set aside for them. `source` describes the set, given the number of training images.
+    /// The parts of a data set. `source` describes the set, given the number of training images.
     ///
     /// # Errors
     /// If sizes differ, or a picture is broken.
     pub fn new(
         train: Training,
-        calibration: Option<Dataset>,
+        calibration: Calibration,
         test: Dataset,
         labels: Vec<String>,
         source: impl Fn(usize) -> String,
     ) -> Result<Self> {
         let (train, calibration) = match calibration {
-            Some(calibration) => (train, calibration),
-            None => train.hold_out((train.len() / 10).clamp(1, 5000), 0)?,
+            Calibration::Given(calibration) => (train, calibration),
+            Calibration::HeldOut(most) => train.hold_out((train.len() / 10).min(most).max(1), 0)?,
         };
         ensure!(
             train.shape() == test.shape && calibration.shape == test.shape,

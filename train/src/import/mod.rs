@@ -8,7 +8,7 @@ mod graph;
 mod nodes;
 
 use crate::config::{Config, Data, Source};
-use crate::dataset::{Splits, folder};
+use crate::dataset::{HELD_OUT, Splits, folder};
 use crate::encoder::{Architecture, Bound, Network};
 use crate::export::card::{Card, Imported};
 use crate::export::{self, CardSettings};
@@ -174,6 +174,7 @@ fn labelled(pictures: &Path, network: &Network) -> Result<Splits> {
         random_parts: false,
         skip_corrupt: false,
         memory: 8 << 30,
+        calibration: HELD_OUT,
         test_images: 10_000,
     };
     let splits = folder::splits(pictures, &settings)?;
