@@ -1,6 +1,7 @@
 """The peer of `step.rs`: the same training step in PyTorch, channels_last.
 
-python step.py NET THREADS: runs on the CPU; `f32`, `tf32` or `bf16` (autocast) in the place of THREADS runs on the GPU.
+python step.py NET THREADS: runs on the CPU, `THREADS-bf16` in bf16 (autocast); `f32`, `tf32` or `bf16` in the place of
+THREADS runs on the GPU.
 Prints "ready"; then for each line on standard input, a number N, runs N + 1 steps
 and prints the seconds of the last N; at the end of input, the peak resident memory in MiB.
 """
@@ -91,13 +92,16 @@ NETS = {
 
 def main():
     name, how = sys.argv[1:]
-    on_gpu = not how.isdigit()
+    threads, _, precision = how.rpartition("-")
+    if how.isdigit():
+        threads, precision = how, "f32"
+    on_gpu = not threads
     device = "cuda" if on_gpu else "cpu"
     if on_gpu:
         torch.backends.cudnn.benchmark = True
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = how != "f32"
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision != "f32"
     else:
-        torch.set_num_threads(int(how))
+        torch.set_num_threads(int(threads))
     torch.manual_seed(0)
     make, shape = NETS[name]
     net = make().to(device, memory_format=torch.channels_last)
@@ -107,7 +111,7 @@ def main():
 
     def step():
         optimiser.zero_grad()
-        with torch.autocast(device, torch.bfloat16, enabled=how == "bf16"):
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
             loss = F.cross_entropy(net(images), labels)
         loss.backward()
         optimiser.step()

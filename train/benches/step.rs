@@ -9,7 +9,7 @@ use candle_nn::loss::cross_entropy;
 use paradise_engine::Shape;
 use paradise_train::checkpoint::State;
 use paradise_train::config::encoder::{Encoder, Kind};
-use paradise_train::device::{Choice, Precision};
+use paradise_train::device::{Choice, Precision, cpu_multiplies_bf16};
 use paradise_train::optimiser::{self, Settings};
 use paradise_train::random::{self, Purpose};
 use std::process::Command;
@@ -31,13 +31,14 @@ const NETS: [(&str, Kind); 6] = [
 /// Images a step.
 const BATCH: usize = 128;
 
-/// Which networks run how, by default: threads, or a precision on the GPU.
+/// Which networks run how, by default: threads (then a precision), or a precision on the GPU.
 struct Plan {
     nets: &'static [&'static str],
     how: &'static [&'static str],
 }
 
-const CPU: Plan = Plan { nets: &["small-conv", "mlp-1000", "resnet-8", "resnet-20", "wrn-16-4"], how: &["1", "2"] };
+const CPU: Plan =
+    Plan { nets: &["small-conv", "mlp-1000", "resnet-8", "resnet-20", "wrn-16-4"], how: &["1", "2", "2-bf16"] };
 const GPU: Plan = Plan { nets: &["resnet-20", "wrn-16-4", "wrn-28-10"], how: &["bf16", "tf32"] };
 
 fn main() -> Outcome<()> {
@@ -57,15 +58,20 @@ fn main() -> Outcome<()> {
 
 /// Our side of the protocol of `step.py`.
 fn serve(net: &str, how: &str) -> Outcome<()> {
-    let precision = match how {
-        "f32" => Some(Precision::F32),
-        "tf32" => Some(Precision::Tf32),
-        "bf16" => Some(Precision::Bf16),
-        _ => None,
+    let (threads, precision) = match how.split_once('-') {
+        Some((threads, precision)) => (Some(threads), precision),
+        None if how.parse::<usize>().is_ok() => (Some(how), "f32"),
+        None => (None, how),
     };
-    let device = if precision.is_some() { Choice::Cuda.open()? } else { Device::Cpu };
-    if precision.is_none() {
-        rayon::ThreadPoolBuilder::new().num_threads(how.parse()?).build_global()?;
+    let precision = match precision {
+        "f32" => Precision::F32,
+        "tf32" => Precision::Tf32,
+        "bf16" => Precision::Bf16,
+        other => return Err(format!("{other}: no such precision").into()),
+    };
+    let device = if threads.is_some() { Device::Cpu } else { Choice::Cuda.open()? };
+    if let Some(threads) = threads {
+        rayon::ThreadPoolBuilder::new().num_threads(threads.parse()?).build_global()?;
     }
     let kind = NETS.iter().find(|n| n.0 == net).ok_or("no such network")?.1;
     let shape =
@@ -73,7 +79,7 @@ fn serve(net: &str, how: &str) -> Outcome<()> {
     let architecture = Encoder { kind, ..Encoder::default() }.architecture(shape, 10)?;
     let kind = optimiser::Kind::Sgd;
     let settings = Settings { kind, momentum: 0.9, weight_decay: 1e-4, clip: 0.0, ema: 0.0 };
-    let mut state = State::new(architecture, settings, 0)?.on(&device, precision.unwrap_or(Precision::F32))?;
+    let mut state = State::new(architecture, settings, 0)?.on(&device, precision)?;
     let mut rng = random::stream(0, Purpose::Noise, 0, 0, 0);
     let pixels: Vec<f32> = (0..BATCH * shape.len() as usize).map(|_| random::uniform(&mut rng)).collect();
     let dims = (BATCH, usize::from(shape.h), usize::from(shape.w), usize::from(shape.c));
@@ -115,6 +121,14 @@ fn serve(net: &str, how: &str) -> Outcome<()> {
     Ok(())
 }
 
+/// Whether a comparison in bf16 on the CPU says something: it needs AMX, and convolutions of 16 channels and more.
+fn bf16_counts(net: &str) -> bool {
+    if !cpu_multiplies_bf16() {
+        println!("{net:12} skipped in bf16: this CPU has no AMX, or its system does not grant it");
+    }
+    cpu_multiplies_bf16() && !matches!(net, "small-conv" | "mlp-1000")
+}
+
 /// Peak resident memory of this process, MiB.
 fn peak_mib() -> Outcome<f64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
@@ -132,9 +146,12 @@ fn compare(python: &str, only: &[String], plan: &Plan) -> Outcome<()> {
     let wanted = |n: &str| if only.is_empty() { plan.nets.contains(&n) } else { only.iter().any(|o| o == n) };
     for (net, _) in NETS.iter().filter(|n| wanted(n.0)) {
         for &threads in plan.how {
+            let on_gpu = !threads.starts_with(|c: char| c.is_ascii_digit());
+            if threads.ends_with("bf16") && !on_gpu && !bf16_counts(net) {
+                continue;
+            }
             let mut ours = Side::start(Command::new(std::env::current_exe()?).args(["--serve", net, threads]))?;
             let mut peer = Side::start(Command::new(python).arg(&script).args([net, threads]))?;
-            let on_gpu = threads.parse::<usize>().is_err();
             let (turns, steps) = match *net {
                 _ if on_gpu => (5, 50),
                 "wrn-16-4" | "wrn-28-10" => (3, 3),
@@ -155,8 +172,11 @@ fn compare(python: &str, only: &[String], plan: &Plan) -> Outcome<()> {
                 ratios.push((format!("{net}-step-vs-pytorch-gpu-{threads}"), a / b));
                 continue;
             }
-            ratios.push((format!("{net}-step-vs-pytorch-{threads}-threads"), a / b));
-            ratios.push((format!("{net}-peak-memory-vs-pytorch-{threads}-threads"), ours_mib / peer_mib));
+            let how = threads
+                .split_once('-')
+                .map_or(threads.into(), |(threads, precision)| format!("{precision}-{threads}"));
+            ratios.push((format!("{net}-step-vs-pytorch-{how}-threads"), a / b));
+            ratios.push((format!("{net}-peak-memory-vs-pytorch-{how}-threads"), ours_mib / peer_mib));
         }
     }
     for (name, ratio) in ratios {

@@ -166,12 +166,12 @@ impl State {
         averaged.on(self.network.device(), self.network.trunk.precision())
     }
 
-    /// The same state on `device`, its convolutions at `precision` if that is a GPU.
+    /// The same state on `device`, its convolutions at `precision`.
     ///
     /// # Errors
     /// If the device has no room.
     pub fn on(self, device: &Device, precision: Precision) -> Result<Self> {
-        if device.is_cpu() {
+        if device.is_cpu() && precision != Precision::Bf16 {
             return Ok(self);
         }
         Ok(Self { network: self.network.on(device, precision)?, optimiser: self.optimiser.on(device)?, ..self })

@@ -1,5 +1,6 @@
 //! Where a run computes, and how exactly.
 
+use crate::ops::conv;
 use anyhow::Result;
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
@@ -16,16 +17,22 @@ pub enum Choice {
     Cuda,
 }
 
-/// The `fit.precision` key: how convolutions compute on a GPU. The CPU is always f32.
+/// The `fit.precision` key: how convolutions compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// f32 products and sums.
     F32,
-    /// f32 values, products of TF32.
+    /// f32 values, products of TF32; on a CPU f32.
     Tf32,
-    /// Activations and products in bf16; sums, statistics and weights in f32.
+    /// Activations and products in bf16; sums, statistics and weights in f32. On a CPU with AMX products in bf16, on any
+    /// other f32.
     Bf16,
+}
+
+/// Whether this CPU multiplies in bf16: where it has AMX, and the system grants the registers.
+pub fn cpu_multiplies_bf16() -> bool {
+    conv::tiles().is_some()
 }
 
 impl Choice {

@@ -63,7 +63,7 @@ pub struct Fit {
     pub patience: u32,
     /// Where the network learns.
     pub device: device::Choice,
-    /// How convolutions compute on a GPU.
+    /// How convolutions compute.
     pub precision: Precision,
     /// The run whose best network is where this one begins; fresh weights where none is named.
     #[serde(skip_serializing_if = "Option::is_none")]

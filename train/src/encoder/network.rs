@@ -93,7 +93,7 @@ impl Network {
         Ok(all)
     }
 
-    /// The same network on `device`, its convolutions at `precision` if that is a GPU.
+    /// The same network on `device`, its convolutions at `precision`.
     ///
     /// # Errors
     /// If the device has no room.

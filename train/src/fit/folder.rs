@@ -3,6 +3,7 @@
 use crate::checkpoint::{self, Progress, State};
 use crate::config::Config;
 use crate::dataset::Splits;
+use crate::device::{Precision, cpu_multiplies_bf16};
 use crate::encoder::Network;
 use crate::files;
 use crate::ops::lanes;
@@ -100,6 +101,7 @@ impl RunFolder {
             "train_sha256": splits.train.digest()?,
             "threads": rayon::current_num_threads(),
             "instruction_set": lanes::detect().name(),
+            "bf16": config.fit.precision == Precision::Bf16 && cpu_multiplies_bf16(),
         });
         files::write(&self.0.join("run.json"), serde_json::to_string_pretty(&about)?.as_bytes())?;
         files::write(&self.metrics(), b"")?;

@@ -2,7 +2,7 @@
 
 use super::pool::Pool;
 use super::{Graph, Init, Op};
-use crate::ops::conv::{Conv, Dense, Load, Packed};
+use crate::ops::conv::{Conv, Dense, Load, Packed, Tiles};
 use crate::ops::lanes::Isa;
 use crate::ops::norm::Affine;
 use anyhow::Result;
@@ -50,7 +50,8 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub fn new(graph: Graph, isa: Isa) -> Result<Self> {
+    /// Kernels for `isa`, products of convolutions in `tiles` where there are any.
+    pub fn new(graph: Graph, isa: Isa, tiles: Option<Tiles>) -> Result<Self> {
         let shapes = graph.shapes()?;
         let mut convs = Vec::new();
         let (mut places, mut parameters, mut running) = (Vec::new(), 0, 0);
@@ -61,8 +62,8 @@ impl Plan {
         for (i, (stage, declared)) in graph.stages.iter().zip(graph.parameters(Init::Uniform)?).enumerate() {
             let (x, y) = (shapes[stage.x], shapes[i + 1]);
             convs.push(match &stage.op {
-                Op::Conv { window, groups, out, .. } => Some(Conv::new(isa, x, *window, *groups, *out)?),
-                Op::Transposed { window, .. } => Some(Conv::new(isa, y, *window, 1, usize::from(x.c))?),
+                Op::Conv { window, groups, out, .. } => Some(Conv::new(isa, tiles, x, *window, *groups, *out)?),
+                Op::Transposed { window, .. } => Some(Conv::new(isa, tiles, y, *window, 1, usize::from(x.c))?),
                 _ => None,
             });
             let own = declared.iter().map(|p| claim(&mut parameters, p.len())).collect();

@@ -322,19 +322,51 @@ fn a_folded_network_equals_the_one_that_learned() {
 
 #[test]
 fn results_do_not_depend_on_threads_and_nothing_is_kept_without_need() {
-    let trunk = Trunk::new(residual(3, 9, [17, 20])).unwrap();
-    let theta = Var::from_tensor(&noise(&[trunk.parameters()], 4)).unwrap();
-    let images = noise(&[37, 9, 9, 3], 5);
-    let go = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| {
-            let ledger = Ledger::new(&Device::Cpu).unwrap();
-            let y = trunk.apply(&images, &theta, Mode::Learn, Some(&ledger)).unwrap();
-            y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
-            (values(&y).unwrap(), values(&ledger.take().unwrap()).unwrap())
-        })
+    for precision in [Precision::F32, Precision::Bf16] {
+        let trunk = Trunk::on(residual(3, 9, [17, 20]), available()[0], precision).unwrap();
+        let theta = values(&noise(&[trunk.parameters()], 4)).unwrap();
+        let go = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| output_and_gradients(&trunk, 37, 9, theta.clone()))
+        };
+        assert_eq!(go(1), go(3), "{precision:?}");
+    }
+}
+
+/// Output, and gradients of parameters and images, of `n` images.
+fn output_and_gradients(trunk: &Trunk, n: usize, side: usize, theta: Vec<f32>) -> [Vec<f32>; 3] {
+    let theta = Var::from_vec(theta, trunk.parameters(), &Device::Cpu).unwrap();
+    let images = Var::from_tensor(&noise(&[n, side, side, 3], 5)).unwrap();
+    let ledger = Ledger::new(&Device::Cpu).unwrap();
+    let y = trunk.apply(&images, &theta, Mode::Learn, Some(&ledger)).unwrap();
+    let gradients = y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+    [&y, &ledger.take().unwrap(), gradients.get(&images).unwrap()].map(|t| values(t).unwrap())
+}
+
+#[test]
+fn bf16_is_as_near_to_f32_as_its_rounding() {
+    if !crate::device::cpu_multiplies_bf16() {
+        println!("skipped: this CPU has no AMX, or its system does not grant it");
+        return;
+    }
+    let trunk = |p| Trunk::on(residual(3, 12, [32, 48]), available()[0], p).unwrap();
+    let theta = values(&(noise(&[trunk(Precision::F32).parameters()], 4) * 0.3).unwrap()).unwrap();
+    // Eight significant bits, in another way than the kernels': what that alone changes in f32 is the measure.
+    let short = |v: &f32| {
+        let unit = 2f32.powi(v.abs().log2().floor() as i32 - 7);
+        if *v == 0.0 { 0.0 } else { (v / unit).round_ties_even() * unit }
     };
-    assert_eq!(go(1), go(3));
+    let rounded: Vec<f32> = theta.iter().map(short).collect();
+    let run = |p, theta: &[f32]| output_and_gradients(&trunk(p), 24, 12, theta.to_vec());
+    let (exact, weights, all) =
+        (run(Precision::F32, &theta), run(Precision::F32, &rounded), run(Precision::Bf16, &theta));
+    let norm = |v: &mut dyn Iterator<Item = f32>| v.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+    let away = |a: &[f32], b: &[f32]| norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut a.iter().copied());
+    for (k, what) in ["output", "parameters", "images"].into_iter().enumerate() {
+        let (weights, all) = (away(&exact[k], &weights[k]), away(&exact[k], &all[k]));
+        // Not nothing, or bf16 was not used.
+        assert!(all > 1e-5 && all < 5.0 * weights, "{what}: {all}, rounded weights alone {weights}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::operation::Apply;
 use super::plan::Plan;
 use super::pool::Pool;
 use crate::device::Precision;
+use crate::ops::conv;
 use crate::ops::lanes::{Isa, detect};
 use anyhow::{Result, ensure};
 #[cfg(feature = "cuda")]
@@ -123,12 +124,12 @@ impl Trunk {
         Self::on(graph, detect(), Precision::F32)
     }
 
-    /// Plans a graph for one instruction set, and one precision on a GPU.
+    /// Plans a graph for one instruction set and one precision.
     ///
     /// # Errors
     /// If the graph is not consistent.
     pub fn on(graph: Graph, isa: Isa, precision: Precision) -> Result<Self> {
-        let plan = Plan::new(graph, isa)?;
+        let plan = Plan::new(graph, isa, if precision == Precision::Bf16 { conv::tiles() } else { None })?;
         let mut running = vec![0.0; plan.running];
         for place in &plan.places {
             running[place.running[1].clone()].fill(1.0);
@@ -150,7 +151,7 @@ impl Trunk {
         &self.0.plan.graph
     }
 
-    /// How its convolutions compute on a GPU.
+    /// How its convolutions compute.
     pub fn precision(&self) -> Precision {
         self.0.precision
     }

@@ -4,7 +4,8 @@
 //! padded column `x` stands at phase `x % phases`, column `x / phases`, so that neighbouring output pixels always read
 //! values `step` apart, whatever the stride.
 
-use crate::ops::lanes::{BLOCK, Lanes, get, per_isa, put};
+use super::load::{Load, Run};
+use crate::ops::lanes::{BLOCK, Lanes, per_isa};
 
 /// Most channels of an image whose blocks are this narrow instead of [`BLOCK`].
 pub(super) const SHALLOW: usize = 4;
@@ -55,17 +56,6 @@ impl Grid {
     }
 }
 
-/// What happens to a value on its way into the grid.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Load<'a> {
-    /// Nothing.
-    Plain,
-    /// `v * scale[c] + shift[c]`, then a ReLU where asked: a batch norm that was never written out.
-    Affine { scale: &'a [f32], shift: &'a [f32], relu: bool },
-    /// `v` where the same place of `mask` is positive: the gradient through a ReLU.
-    Masked { mask: &'a [f32] },
-}
-
 /// An image `[h][w][pitch]` of which channels `first..first + grid.channels` go into the grid.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Image {
@@ -75,58 +65,11 @@ pub(super) struct Image {
     pub first: usize,
 }
 
-/// Pixels of one image row and one phase, on their way to neighbouring places of a grid row.
-#[derive(Clone, Copy)]
-struct Run {
-    /// First value in the image, first place in the grid.
-    from: usize,
-    to: usize,
-    count: usize,
-    /// Values from one pixel to the next in the image.
-    stride: usize,
-    step: usize,
-    /// Channels.
-    depth: usize,
-}
-
-impl Run {
-    /// `to = f(value, place in the image)` for every vector of every pixel; `start` gives `f` for a vector's channels.
-    #[inline(always)]
-    unsafe fn each<L: Lanes, F: Fn(L, usize) -> L>(
-        self,
-        from: &[f32],
-        to: &mut [f32],
-        start: impl Fn(usize, usize) -> F,
-    ) {
-        let mut done = 0;
-        while done < self.depth {
-            let count = L::N.min(self.depth - done);
-            let f = start(done, count);
-            // SAFETY: `load` checked that the last pixel's last channel is inside the image and the grid.
-            unsafe {
-                let (mut x, mut at) = (self.from + done, to.as_mut_ptr().add(self.to + done));
-                for _ in 0..self.count {
-                    let v = get::<L>(from.as_ptr().add(x), count);
-                    let v = f(v, x);
-                    put(v, at, count);
-                    x += self.stride;
-                    at = at.add(self.step);
-                }
-            }
-            done += count;
-        }
-    }
-}
-
 #[inline(always)]
 unsafe fn load<L: Lanes>(grid: &Grid, image: Image, from: &[f32], how: Load, to: &mut [f32]) {
     assert!(from.len() >= image.h * image.w * image.pitch && to.len() >= grid.len());
     assert!(image.first + grid.channels <= image.pitch);
-    match how {
-        Load::Affine { scale, shift, .. } => assert!(scale.len() >= image.pitch && shift.len() >= image.pitch),
-        Load::Masked { mask } => assert!(mask.len() >= image.h * image.w * image.pitch),
-        Load::Plain => (),
-    }
+    how.check(image.h * image.w, image.pitch);
     for block in 0..grid.blocks() {
         let c = image.first + block * grid.step;
         for y in 0..image.h.min(grid.rows.saturating_sub(grid.top)) {
@@ -143,22 +86,7 @@ unsafe fn load<L: Lanes>(grid: &Grid, image: Image, from: &[f32], how: Load, to:
                     depth: grid.depth(block),
                 };
                 // SAFETY: the runs stay inside image and grid by their counts, and the assertions above bound those.
-                unsafe {
-                    match how {
-                        Load::Plain => run.each::<L, _>(from, to, |_, _| |v, _| v),
-                        Load::Affine { scale, shift, relu } => run.each::<L, _>(from, to, |done, count| {
-                            let at = |v: &[f32]| get::<L>(v.as_ptr().add(c + done), count);
-                            let (a, b) = (at(scale), at(shift));
-                            move |v: L, _| {
-                                let v = b.fma(v, a);
-                                if relu { v.relu() } else { v }
-                            }
-                        }),
-                        Load::Masked { mask } => run.each::<L, _>(from, to, |_, count| {
-                            move |v: L, x| v.where_positive(get::<L>(mask.as_ptr().add(x), count))
-                        }),
-                    }
-                }
+                unsafe { run.copy::<L, f32>(c, from, how, to) }
             }
         }
     }

@@ -3,7 +3,8 @@
 //! A product `c[m][n] = sum_k a[m][k] b[k][n]` is a 1 x 1 convolution of `m` pixels with `k` channels: `a` in a grid,
 //! `b` packed. Sums run over k in order, so that results do not depend on how the work is shared out.
 
-use super::grid::{self, Grid, Image, Load};
+use super::grid::{self, Grid, Image};
+use super::load::Load;
 use super::sweep::{Epilogue, Sweep, group};
 use super::tile;
 use crate::ops::lanes::{BLOCK, Isa};

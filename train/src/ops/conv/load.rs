@@ -1,0 +1,167 @@
+//! What happens to an image's values on their way to where kernels read them.
+
+use crate::ops::lanes::{Lanes, get, put};
+
+/// What happens to a value on its way into the grid.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Load<'a> {
+    /// Nothing.
+    Plain,
+    /// `v * scale[c] + shift[c]`, then a ReLU where asked: a batch norm that was never written out.
+    Affine { scale: &'a [f32], shift: &'a [f32], relu: bool },
+    /// `v` where the same place of `mask` is positive: the gradient through a ReLU.
+    Masked { mask: &'a [f32] },
+}
+
+impl Load<'_> {
+    /// Panics unless it is for an image of `pixels` of `channels`.
+    pub(super) fn check(self, pixels: usize, channels: usize) {
+        match self {
+            Load::Affine { scale, shift, .. } => assert!(scale.len() >= channels && shift.len() >= channels),
+            Load::Masked { mask } => assert!(mask.len() >= pixels * channels),
+            Load::Plain => (),
+        }
+    }
+}
+
+/// What a value becomes where it is put.
+pub(super) trait Cell: Copy {
+    /// # Safety
+    /// As [`put`].
+    unsafe fn put<L: Lanes>(values: L, to: *mut Self, count: usize);
+}
+
+impl Cell for f32 {
+    #[inline(always)]
+    unsafe fn put<L: Lanes>(values: L, to: *mut Self, count: usize) {
+        // SAFETY: the caller's contract.
+        unsafe { put(values, to, count) }
+    }
+}
+
+/// A bf16.
+impl Cell for u16 {
+    #[inline(always)]
+    unsafe fn put<L: Lanes>(values: L, to: *mut Self, count: usize) {
+        let mut wide = [0.0f32; 16];
+        // SAFETY: no vector is longer; the caller's contract. A loop of a fixed length becomes vectors.
+        unsafe {
+            values.store(wide.as_mut_ptr());
+            if count == L::N {
+                for (i, v) in wide[..L::N].iter().enumerate() {
+                    *to.add(i) = round(*v);
+                }
+            } else {
+                for (i, v) in wide[..count].iter().enumerate() {
+                    *to.add(i) = round(*v);
+                }
+            }
+        }
+    }
+}
+
+/// The nearest bf16, ties to even; NaN stays NaN.
+#[inline(always)]
+pub(super) fn round(v: f32) -> u16 {
+    let bits = v.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+    if bits & 0x7fff_ffff > 0x7f80_0000 { 0x7fc0 } else { (rounded >> 16) as u16 }
+}
+
+/// Neighbouring pixels of one image row, or every so many, on their way to neighbouring places.
+#[derive(Clone, Copy)]
+pub(super) struct Run {
+    /// First value in the image, first place.
+    pub from: usize,
+    pub to: usize,
+    pub count: usize,
+    /// Values from one pixel to the next in the image.
+    pub stride: usize,
+    /// Values from one place to the next.
+    pub step: usize,
+    /// Channels.
+    pub depth: usize,
+}
+
+impl Run {
+    /// `to = f(value, place in the image)` for every vector of every pixel; `start` gives `f` for a vector's channels.
+    #[inline(always)]
+    unsafe fn each<L: Lanes, T: Cell, F: Fn(L, usize) -> L>(
+        self,
+        from: &[f32],
+        to: &mut [T],
+        start: impl Fn(usize, usize) -> F,
+    ) {
+        let mut done = 0;
+        while done < self.depth {
+            let count = L::N.min(self.depth - done);
+            let f = start(done, count);
+            // SAFETY: the contract of `copy`.
+            unsafe {
+                let (mut x, mut at) = (self.from + done, to.as_mut_ptr().add(self.to + done));
+                for _ in 0..self.count {
+                    let v = get::<L>(from.as_ptr().add(x), count);
+                    T::put(f(v, x), at, count);
+                    x += self.stride;
+                    at = at.add(self.step);
+                }
+            }
+            done += count;
+        }
+    }
+
+    /// Copies the run; its first value is of channel `channel`.
+    ///
+    /// # Safety
+    /// The last pixel's last channel is inside the image and inside `to`, and `how` was checked for the image.
+    #[inline(always)]
+    pub unsafe fn copy<L: Lanes, T: Cell>(self, channel: usize, from: &[f32], how: Load, to: &mut [T]) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            match how {
+                Load::Plain => self.each::<L, T, _>(from, to, |_, _| |v, _| v),
+                Load::Affine { scale, shift, relu } => self.each::<L, T, _>(from, to, |done, count| {
+                    let at = |v: &[f32]| get::<L>(v.as_ptr().add(channel + done), count);
+                    let (a, b) = (at(scale), at(shift));
+                    move |v: L, _| {
+                        let v = b.fma(v, a);
+                        if relu { v.relu() } else { v }
+                    }
+                }),
+                Load::Masked { mask } => self.each::<L, T, _>(from, to, |_, count| {
+                    move |v: L, x| v.where_positive(get::<L>(mask.as_ptr().add(x), count))
+                }),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn rounding_is_to_the_nearest(bits: u32) {
+            let (v, got) = (f32::from_bits(bits), round(f32::from_bits(bits)));
+            let value = |b: u16| f64::from(f32::from_bits(u32::from(b) << 16));
+            if v.is_nan() {
+                prop_assert!(value(got).is_nan());
+            } else if v.is_infinite() {
+                prop_assert_eq!(value(got), f64::from(v));
+            } else {
+                // The two that enclose it; beyond the largest, infinity stands a step further.
+                let low = (bits >> 16) as u16;
+                let step = |b: u16| if value(b).is_infinite() { value(b).signum() * 2f64.powi(128) } else { value(b) };
+                let away = |b: u16| (step(b) - f64::from(v)).abs();
+                let nearest = match away(low).total_cmp(&away(low + 1)) {
+                    std::cmp::Ordering::Less => low,
+                    std::cmp::Ordering::Greater => low + 1,
+                    std::cmp::Ordering::Equal => low + low % 2,
+                };
+                prop_assert_eq!(got, nearest);
+            }
+        }
+    }
+}
