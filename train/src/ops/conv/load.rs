@@ -1,6 +1,6 @@
 //! What happens to an image's values on their way to where kernels read them.
 
-use crate::ops::lanes::{Lanes, get, put};
+use crate::ops::lanes::{BLOCK, Lanes, get, put};
 
 /// What happens to a value on its way into the grid.
 #[derive(Debug, Clone, Copy)]
@@ -43,29 +43,17 @@ impl Cell for f32 {
 impl Cell for u16 {
     #[inline(always)]
     unsafe fn put<L: Lanes>(values: L, to: *mut Self, count: usize) {
-        let mut wide = [0.0f32; 16];
-        // SAFETY: no vector is longer; the caller's contract. A loop of a fixed length becomes vectors.
+        // SAFETY: the caller's contract; no vector is longer than a block.
         unsafe {
-            values.store(wide.as_mut_ptr());
             if count == L::N {
-                for (i, v) in wide[..L::N].iter().enumerate() {
-                    *to.add(i) = round(*v);
-                }
+                values.store_bf16(to);
             } else {
-                for (i, v) in wide[..count].iter().enumerate() {
-                    *to.add(i) = round(*v);
-                }
+                let mut all = [0; BLOCK];
+                values.store_bf16(all.as_mut_ptr());
+                to.copy_from_nonoverlapping(all.as_ptr(), count);
             }
         }
     }
-}
-
-/// The nearest bf16, ties to even; NaN stays NaN.
-#[inline(always)]
-pub(super) fn round(v: f32) -> u16 {
-    let bits = v.to_bits();
-    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
-    if bits & 0x7fff_ffff > 0x7f80_0000 { 0x7fc0 } else { (rounded >> 16) as u16 }
 }
 
 /// Neighbouring pixels of one image row, or every so many, on their way to neighbouring places.
@@ -131,36 +119,6 @@ impl Run {
                 Load::Masked { mask } => self.each::<L, T, _>(from, to, |_, count| {
                     move |v: L, x| v.where_positive(get::<L>(mask.as_ptr().add(x), count))
                 }),
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn rounding_is_to_the_nearest(bits: u32) {
-            let (v, got) = (f32::from_bits(bits), round(f32::from_bits(bits)));
-            let value = |b: u16| f64::from(f32::from_bits(u32::from(b) << 16));
-            if v.is_nan() {
-                prop_assert!(value(got).is_nan());
-            } else if v.is_infinite() {
-                prop_assert_eq!(value(got), f64::from(v));
-            } else {
-                // The two that enclose it; beyond the largest, infinity stands a step further.
-                let low = (bits >> 16) as u16;
-                let step = |b: u16| if value(b).is_infinite() { value(b).signum() * 2f64.powi(128) } else { value(b) };
-                let away = |b: u16| (step(b) - f64::from(v)).abs();
-                let nearest = match away(low).total_cmp(&away(low + 1)) {
-                    std::cmp::Ordering::Less => low,
-                    std::cmp::Ordering::Greater => low + 1,
-                    std::cmp::Ordering::Equal => low + low % 2,
-                };
-                prop_assert_eq!(got, nearest);
             }
         }
     }

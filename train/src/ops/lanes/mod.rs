@@ -34,6 +34,18 @@ pub(crate) trait Lanes: Copy {
     unsafe fn load_first(from: *const f32, n: usize) -> Self;
     /// Writes the first `n < N` values only.
     unsafe fn store_first(self, to: *mut f32, n: usize);
+    /// Writes all values as the nearest bf16.
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16) {
+        let mut values = [0.0f32; BLOCK];
+        // SAFETY: the trait's contract, and no vector is longer than a block.
+        unsafe {
+            self.store(values.as_mut_ptr());
+            for (i, v) in values[..Self::N].iter().enumerate() {
+                *to.add(i) = bf16(*v);
+            }
+        }
+    }
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
@@ -49,6 +61,14 @@ pub(crate) trait Lanes: Copy {
         // SAFETY: the trait's contract. `max` returns its second operand where one is NaN.
         unsafe { Self::zero().max(self) }
     }
+}
+
+/// The nearest bf16, ties to even; NaN stays NaN.
+#[inline(always)]
+pub(crate) fn bf16(v: f32) -> u16 {
+    let bits = v.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+    if bits & 0x7fff_ffff > 0x7f80_0000 { 0x7fc0 } else { (rounded >> 16) as u16 }
 }
 
 /// The first `count` values, `0 < count <= N`, then zeros.
@@ -162,3 +182,51 @@ macro_rules! per_isa {
     };
 }
 pub(crate) use per_isa;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    unsafe fn all<L: Lanes>(values: &[f32; BLOCK]) -> [u16; BLOCK] {
+        let mut to = [0; BLOCK];
+        for at in (0..BLOCK).step_by(L::N) {
+            // SAFETY: `N` divides a block.
+            unsafe { L::load(values.as_ptr().add(at)).store_bf16(to.as_mut_ptr().add(at)) }
+        }
+        to
+    }
+
+    per_isa! {
+        fn shorten(values: &[f32; BLOCK]) -> [u16; BLOCK] = all
+    }
+
+    proptest! {
+        #[test]
+        fn rounding_is_to_the_nearest(bits: u32) {
+            let v = f32::from_bits(bits);
+            let got = bf16(v);
+            for isa in available() {
+                // SAFETY: available.
+                prop_assert_eq!(unsafe { shorten(isa, &[v; BLOCK]) }, [got; BLOCK]);
+            }
+            let value = |b: u16| f64::from(f32::from_bits(u32::from(b) << 16));
+            if v.is_nan() {
+                prop_assert!(value(got).is_nan());
+            } else if v.is_infinite() {
+                prop_assert_eq!(value(got), f64::from(v));
+            } else {
+                // The two that enclose it; beyond the largest, infinity stands a step further.
+                let low = (bits >> 16) as u16;
+                let step = |b: u16| if value(b).is_infinite() { value(b).signum() * 2f64.powi(128) } else { value(b) };
+                let away = |b: u16| (step(b) - f64::from(v)).abs();
+                let nearest = match away(low).total_cmp(&away(low + 1)) {
+                    std::cmp::Ordering::Less => low,
+                    std::cmp::Ordering::Greater => low + 1,
+                    std::cmp::Ordering::Equal => low + low % 2,
+                };
+                prop_assert_eq!(got, nearest);
+            }
+        }
+    }
+}

@@ -8,7 +8,8 @@ macro_rules! x86 {
      $zero:ident, $load:ident, $store:ident, $splat:ident, $add:ident, $sub:ident, $mul:ident, $max:ident, $fma:ident,
      |$v:ident, $m:ident| $select:expr,
      |$from:ident, $n1:ident| $load_first:expr,
-     |$to:ident, $n2:ident, $v2:ident| $store_first:expr) => {
+     |$to:ident, $n2:ident, $v2:ident| $store_first:expr
+     $(, $bf16:item)?) => {
         #[derive(Debug, Clone, Copy)]
         pub(crate) struct $name($inner);
 
@@ -44,6 +45,7 @@ macro_rules! x86 {
                 let $v2 = self.0;
                 unsafe { $store_first }
             }
+            $($bf16)?
             #[inline(always)]
             unsafe fn add(self, other: Self) -> Self {
                 Self(unsafe { $add(self.0, other.0) })
@@ -90,7 +92,20 @@ x86!(
     _mm512_fmadd_ps,
     |v, m| _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(m, _mm512_setzero_ps()), v),
     |from, n| _mm512_maskz_loadu_ps(((1u32 << n) - 1) as __mmask16, from),
-    |to, n, v| _mm512_mask_storeu_ps(to, ((1u32 << n) - 1) as __mmask16, v)
+    |to, n, v| _mm512_mask_storeu_ps(to, ((1u32 << n) - 1) as __mmask16, v),
+    // As `super::bf16`; compilers make single values of that.
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16) {
+        unsafe {
+            let bits = _mm512_castps_si512(self.0);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+            let high = _mm512_srli_epi32::<16>(rounded);
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
+            let high = _mm512_mask_mov_epi32(high, nan, _mm512_set1_epi32(0x7fc0));
+            _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(high));
+        }
+    }
 );
 
 /// Lanes below `n` set.

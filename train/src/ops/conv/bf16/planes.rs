@@ -5,8 +5,8 @@
 //! `[block of channels][plane][row][column][32]`: padded pixel (y, x) stands in the plane of (y, x) modulo the stride.
 
 use super::tiles::SIDE;
-use crate::ops::conv::load::{Load, Run, round};
-use crate::ops::lanes::{Lanes, per_isa};
+use crate::ops::conv::load::{Load, Run};
+use crate::ops::lanes::{Lanes, bf16, per_isa};
 
 /// The extents of a padded image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Planes {
     pub fn fill(&self, value: &[f32], to: &mut [u16]) {
         for (block, to) in to[..self.len()].chunks_exact_mut(self.block_len()).enumerate() {
             for (at, to) in to.iter_mut().enumerate() {
-                *to = value[..self.channels].get(block * SIDE + at % SIDE).map_or(0, |v| round(*v));
+                *to = value[..self.channels].get(block * SIDE + at % SIDE).map_or(0, |v| bf16(*v));
             }
         }
     }

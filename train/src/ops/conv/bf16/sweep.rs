@@ -3,9 +3,8 @@
 
 use super::planes::Planes;
 use super::tiles::{SIDE, STEP};
-use crate::ops::conv::load::round;
 use crate::ops::conv::{ChannelSums, End};
-use crate::ops::lanes::{Lanes, get, per_isa, put};
+use crate::ops::lanes::{Lanes, bf16, get, per_isa, put};
 use rayon::prelude::*;
 
 /// Output pixels `(origin + out_step * k)` of one image that are computed from the same taps.
@@ -69,7 +68,7 @@ impl Sweep {
                 let (first, tap) = (step / taps * SIDE, self.tap_index[step % taps]);
                 for (at, to) in to.iter_mut().enumerate() {
                     let (o, i) = (block * SIDE + at % (2 * SIDE) / 2, first + at / (2 * SIDE) * 2 + at % 2);
-                    *to = if o < self.channels && i < depth { round(weight(o, tap, i)) } else { 0 };
+                    *to = if o < self.channels && i < depth { bf16(weight(o, tap, i)) } else { 0 };
                 }
             }
         });
