@@ -37,11 +37,9 @@ fn turn(x: &Planes, from: &[u16], to: &mut [u16], transpose: impl Fn(&mut Block)
 }
 
 fn transpose(block: &mut Block) {
-    for i in 0..SIDE {
-        for j in 0..i {
-            let (a, b) = (block[i][j], block[j][i]);
-            (block[i][j], block[j][i]) = (b, a);
-        }
+    let from = *block;
+    for (i, row) in block.iter_mut().enumerate() {
+        *row = from.map(|column| column[i]);
     }
 }
 
