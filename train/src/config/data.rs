@@ -38,6 +38,7 @@ pub struct Data {
     /// Training images that are used, validation included, the first of a stratified order; 0 for all.
     pub train_images: usize,
     /// Training images that are set aside for thresholds and int8 ranges, at most a tenth; for a set without its own.
+    #[serde(skip_serializing_if = "is_usual")]
     pub calibration: usize,
     /// Training images held out to choose the best checkpoint.
     pub validation: usize,
@@ -59,6 +60,11 @@ pub struct Data {
     pub test_images: usize,
     /// Threads that make batches ahead of the step.
     pub workers: usize,
+}
+
+/// Cards and configurations from before there was a choice stay as they are.
+fn is_usual(calibration: &usize) -> bool {
+    *calibration == HELD_OUT
 }
 
 impl Default for Data {
