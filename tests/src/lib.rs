@@ -62,10 +62,15 @@ pub fn microcontroller_bundles() -> Vec<PathBuf> {
 pub fn skipped(tool: &str, test: &str) -> bool {
     let skip = std::env::var("PARADISE_SKIP").is_ok_and(|list| list.split(',').any(|t| t.trim() == tool));
     if skip {
-        // Straight to the terminal: a passing test's print! is captured, and unrun must not look like passed.
-        let _ = writeln!(std::io::stderr(), "skipped: {test} needs {tool}, which PARADISE_SKIP leaves out");
+        unrun(test, &format!("{tool}, which PARADISE_SKIP leaves out"));
     }
     skip
+}
+
+/// Says that a test was skipped for want of something.
+pub fn unrun(test: &str, needs: &str) {
+    // Straight to the terminal: a passing test's print! is captured, and unrun must not look like passed.
+    let _ = writeln!(std::io::stderr(), "skipped: {test} needs {needs}");
 }
 
 /// A program of this workspace, built in the same profile as the test.

@@ -56,13 +56,18 @@ fn main() -> Outcome<()> {
     }
 }
 
-/// Our side of the protocol of `step.py`.
-fn serve(net: &str, how: &str) -> Outcome<()> {
-    let (threads, precision) = match how.split_once('-') {
+/// Threads on the CPU, none for the GPU, and the precision.
+fn parts(how: &str) -> (Option<&str>, &str) {
+    match how.split_once('-') {
         Some((threads, precision)) => (Some(threads), precision),
         None if how.parse::<usize>().is_ok() => (Some(how), "f32"),
         None => (None, how),
-    };
+    }
+}
+
+/// Our side of the protocol of `step.py`.
+fn serve(net: &str, how: &str) -> Outcome<()> {
+    let (threads, precision) = parts(how);
     let precision = match precision {
         "f32" => Precision::F32,
         "tf32" => Precision::Tf32,
@@ -145,15 +150,15 @@ fn compare(python: &str, only: &[String], plan: &Plan) -> Outcome<()> {
     );
     let wanted = |n: &str| if only.is_empty() { plan.nets.contains(&n) } else { only.iter().any(|o| o == n) };
     for (net, _) in NETS.iter().filter(|n| wanted(n.0)) {
-        for &threads in plan.how {
-            let on_gpu = !threads.starts_with(|c: char| c.is_ascii_digit());
-            if threads.ends_with("bf16") && !on_gpu && !bf16_counts(net) {
+        for &how in plan.how {
+            let (threads, precision) = parts(how);
+            if threads.is_some() && precision == "bf16" && !bf16_counts(net) {
                 continue;
             }
-            let mut ours = Side::start(Command::new(std::env::current_exe()?).args(["--serve", net, threads]))?;
-            let mut peer = Side::start(Command::new(python).arg(&script).args([net, threads]))?;
+            let mut ours = Side::start(Command::new(std::env::current_exe()?).args(["--serve", net, how]))?;
+            let mut peer = Side::start(Command::new(python).arg(&script).args([net, how]))?;
             let (turns, steps) = match *net {
-                _ if on_gpu => (5, 50),
+                _ if threads.is_none() => (5, 50),
                 "wrn-16-4" | "wrn-28-10" => (3, 3),
                 "small-conv" | "mlp-1000" => (8, 20),
                 _ => (6, 4),
@@ -166,15 +171,13 @@ fn compare(python: &str, only: &[String], plan: &Plan) -> Outcome<()> {
             }
             let (a, b) = (1e3 * median(&our_seconds), 1e3 * median(&peer_seconds));
             let (ours_mib, peer_mib): (f64, f64) = (ours.finish()?.parse()?, peer.finish()?.parse()?);
-            println!("{net:12} {threads:>7} {a:>12.1} {b:>12.1} {:>7.2} {ours_mib:>11.0} {peer_mib:>11.0}", a / b);
-            if on_gpu {
-                println!("{net} {threads}: {:.0} images a second", BATCH as f64 / a * 1e3);
-                ratios.push((format!("{net}-step-vs-pytorch-gpu-{threads}"), a / b));
+            println!("{net:12} {how:>7} {a:>12.1} {b:>12.1} {:>7.2} {ours_mib:>11.0} {peer_mib:>11.0}", a / b);
+            let Some(threads) = threads else {
+                println!("{net} {how}: {:.0} images a second", BATCH as f64 / a * 1e3);
+                ratios.push((format!("{net}-step-vs-pytorch-gpu-{how}"), a / b));
                 continue;
-            }
-            let how = threads
-                .split_once('-')
-                .map_or(threads.into(), |(threads, precision)| format!("{precision}-{threads}"));
+            };
+            let how = if precision == "f32" { threads.into() } else { format!("{precision}-{threads}") };
             ratios.push((format!("{net}-step-vs-pytorch-{how}-threads"), a / b));
             ratios.push((format!("{net}-peak-memory-vs-pytorch-{how}-threads"), ours_mib / peer_mib));
         }

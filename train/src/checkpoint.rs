@@ -171,9 +171,6 @@ impl State {
     /// # Errors
     /// If the device has no room.
     pub fn on(self, device: &Device, precision: Precision) -> Result<Self> {
-        if device.is_cpu() && precision != Precision::Bf16 {
-            return Ok(self);
-        }
         Ok(Self { network: self.network.on(device, precision)?, optimiser: self.optimiser.on(device)?, ..self })
     }
 }

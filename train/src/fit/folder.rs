@@ -101,7 +101,7 @@ impl RunFolder {
             "train_sha256": splits.train.digest()?,
             "threads": rayon::current_num_threads(),
             "instruction_set": lanes::detect().name(),
-            "bf16": config.fit.precision == Precision::Bf16 && cpu_multiplies_bf16(),
+            "amx_bf16": config.fit.precision == Precision::Bf16 && cpu_multiplies_bf16(),
         });
         files::write(&self.0.join("run.json"), serde_json::to_string_pretty(&about)?.as_bytes())?;
         files::write(&self.metrics(), b"")?;

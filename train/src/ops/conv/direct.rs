@@ -5,7 +5,8 @@
 //! [`Sweep`] for each phase of the stride; the gradient of the weights has tiles of its own.
 
 use super::grid::{self, Grid, Image};
-use super::sweep::{Axis, Epilogue, Sweep};
+use super::pixels::{Adjoint, Part, Pixels};
+use super::sweep::{Epilogue, Sweep};
 use super::{ChannelSums, End, Load, Packed, tile, weight_gradient};
 use crate::ops::lanes::{BLOCK, Isa};
 use paradise_engine::Shape;
@@ -32,58 +33,30 @@ impl Conv {
         let (c, out) = (usize::from(input.c) / groups, usize::from(output.c) / groups);
         let [kh, kw] = window.kernel.map(usize::from);
         let [sy, sx] = window.stride.map(usize::from);
-        let [top, left] = [window.pad[0], window.pad[1]].map(usize::from);
-        let [rows, columns] = [output.h, output.w].map(usize::from);
-        let x = Grid::new(c, (rows - 1) * sy + kh, [sx, columns + (kw - 1) / sx], [top, left]);
+        let pad = [window.pad[0], window.pad[1]].map(usize::from);
+        let pixels = Pixels::all(output);
+        let side = [(pixels.rows - 1) * sy + kh, pixels.columns + (kw - 1) / sx];
+        let x = Grid::new(c, side[0], [sx, side[1]], pad);
         let forward = Sweep {
-            rows,
-            columns,
-            origin: [0, 0],
-            out_step: [1, 1],
-            out_w: columns,
-            pitch: out * groups,
+            pixels,
             out_blocks: out.div_ceil(BLOCK),
             row_step: sy,
             taps: (0..kh * kw).map(|t| x.at(t / kw, t % kw)).collect(),
             tap_index: (0..kh * kw).collect(),
         };
-        let (dy, backward) = Self::plan_backward(input, [rows, columns], window, [c * groups, c, out]);
-        Self { isa, groups, kernel: [kh, kw], input, output, x, forward, dy, backward }
-    }
-
-    /// The grid of the output's gradient, and one sweep for each phase of the stride over the input's gradient.
-    fn plan_backward(
-        input: Shape,
-        output: [usize; 2],
-        window: Window,
-        [pitch, c, out]: [usize; 3],
-    ) -> (Grid, Vec<Sweep>) {
-        let [vertical, horizontal] = [0, 1].map(|n| Axis::new([input.h, input.w][n], output[n], window, n));
-        let [top, left] = [vertical.low, horizontal.low];
-        let mut grid = Grid::new(out, top + vertical.high, [1, left + horizontal.high], [top, left]);
+        let adjoint = Adjoint::new(input, output, window);
+        let mut dy = Grid::new(out, adjoint.side[0], [1, adjoint.side[1]], adjoint.margin);
         // The weights' gradient reads whole blocks of the output's gradient.
-        grid.step = BLOCK;
-        let mut sweeps = Vec::new();
-        for rows in &vertical.phases {
-            for columns in &horizontal.phases {
-                let taps = rows.taps.iter().flat_map(|r| columns.taps.iter().map(move |c| (r, c)));
-                let place = |at: i64, margin: usize| (at + margin as i64) as usize;
-                let kw = usize::from(window.kernel[1]);
-                sweeps.push(Sweep {
-                    rows: rows.count,
-                    columns: columns.count,
-                    origin: [rows.first, columns.first],
-                    out_step: window.stride.map(usize::from),
-                    out_w: usize::from(input.w),
-                    pitch,
-                    out_blocks: c.div_ceil(BLOCK),
-                    row_step: 1,
-                    taps: taps.clone().map(|(r, c)| grid.at(place(r.1, top), place(c.1, left))).collect(),
-                    tap_index: taps.map(|(r, c)| r.0 * kw + c.0).collect(),
-                });
-            }
-        }
-        (grid, sweeps)
+        dy.step = BLOCK;
+        let sweep = |part: Part| Sweep {
+            pixels: part.pixels,
+            out_blocks: c.div_ceil(BLOCK),
+            row_step: 1,
+            taps: part.taps.iter().map(|[y, x]| dy.at(*y, *x)).collect(),
+            tap_index: part.tap_index,
+        };
+        let backward = adjoint.parts.into_iter().map(sweep).collect();
+        Self { isa, groups, kernel: [kh, kw], input, output, x, forward, dy, backward }
     }
 
     /// Output channels of a group.
@@ -188,7 +161,8 @@ impl Conv {
         let mut packed = &weights.0[..];
         for group in 0..self.groups {
             for sweep in sweeps {
-                let channels = sweep.pitch / self.groups;
+                let pitch = sweep.pixels.pitch;
+                let channels = pitch / self.groups;
                 let first = group * channels;
                 let end = Epilogue {
                     bias: end.bias.map(|b| &b[first..]),
@@ -196,7 +170,7 @@ impl Conv {
                     accumulate: end.accumulate,
                     relu: end.relu,
                     channels,
-                    pitch: sweep.pitch,
+                    pitch,
                 };
                 let stats = sums.as_mut().map(|(s, q)| (&mut s[first..], &mut q[first..]));
                 let x = &x[group * grid.len()..];

@@ -4,7 +4,7 @@
 //! padded column `x` stands at phase `x % phases`, column `x / phases`, so that neighbouring output pixels always read
 //! values `step` apart, whatever the stride.
 
-use super::load::{Load, Run};
+use super::load::{Load, Phase, Run};
 use crate::ops::lanes::{BLOCK, Lanes, per_isa};
 
 /// Most channels of an image whose blocks are this narrow instead of [`BLOCK`].
@@ -74,13 +74,11 @@ unsafe fn load<L: Lanes>(grid: &Grid, image: Image, from: &[f32], how: Load, to:
         let c = image.first + block * grid.step;
         for y in 0..image.h.min(grid.rows.saturating_sub(grid.top)) {
             for phase in 0..grid.phases {
-                // The first pixel of this phase, and those after it that the grid has columns for.
-                let x = (phase + grid.phases - grid.left % grid.phases) % grid.phases;
-                let column = (x + grid.left) / grid.phases;
+                let Phase { x, count, .. } = Phase::new([phase, grid.phases], grid.left, image.w, grid.columns);
                 let run = Run {
                     from: (y * image.w + x) * image.pitch + c,
                     to: block * grid.block_len() + grid.at(y + grid.top, x + grid.left),
-                    count: image.w.saturating_sub(x).div_ceil(grid.phases).min(grid.columns.saturating_sub(column)),
+                    count,
                     stride: grid.phases * image.pitch,
                     step: grid.step,
                     depth: grid.depth(block),

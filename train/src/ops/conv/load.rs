@@ -2,7 +2,7 @@
 
 use crate::ops::lanes::{BLOCK, Lanes, get, put};
 
-/// What happens to a value on its way into the grid.
+/// What happens to a value on its way.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Load<'a> {
     /// Nothing.
@@ -53,6 +53,26 @@ impl Cell for u16 {
                 to.copy_from_nonoverlapping(all.as_ptr(), count);
             }
         }
+    }
+}
+
+/// The pixels of an image row that meet every so many columns at the same remainder.
+pub(super) struct Phase {
+    /// The first, and the column where it stands.
+    pub x: usize,
+    pub column: usize,
+    /// Those that there are columns for.
+    pub count: usize,
+}
+
+impl Phase {
+    /// Phase `phase` of `phases`, of a row of `w` pixels behind `left` zeros, in `columns` columns a phase.
+    #[inline(always)]
+    pub fn new([phase, phases]: [usize; 2], left: usize, w: usize, columns: usize) -> Self {
+        let x = (phase + phases - left % phases) % phases;
+        let column = (x + left) / phases;
+        let count = w.saturating_sub(x).div_ceil(phases).min(columns.saturating_sub(column));
+        Self { x, column, count }
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::grid::{self, Grid, Image};
 use super::load::Load;
+use super::pixels::Pixels;
 use super::sweep::{Epilogue, Sweep, group};
 use super::tile;
 use crate::ops::lanes::{BLOCK, Isa};
@@ -42,12 +43,7 @@ fn pixels(m: usize, k: usize) -> Grid {
 fn right(isa: Isa, k: usize, n: usize, row: impl Fn(usize, usize, &mut [f32]) + Sync) -> Right {
     let out_blocks = n.div_ceil(BLOCK);
     let sweep = Sweep {
-        rows: 1,
-        columns: 0,
-        origin: [0, 0],
-        out_step: [1, 1],
-        out_w: 0,
-        pitch: n,
+        pixels: Pixels { rows: 1, columns: 0, origin: [0, 0], step: [1, 1], width: 0, pitch: n },
         out_blocks,
         row_step: 1,
         taps: vec![0],
@@ -69,9 +65,10 @@ fn right(isa: Isa, k: usize, n: usize, row: impl Fn(usize, usize, &mut [f32]) + 
 /// `c += a b` or `c = a b` for the `m` rows of a loaded grid.
 fn multiply(isa: Isa, grid: &Grid, a: &[f32], b: &Right, c: &mut [f32], accumulate: bool) {
     let m = grid.columns;
-    let sweep = Sweep { columns: m, out_w: m, ..b.sweep.clone() };
-    let end =
-        Epilogue { bias: None, residual: None, accumulate, relu: false, channels: sweep.pitch, pitch: sweep.pitch };
+    let pixels = Pixels { columns: m, width: m, ..b.sweep.pixels.clone() };
+    let pitch = pixels.pitch;
+    let sweep = Sweep { pixels, ..b.sweep.clone() };
+    let end = Epilogue { bias: None, residual: None, accumulate, relu: false, channels: pitch, pitch };
     // SAFETY: `isa` came from detection; `run` checks the extents.
     unsafe { tile::run(isa, grid, &sweep, a, &b.packed, c, &end, None) }
 }

@@ -11,6 +11,7 @@ mod direct;
 mod grid;
 mod load;
 mod matrix;
+mod pixels;
 mod sweep;
 mod tile;
 mod weight_gradient;

@@ -1,27 +1,18 @@
-//! What one pass of tiles covers: a regular grid of output pixels that share their taps, and the weights packed in the
-//! order in which tiles read them.
+//! What one pass of tiles covers: output pixels that share their taps, and the weights packed in the order in which tiles
+//! read them.
 
 use super::grid::Grid;
+use super::pixels::Pixels;
 use super::tile;
 #[cfg(target_arch = "x86_64")]
 use crate::ops::lanes::{Avx2, Avx512};
 use crate::ops::lanes::{BLOCK, Isa, Kind, Portable};
-use paradise_engine::layer::Window;
 use rayon::prelude::*;
 
-/// Output pixels `(origin + step * k)` of one image, computed from the same taps.
+/// Output pixels of one image that are computed from the same taps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sweep {
-    pub rows: usize,
-    pub columns: usize,
-    /// First output pixel.
-    pub origin: [usize; 2],
-    /// Output pixels from one to the next.
-    pub out_step: [usize; 2],
-    /// Width of the output image.
-    pub out_w: usize,
-    /// Output values of a pixel.
-    pub pitch: usize,
+    pub pixels: Pixels,
     /// Blocks of output channels.
     pub out_blocks: usize,
     /// Grid rows from one output row to the next.
@@ -49,22 +40,15 @@ pub(super) struct Epilogue<'a> {
 }
 
 impl Sweep {
-    /// Offset of the output pixel at `row`, `column` of this sweep.
-    pub fn output(&self, row: usize, column: usize) -> usize {
-        let (y, x) = (self.origin[0] + row * self.out_step[0], self.origin[1] + column * self.out_step[1]);
-        (y * self.out_w + x) * self.pitch
-    }
-
     /// Panics unless every access of a run stays inside its slice.
     pub fn check(&self, grid: &Grid, x: usize, w: usize, y: usize, end: &Epilogue) {
-        if self.rows == 0 || self.columns == 0 {
+        let Pixels { rows, columns, pitch, .. } = self.pixels;
+        if rows == 0 || columns == 0 {
             return;
         }
-        assert!(end.channels.div_ceil(BLOCK) == self.out_blocks && end.pitch == self.pitch);
-        assert!(end.channels <= end.pitch && end.bias.is_none_or(|b| b.len() >= end.channels));
-        let last = self.output(self.rows - 1, self.columns - 1) + end.channels;
-        assert!(last <= y && end.residual.is_none_or(|r| last <= r.len()), "output of {y} values, {last} needed");
-        let far = (self.rows - 1) * self.row_step * grid.row_len() + self.columns * grid.step;
+        assert!(end.channels.div_ceil(BLOCK) == self.out_blocks && end.pitch == pitch && end.channels <= pitch);
+        self.pixels.check(end.channels, y, end.bias, end.residual);
+        let far = (rows - 1) * self.row_step * grid.row_len() + columns * grid.step;
         let tap = self.taps.iter().copied().max().unwrap_or(0);
         assert!(self.taps.is_empty() || far + tap <= grid.block_len(), "taps leave the grid");
         assert!(x >= grid.len() && w >= self.packed_len(grid), "grid or weights too short");
@@ -107,45 +91,6 @@ impl Sweep {
                 }
             }
         });
-    }
-}
-
-/// Input pixels `first + stride * i` along one axis, and the output pixels that they meet.
-pub(super) struct Phase {
-    pub first: usize,
-    pub count: usize,
-    /// Kernel index k, and how far from `i` the output pixel is that input pixel i meets at k.
-    pub taps: Vec<(usize, i64)>,
-}
-
-/// One axis of a convolution seen from its input.
-///
-/// Input pixel `i * s + p` meets output pixel `i + (p + pad - k) / s` at every tap k that leaves no remainder.
-pub(super) struct Axis {
-    pub phases: Vec<Phase>,
-    /// Zeros needed before the first output pixel.
-    pub low: usize,
-    /// Pixels needed from the first output pixel on.
-    pub high: usize,
-}
-
-impl Axis {
-    /// Axis `n` of `window` from `size` input pixels to `output` pixels.
-    pub fn new(size: u16, output: usize, window: Window, n: usize) -> Self {
-        let (size, stride) = (usize::from(size), usize::from(window.stride[n]));
-        let (kernel, pad) = (usize::from(window.kernel[n]), i64::from(window.pad[n]));
-        let phase = |p: usize| {
-            let taps = (0..kernel)
-                .map(|k| (k, p as i64 + pad - k as i64))
-                .filter(|(_, at)| at.rem_euclid(stride as i64) == 0)
-                .map(|(k, at)| (k, at.div_euclid(stride as i64)));
-            Phase { first: p, count: (size - p).div_ceil(stride), taps: taps.collect() }
-        };
-        let phases: Vec<Phase> = (0..stride.min(size)).map(phase).collect();
-        let low = phases.iter().flat_map(|p| &p.taps).map(|t| -t.1).max().unwrap_or(0).max(0);
-        let reach = |p: &Phase| p.taps.iter().map(|t| p.count as i64 + t.1).max();
-        let high = phases.iter().filter_map(reach).max().unwrap_or(0).max(output as i64);
-        Self { phases, low: low as usize, high: high as usize }
     }
 }
 

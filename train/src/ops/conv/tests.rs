@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 fn values(n: usize, seed: u64) -> Vec<f32> {
     let mut rng = random::stream(seed, Purpose::Noise, 0, 0, 0);
-    // Seven bits behind the point and before it: bf16 holds them, so that products are exact in every precision.
+    // Seven significant bits, which bf16 holds, so that products are exact in every precision.
     (0..n).map(|_| (random::normal(&mut rng).clamp(-3.9, 3.9) * 32.0).round() / 32.0).collect()
 }
 

@@ -217,19 +217,19 @@ unsafe fn run_sweep<L: Lanes>(
         let group = group::<L>(sweep.out_blocks, block);
         let vectors = group * per_block;
         let widest = widest(L::REGISTERS, vectors);
-        let parts = sweep.columns.div_ceil(widest);
+        let parts = sweep.pixels.columns.div_ceil(widest);
         let channel = block * BLOCK;
-        for row in 0..sweep.rows {
+        for row in 0..sweep.pixels.rows {
             let mut column = 0;
             for part in 0..parts {
-                let pixels = (sweep.columns - column).div_ceil(parts - part);
-                let out = sweep.output(row, column) + channel;
+                let pixels = (sweep.pixels.columns - column).div_ceil(parts - part);
+                let out = sweep.pixels.at(row, column) + channel;
                 // SAFETY: `check` proved the last row and column of every tap and of the output inside their slices.
                 unsafe {
                     let place = Place {
                         y: y.as_mut_ptr().add(out),
                         residual: if residual.is_null() { residual } else { residual.add(out) },
-                        pitch: sweep.out_step[1] * end.pitch,
+                        pitch: sweep.pixels.step[1] * end.pitch,
                         channel,
                         valid: end.channels - channel,
                         end,

@@ -143,7 +143,7 @@ unsafe fn add_image<L: Lanes>(
 ) {
     let out = forward.out_blocks * BLOCK;
     let channels = grid.blocks() * grid.step;
-    let (rows, columns) = (forward.rows, forward.columns);
+    let (rows, columns) = (forward.pixels.rows, forward.pixels.columns);
     assert!(x.len() >= grid.len() && dy.len() >= dy_grid.len() && dy_grid.step == BLOCK && dy_grid.phases == 1);
     assert!(dw.len() >= forward.taps.len() * channels * out && dy_grid.blocks() == forward.out_blocks);
     let far = (rows - 1) * forward.row_step * grid.row_len() + columns * grid.step;

@@ -15,7 +15,7 @@ pub(crate) use tiles::{Tiles, detect};
 #[cfg(test)]
 pub(crate) use tiles::available;
 
-use super::sweep::Axis;
+use super::pixels::{Adjoint, Part, Pixels};
 use super::{ChannelSums, End, Load, Packed};
 use crate::ops::lanes::Isa;
 use paradise_engine::Shape;
@@ -44,6 +44,8 @@ pub(crate) struct Conv {
     forward: Sweep,
     dy: Planes,
     backward: Vec<Sweep>,
+    /// Bytes to each step of 32 pixels of the weights' gradient.
+    steps: Vec<usize>,
 }
 
 /// Room for `n` bf16 in f32, wherever its first cache line starts.
@@ -63,6 +65,18 @@ fn bf16_mut(room: &mut [f32]) -> &mut [u16] {
     &mut all[first..]
 }
 
+/// Weights of sweeps that read `depth` channels, one after the other.
+fn pack_sweeps(sweeps: &[Sweep], depth: usize, weight: impl Fn(usize, usize, usize) -> f32 + Sync) -> Packed {
+    let mut packed = vec![0.0; room(sweeps.iter().map(Sweep::packed_len).sum())];
+    let mut left = bf16_mut(&mut packed);
+    for sweep in sweeps {
+        let (now, later) = left.split_at_mut(sweep.packed_len());
+        sweep.pack(depth, &weight, now);
+        left = later;
+    }
+    Packed(packed)
+}
+
 impl Conv {
     /// Whether products in bf16 are worth it: one group, and channels enough to fill half a block.
     pub fn suits(input: Shape, groups: usize, out: usize) -> bool {
@@ -71,59 +85,40 @@ impl Conv {
 
     /// Plans `window`, which fits, over `input`, to `output`.
     pub fn new(isa: Isa, tiles: Tiles, input: Shape, window: Window, output: Shape) -> Self {
-        let [h, w, c] = [output.h, output.w, output.c].map(usize::from);
         let (kernel, stride) = (window.kernel.map(usize::from), window.stride.map(usize::from));
-        let [vertical, horizontal] =
-            [(0, h), (1, w)].map(|(n, out)| Axis::new([input.h, input.w][n], out, window, n));
+        let (pixels, adjoint) = (Pixels::all(output), Adjoint::new(input, output, window));
         // Input and gradient share a pitch: the weights' gradient walks over both at once.
-        let pitch = (w + (kernel[1] - 1) / stride[1]).max(horizontal.low + horizontal.high);
+        let pitch = (pixels.columns + (kernel[1] - 1) / stride[1]).max(adjoint.side[1]);
         let x = Planes {
             channels: input.c.into(),
             stride,
             planes: [0, 1].map(|n| stride[n].min(kernel[n])),
-            rows: h + (kernel[0] - 1) / stride[0],
+            rows: pixels.rows + (kernel[0] - 1) / stride[0],
             pitch,
-            top: window.pad[0].into(),
-            left: window.pad[1].into(),
+            margin: [window.pad[0], window.pad[1]].map(usize::from),
         };
-        let (top, left) = (vertical.low, horizontal.low);
-        let dy = Planes { channels: c, stride: [1, 1], planes: [1, 1], rows: top + vertical.high, pitch, top, left };
-        let offsets = |planes: &Planes, taps: &[(usize, usize)]| -> Vec<usize> {
-            let blocks = 0..planes.blocks();
-            let all = blocks.flat_map(|b| taps.iter().map(move |t| (b, t)));
-            all.map(|(b, (plane, place))| 2 * (b * planes.block_len() + (plane * planes.places() + place) * SIDE))
-                .collect()
+        let dy = Planes {
+            channels: output.c.into(),
+            stride: [1, 1],
+            planes: [1, 1],
+            rows: adjoint.side[0],
+            pitch,
+            margin: adjoint.margin,
         };
-        let taps: Vec<_> = (0..kernel[0] * kernel[1]).map(|t| x.at(t / kernel[1], t % kernel[1])).collect();
-        let forward = Sweep {
-            rows: h,
-            columns: w,
-            origin: [0, 0],
-            out_step: [1, 1],
-            out_w: w,
-            channels: c,
-            offsets: offsets(&x, &taps),
-            tap_index: (0..taps.len()).collect(),
+        let sweep = |planes: &Planes, part: Part| {
+            let offset = |b: usize, [y, x]: [usize; 2]| {
+                let (plane, place) = planes.at(y, x);
+                2 * (b * planes.block_len() + (plane * planes.places() + place) * SIDE)
+            };
+            let taps = &part.taps;
+            let offsets = (0..planes.blocks()).flat_map(|b| taps.iter().map(move |t| offset(b, *t))).collect();
+            Sweep { pixels: part.pixels, offsets, tap_index: part.tap_index }
         };
-        let mut backward = Vec::new();
-        for rows in &vertical.phases {
-            for columns in &horizontal.phases {
-                let taps = rows.taps.iter().flat_map(|r| columns.taps.iter().map(move |c| (r, c)));
-                let place = |at: i64, margin: usize| (at + margin as i64) as usize;
-                let places: Vec<_> = taps.clone().map(|(r, c)| dy.at(place(r.1, top), place(c.1, left))).collect();
-                backward.push(Sweep {
-                    rows: rows.count,
-                    columns: columns.count,
-                    origin: [rows.first, columns.first],
-                    out_step: stride,
-                    out_w: input.w.into(),
-                    channels: input.c.into(),
-                    offsets: offsets(&dy, &places),
-                    tap_index: taps.map(|(r, c)| r.0 * kernel[1] + c.0).collect(),
-                });
-            }
-        }
-        Self { isa, tiles, kernel, input, output, x, forward, dy, backward }
+        let taps = (0..kernel[0] * kernel[1]).map(|t| [t / kernel[1], t % kernel[1]]).collect::<Vec<_>>();
+        let forward = sweep(&x, Part { pixels, tap_index: (0..taps.len()).collect(), taps });
+        let backward = adjoint.parts.into_iter().map(|part| sweep(&dy, part)).collect();
+        let steps = (0..forward.places(pitch).div_ceil(SIDE)).map(|k| 2 * k * SIDE).collect();
+        Self { isa, tiles, kernel, input, output, x, forward, dy, backward, steps }
     }
 
     fn taps(&self) -> usize {
@@ -140,22 +135,13 @@ impl Conv {
 
     pub fn pack(&self, weights: &[f32]) -> Packed {
         let (taps, depth) = (self.taps(), self.x.channels);
-        let mut packed = vec![0.0; room(self.forward.packed_len())];
-        let to = &mut bf16_mut(&mut packed)[..self.forward.packed_len()];
-        self.forward.pack(depth, |o, t, i| weights[(o * taps + t) * depth + i], to);
-        Packed(packed)
+        let forward = std::slice::from_ref(&self.forward);
+        pack_sweeps(forward, depth, |o, t, i| weights[(o * taps + t) * depth + i])
     }
 
     pub fn pack_transposed(&self, weights: &[f32]) -> Packed {
         let (taps, depth) = (self.taps(), self.x.channels);
-        let mut packed = vec![0.0; room(self.backward.iter().map(Sweep::packed_len).sum())];
-        let mut left = bf16_mut(&mut packed);
-        for sweep in &self.backward {
-            let (now, later) = left.split_at_mut(sweep.packed_len());
-            sweep.pack(self.dy.channels, |i, t, o| weights[(o * taps + t) * depth + i], now);
-            left = later;
-        }
-        Packed(packed)
+        pack_sweeps(&self.backward, self.dy.channels, |i, t, o| weights[(o * taps + t) * depth + i])
     }
 
     pub fn load(&self, x: &[f32], how: Load, grid: &mut [f32]) {
@@ -201,7 +187,7 @@ impl Conv {
             let places = sweep.places(planes.pitch);
             sweep.check(places, planes, packed.len(), y.len(), &end, &sums);
             let each = sweep.offsets.len() * STEP;
-            for first in (0..sweep.channels).step_by(SIDE) {
+            for first in (0..sweep.pixels.pitch).step_by(SIDE) {
                 let weights = &packed[first / SIDE * each..][..each];
                 for place in (0..places).step_by(SIDE) {
                     let left = grid[place * SIDE..].as_ptr();

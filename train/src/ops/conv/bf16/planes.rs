@@ -5,7 +5,7 @@
 //! `[block of channels][plane][row][column][32]`: padded pixel (y, x) stands in the plane of (y, x) modulo the stride.
 
 use super::tiles::SIDE;
-use crate::ops::conv::load::{Load, Run};
+use crate::ops::conv::load::{Load, Phase, Run};
 use crate::ops::lanes::{Lanes, bf16, per_isa};
 
 /// The extents of a padded image.
@@ -18,8 +18,8 @@ pub(super) struct Planes {
     pub rows: usize,
     /// Columns, margins included.
     pub pitch: usize,
-    pub top: usize,
-    pub left: usize,
+    /// Zeros above and left of the image.
+    pub margin: [usize; 2],
 }
 
 impl Planes {
@@ -62,17 +62,14 @@ unsafe fn load<L: Lanes>(planes: &Planes, [h, w]: [usize; 2], from: &[f32], how:
     let c = planes.channels;
     assert!(from.len() >= h * w * c && to.len() >= planes.len());
     how.check(h * w, c);
-    let [sy, sx] = planes.stride;
+    let ([sy, sx], [top, left]) = (planes.stride, planes.margin);
     for y in 0..h {
-        let (vertical, row) = ((y + planes.top) % sy, (y + planes.top) / sy);
+        let (vertical, row) = ((y + top) % sy, (y + top) / sy);
         if vertical >= planes.planes[0] || row >= planes.rows {
             continue;
         }
         for phase in 0..planes.planes[1] {
-            // The first pixel of this phase, and those after it that there are columns for.
-            let x = (phase + sx - planes.left % sx) % sx;
-            let column = (x + planes.left) / sx;
-            let count = w.saturating_sub(x).div_ceil(sx).min(planes.pitch.saturating_sub(column));
+            let Phase { x, column, count } = Phase::new([phase, sx], left, w, planes.pitch);
             let first = (vertical * planes.planes[1] + phase) * planes.places() + row * planes.pitch + column;
             for (block, channel) in (0..c).step_by(SIDE).enumerate() {
                 let run = Run {

@@ -1,22 +1,17 @@
-//! What one pass of products covers: a regular grid of output pixels that share their taps, the weights packed in the
-//! order of the steps, and what becomes of the sums.
+//! What one pass of products covers: output pixels that share their taps, the weights packed in the order of the steps,
+//! and what becomes of the sums.
 
 use super::planes::Planes;
 use super::tiles::{SIDE, STEP};
+use crate::ops::conv::pixels::Pixels;
 use crate::ops::conv::{ChannelSums, End};
 use crate::ops::lanes::{Lanes, bf16, get, per_isa, put};
 use rayon::prelude::*;
 
-/// Output pixels `(origin + out_step * k)` of one image that are computed from the same taps.
+/// Output pixels of one image that are computed from the same taps.
 #[derive(Debug, Clone)]
 pub(super) struct Sweep {
-    pub rows: usize,
-    pub columns: usize,
-    pub origin: [usize; 2],
-    pub out_step: [usize; 2],
-    /// Width of the output image, and its channels.
-    pub out_w: usize,
-    pub channels: usize,
+    pub pixels: Pixels,
     /// Bytes from an output pixel's own place to what each step reads: blocks of channels, taps inside.
     pub offsets: Vec<usize>,
     /// Each tap's index in the weights, `ky * kw + kx`.
@@ -24,24 +19,15 @@ pub(super) struct Sweep {
 }
 
 impl Sweep {
-    fn out_blocks(&self) -> usize {
-        self.channels.div_ceil(SIDE)
-    }
-
     /// bf16 of the packed weights.
     pub fn packed_len(&self) -> usize {
-        self.out_blocks() * self.offsets.len() * STEP
+        self.pixels.pitch.div_ceil(SIDE) * self.offsets.len() * STEP
     }
 
     /// Places from the first output pixel's to the last one's, and it.
     pub fn places(&self, pitch: usize) -> usize {
-        if self.rows * self.columns == 0 { 0 } else { (self.rows - 1) * pitch + self.columns }
-    }
-
-    /// Offset of the output pixel at `row`, `column` of this sweep.
-    fn output(&self, row: usize, column: usize) -> usize {
-        let (y, x) = (self.origin[0] + row * self.out_step[0], self.origin[1] + column * self.out_step[1]);
-        (y * self.out_w + x) * self.channels
+        let Pixels { rows, columns, .. } = self.pixels;
+        if rows * columns == 0 { 0 } else { (rows - 1) * pitch + columns }
     }
 
     /// Panics unless every access of a run stays inside its slice.
@@ -51,10 +37,9 @@ impl Sweep {
         }
         let far = places.next_multiple_of(SIDE) * SIDE + self.offsets.iter().max().map_or(0, |o| o / 2);
         assert!(far <= planes.len() && packed >= self.packed_len(), "taps leave the image, or weights are missing");
-        let last = self.output(self.rows - 1, self.columns - 1) + self.channels;
-        assert!(last <= y && end.residual.is_none_or(|r| last <= r.len()), "output of {y} values, {last} needed");
-        assert!(end.bias.is_none_or(|b| b.len() >= self.channels), "a bias for each channel");
-        assert!(sums.as_ref().is_none_or(|(s, q)| s.len().min(q.len()) >= self.channels), "sums for each channel");
+        let channels = self.pixels.pitch;
+        self.pixels.check(channels, y, end.bias, end.residual);
+        assert!(sums.as_ref().is_none_or(|(s, q)| s.len().min(q.len()) >= channels), "sums for each channel");
     }
 
     /// Packs `weight(output channel, tap, input channel)` as `[block of outputs][step][pair][32][2]`.
@@ -68,7 +53,7 @@ impl Sweep {
                 let (first, tap) = (step / taps * SIDE, self.tap_index[step % taps]);
                 for (at, to) in to.iter_mut().enumerate() {
                     let (o, i) = (block * SIDE + at % (2 * SIDE) / 2, first + at / (2 * SIDE) * 2 + at % 2);
-                    *to = if o < self.channels && i < depth { bf16(weight(o, tap, i)) } else { 0 };
+                    *to = if o < self.pixels.pitch && i < depth { bf16(weight(o, tap, i)) } else { 0 };
                 }
             }
         });
@@ -87,7 +72,8 @@ unsafe fn put_block<L: Lanes>(
     y: &mut [f32],
     mut sums: ChannelSums,
 ) {
-    let valid = SIDE.min(sweep.channels - first);
+    let pixels = &sweep.pixels;
+    let valid = SIDE.min(pixels.pitch - first);
     let [row, column] = [place / pitch, place % pitch];
     for done in (0..valid).step_by(L::N) {
         let (count, channel) = (L::N.min(valid - done), first + done);
@@ -98,11 +84,11 @@ unsafe fn put_block<L: Lanes>(
             let (mut added, mut squares) = (L::zero(), L::zero());
             let (mut row, mut column) = (row, column);
             for v in block.as_chunks::<SIDE>().0 {
-                if row == sweep.rows {
+                if row == pixels.rows {
                     break;
                 }
-                if column < sweep.columns {
-                    let at = sweep.output(row, column) + channel;
+                if column < pixels.columns {
+                    let at = pixels.at(row, column) + channel;
                     let mut v = L::load(v.as_ptr().add(done)).add(bias);
                     if let Some(residual) = end.residual {
                         v = v.add(get::<L>(residual.as_ptr().add(at), count));

@@ -3,14 +3,14 @@
 //! `dw[tap][i][o] += sum_p x[tap offset + p][i] dy[p][o]`: pixels are the depth of the products, so the image is turned
 //! over, channel by channel, and neighbouring pixels of the gradient are put side by side.
 
-use super::Conv;
 use super::planes::Planes;
 use super::tiles::{SIDE, STEP};
+use super::{Conv, bf16_mut};
 use std::cell::RefCell;
 
 thread_local! {
     /// The image and its gradient as products read them.
-    static ROOM: RefCell<[Vec<u16>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
+    static ROOM: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
 }
 
 /// Pixels of a channel of a plane that was turned over.
@@ -100,7 +100,7 @@ mod wide {
 /// `dy[place][32]` of every block, from the first output pixel on, as `[pair of places][32][2]`.
 #[inline(always)]
 fn pair(dy: &Planes, places: usize, from: &[u16], to: &mut [u16]) {
-    let first = dy.at(dy.top, dy.left).1;
+    let first = dy.at(dy.margin[0], dy.margin[1]).1;
     let each = places.next_multiple_of(SIDE) * SIDE;
     for (from, to) in from.chunks_exact(dy.block_len()).zip(to.chunks_exact_mut(each)) {
         // Between the rows and beyond the last output pixel there are zeros only.
@@ -130,26 +130,23 @@ fn arrange(conv: &Conv, places: usize, [x, dy]: [&[u16]; 2], [turned, paired]: [
     pair(&conv.dy, places, dy, paired);
 }
 
-/// The first `n` of a vector's values, from a cache line on.
-fn aligned(room: &mut Vec<u16>, n: usize) -> &mut [u16] {
-    if room.len() < n + SIDE {
-        room.resize(n + SIDE, 0);
-    }
-    let first = room.as_ptr().align_offset(64).min(SIDE);
-    &mut room[first..first + n]
+/// `n` bf16 in room that grows to hold them.
+fn grown(room: &mut Vec<f32>, n: usize) -> &mut [u16] {
+    room.resize(room.len().max(super::room(n)), 0.0);
+    &mut bf16_mut(room)[..n]
 }
 
 /// Adds an image's gradient to `sums`, blocks `[tap][block of inputs][block of outputs][32][32]`.
 pub(super) fn add(conv: &Conv, x: &[u16], dy: &[u16], sums: &mut [f32]) {
     let (kw, outs) = (conv.kernel[1], conv.dy.blocks());
     let places = conv.forward.places(conv.x.pitch);
-    let steps: Vec<usize> = (0..places.div_ceil(SIDE)).map(|k| 2 * k * SIDE).collect();
+    let steps = &conv.steps[..];
     let pitch = turned_pitch(&conv.x);
     assert!(sums.len() >= conv.weight_gradient_len());
     ROOM.with_borrow_mut(|[turned, paired]| {
         let planes = conv.x.planes[0] * conv.x.planes[1];
-        let turned = aligned(turned, conv.x.blocks() * planes * pitch * SIDE);
-        let paired = aligned(paired, outs * steps.len() * STEP);
+        let turned = grown(turned, conv.x.blocks() * planes * pitch * SIDE);
+        let paired = grown(paired, outs * steps.len() * STEP);
         arrange(conv, places, [&x[..conv.x.len()], &dy[..conv.dy.len()]], [turned, paired]);
         let session = conv.tiles.begin();
         let mut blocks = sums.as_chunks_mut::<STEP>().0.iter_mut();
@@ -160,7 +157,7 @@ pub(super) fn add(conv: &Conv, x: &[u16], dy: &[u16], sums: &mut [f32]) {
                 let left = &turned[(block * planes + plane) * pitch * SIDE + place..];
                 for (right, sums) in paired.chunks_exact(steps.len() * STEP).zip(&mut blocks) {
                     // SAFETY: every step of every row ends before the plane's last place, and `right` has them all.
-                    unsafe { session.product(left.as_ptr(), 2 * pitch, &steps, right.as_ptr(), sums, true) }
+                    unsafe { session.product(left.as_ptr(), 2 * pitch, steps, right.as_ptr(), sums, true) }
                 }
             }
         }
