@@ -16,7 +16,25 @@ pub fn bar(length: u64, name: &str) -> ProgressBar {
 }
 
 /// How long passes between two lines where there is no terminal.
-const LINES: Duration = Duration::from_secs(30);
+const BETWEEN: Duration = Duration::from_secs(30);
+
+/// Lines in place of a bar, for a log.
+pub struct Lines(Instant);
+
+impl Lines {
+    /// The first is due after half a minute.
+    pub fn from_now() -> Self {
+        Self(Instant::now())
+    }
+
+    /// A line on standard error, where `bar` is not seen and the last line was half a minute ago.
+    pub fn show(&mut self, bar: &ProgressBar, line: impl FnOnce() -> String) {
+        if bar.is_hidden() && self.0.elapsed() > BETWEEN {
+            self.0 = Instant::now();
+            eprintln!("{}", line());
+        }
+    }
+}
 
 /// Work in units of several kinds, some much longer than others: what is left is known from what each kind took.
 pub struct Pace {
@@ -30,7 +48,7 @@ struct State {
     done: usize,
     all: usize,
     began: Instant,
-    line: Instant,
+    lines: Lines,
 }
 
 impl Pace {
@@ -52,8 +70,8 @@ impl Pace {
         if there > 0 {
             eprintln!("{there} of {all} units of work are there already");
         }
-        let now = Instant::now();
-        Self { bar, state: RefCell::new(State { kinds: counts, done: 0, all, began: now, line: now }) }
+        let state = State { kinds: counts, done: 0, all, began: Instant::now(), lines: Lines::from_now() };
+        Self { bar, state: RefCell::new(state) }
     }
 
     /// A unit was there already.
@@ -70,10 +88,8 @@ impl Pace {
         state.began = Instant::now();
         let left = state.left().map_or_else(String::new, |s| format!("about {} left", spoken(s)));
         self.bar.set_message(format!("{name}  {left}"));
-        if self.bar.is_hidden() && state.line.elapsed() > LINES {
-            state.line = Instant::now();
-            eprintln!("{} of {} units done, {left}; now {name}", state.done, state.all);
-        }
+        let State { done, all, lines, .. } = &mut *state;
+        lines.show(&self.bar, || format!("{done} of {all} units done, {left}; now {name}"));
     }
 
     /// It ended.
@@ -102,7 +118,7 @@ impl State {
 }
 
 /// `45 s`, `12 min`, `3.5 h`.
-fn spoken(seconds: f64) -> String {
+pub fn spoken(seconds: f64) -> String {
     match seconds {
         s if s < 90.0 => format!("{s:.0} s"),
         s if s < 5400.0 => format!("{:.0} min", s / 60.0),
@@ -116,7 +132,7 @@ mod tests {
 
     #[test]
     fn what_is_left_follows_each_kinds_own_time() {
-        let state = |kinds| State { kinds, done: 0, all: 0, began: Instant::now(), line: Instant::now() };
+        let state = |kinds| State { kinds, done: 0, all: 0, began: Instant::now(), lines: Lines::from_now() };
         assert_eq!(state(vec![(3, 0, 0.0)]).left(), None);
         // 2 left at 5 s each, 1 left at the mean of 3 units that took 13 s.
         let left = state(vec![(2, 2, 10.0), (0, 1, 3.0), (1, 0, 0.0)]).left().unwrap();

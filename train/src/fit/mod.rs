@@ -19,7 +19,7 @@ use crate::config::{Config, Select};
 use crate::dataset::{Dataset, Splits, Training};
 use crate::encoder::Network;
 use crate::objective::{Batch, Pending};
-use crate::progress;
+use crate::progress::{self, Lines};
 use crate::random::{self, Purpose};
 use anyhow::{Result, bail, ensure};
 use candle_core::{Device, Tensor};
@@ -61,7 +61,8 @@ pub fn fit(config: &Config, splits: &Splits, folder: &RunFolder, resume: bool, s
     let device = config.fit.device.open()?;
     let state = folder.open(config, splits, resume)?.on(&device, config.fit.precision)?;
     let bar = progress::bar(u64::from(config.fit.epochs) * steps, config.objective.kind.name());
-    bar.set_position(state.optimiser.step);
+    let first = state.optimiser.step;
+    bar.set_position(first);
     let mut run = Run {
         config,
         train: &train,
@@ -69,6 +70,8 @@ pub fn fit(config: &Config, splits: &Splits, folder: &RunFolder, resume: bool, s
         steps,
         state,
         bar,
+        lines: Lines::from_now(),
+        began: (began, first),
         stop,
         events: Events::new(folder.path()),
         saved: Instant::now(),
@@ -94,6 +97,9 @@ struct Run<'a> {
     steps: u64,
     state: State,
     bar: ProgressBar,
+    lines: Lines,
+    /// When this call began, and at which step.
+    began: (Instant, u64),
     stop: &'a AtomicBool,
     events: Events,
     saved: Instant,
@@ -134,22 +140,33 @@ impl Run<'_> {
             (progress.best, progress.best_epoch) = (score, progress.epoch);
             checkpoint::save(&self.folder.best(), &self.state)?;
         }
-        self.bar.set_message(match found {
-            Validation::Classes { clean, .. } => format!("validation {clean:.1} %"),
-            Validation::Images { loss } => format!("validation loss {loss:.3}"),
-        });
+        let seconds = began.elapsed().as_secs_f64();
+        self.show(found, seconds);
         let line = json!({
             "epoch": self.state.progress.epoch,
             "train": terms.json(),
             "validation": found.json(),
             "best_epoch": self.state.progress.best_epoch,
             "rate": self.config.fit.rate(self.state.optimiser.step.saturating_sub(1), self.steps),
-            "seconds": began.elapsed().as_secs_f64(),
+            "seconds": seconds,
         });
         self.folder.append(&line)?;
         self.events.scalars(self.state.optimiser.step, &line)?;
         // Last, so that a checkpoint never lacks its metrics; a repeated line is dropped on resume.
         self.save()
+    }
+
+    /// What an epoch came to: beside the bar, or as a line of a log.
+    fn show(&mut self, found: Validation, seconds: f64) {
+        let Progress { epoch, best_epoch, .. } = self.state.progress;
+        let epochs = self.config.fit.epochs;
+        let message = format!("validation {found}, best epoch {best_epoch}");
+        let (began, first) = self.began;
+        let step = began.elapsed().as_secs_f64() / (self.state.optimiser.step - first).max(1) as f64;
+        let left = progress::spoken(step * (u64::from(epochs - epoch) * self.steps) as f64);
+        self.lines
+            .show(&self.bar, || format!("epoch {epoch} of {epochs}: {message}; {seconds:.0} s, about {left} left"));
+        self.bar.set_message(message);
     }
 
     /// The steps of the epoch that are left.
@@ -223,6 +240,16 @@ impl Validation {
         match self {
             Self::Classes { clean, robust } => json!({ "clean_percent": clean, "pgd10_percent": robust }),
             Self::Images { loss } => json!({ "loss": loss }),
+        }
+    }
+}
+
+impl std::fmt::Display for Validation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Classes { clean, robust: None } => write!(f, "{clean:.1} %"),
+            Self::Classes { clean, robust: Some(robust) } => write!(f, "{clean:.1} %, PGD-10 {robust:.1} %"),
+            Self::Images { loss } => write!(f, "loss {loss:.3}"),
         }
     }
 }
