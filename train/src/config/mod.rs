@@ -196,9 +196,10 @@ impl Config {
         for change in overrides {
             set(&mut table, change)?;
         }
-        let config: Self =
-            table.try_into().with_context(|| format!("{}: not a valid configuration", path.display()))?;
-        config.validate().with_context(|| path.display().to_string())?;
+        let sets: String = overrides.iter().map(|o| format!(" --set {o}")).collect();
+        let origin = format!("{}{sets}", path.display());
+        let config: Self = table.try_into().with_context(|| format!("{origin}: not a valid configuration"))?;
+        config.validate().context(origin)?;
         Ok(config)
     }
 
