@@ -306,6 +306,7 @@ mod tests {
         assert!(error("[objective]\nalhpa = 1\n", &[]).contains("alhpa"));
         assert!(error("", &["objective.alpha=-1"]).contains("objective.alpha = -1"));
         assert!(error("", &["fit.batch=1"]).contains("2..=65536"));
+        assert!(error("", &["fit.epoch=3"]).contains("run.toml --set fit.epoch=3: not a valid configuration"));
         assert!(error("", &["alpha"]).contains("not key=value"));
         assert!(error("seed = [", &[]).contains("run.toml"));
         assert!(error("", &["objective.kind=magic"]).contains("magic"));
