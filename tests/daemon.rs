@@ -114,7 +114,10 @@ fn a_picture_gets_the_verdict_that_classify_prints() {
 fn health_and_errors_speak_json() {
     let daemon = Daemon::start(&["--max-body", "1000"]);
     assert_eq!(daemon.request("GET", "/v2/health/live", b""), (200, serde_json::json!({ "live": true })));
-    assert_eq!(daemon.request("GET", "/v2/health/ready", b""), (200, serde_json::json!({ "ready": true })));
+    assert_eq!(
+        daemon.request("GET", "/v2/health/ready", b""),
+        (200, serde_json::json!({ "ready": true, "workers_replaced": 0 }))
+    );
     let expect = |method: &str, path: &str, body: &[u8], status: u16, word: &str| {
         let (got, json) = daemon.request(method, path, body);
         assert_eq!(got, status, "{method} {path}: {json}");

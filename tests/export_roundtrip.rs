@@ -27,12 +27,12 @@ fn every_objective_trains_exports_and_self_tests() {
         assert!(card.accuracy.float_clean.percent > 60.0, "{kind:?} learned nothing: {card:?}");
         assert!(card.accuracy.agreement.percent > 97.0, "{kind:?}");
         for back_end in [BackendKind::Int8, BackendKind::Tract] {
-            let report = selftest::run(&out, back_end, &Options::default());
+            let report = selftest::run(&out, back_end, &Options::default()).expect("a bundle");
             assert_eq!(report.exit_code(), 0, "{report}");
         }
         let bundle = Bundle::open(&out).unwrap();
         let model = Model::parse(bundle.file("model.pmq").unwrap()).unwrap();
-        assert_eq!((model.header().name.as_str(), model.label(9)), ("tiny-model", "ankle boot"));
+        assert_eq!((model.header().name, model.label(9)), ("tiny-model", "ankle boot"));
         let read: Card = toml::from_str(std::str::from_utf8(bundle.file("card.toml").unwrap()).unwrap()).unwrap();
         assert_eq!(read, card);
         // Exporting again replaces the bundle; a stranger's folder stays.
@@ -59,7 +59,7 @@ fn a_residual_network_exports_and_self_tests() {
     assert!(card.accuracy.float_clean.percent > 60.0, "{card:?}");
     assert!(card.accuracy.agreement.percent > 96.0, "{card:?}");
     for back_end in [BackendKind::Int8, BackendKind::Tract] {
-        let report = selftest::run(&out, back_end, &Options::default());
+        let report = selftest::run(&out, back_end, &Options::default()).expect("a bundle");
         assert_eq!(report.exit_code(), 0, "{report}");
     }
 }

@@ -31,7 +31,7 @@ fn expected(folder: &Path) -> Vec<String> {
             if a.decision.is_accept() { "accept" } else { "abstain" }
         ));
     }
-    for probes in &golden.header().probes {
+    for probes in golden.header().probes.iter() {
         let (mut right, mut abstained) = (0, 0);
         for (i, image) in golden.bytes(probes.images).chunks_exact(golden.header().image_bytes as usize).enumerate() {
             let mut memory = Workspace { arena: &mut arena, floats: &mut floats };

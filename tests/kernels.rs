@@ -43,11 +43,11 @@ fn compare(bytes: &[u8], images: &[Vec<u8>], name: &str) -> usize {
 /// Sums that take an operand's place in the arena.
 fn in_place(model: &Model) -> usize {
     let h = model.header();
-    let takes = |(i, layer): (usize, &Layer)| {
-        let y = h.activations[i + 1].range();
-        layer.reads().len() == 2 && layer.inputs.iter().any(|x| h.activations[*x as usize].range() == y)
+    let takes = |(i, layer): &(usize, Layer)| {
+        let y = h.activations.at(i + 1).range();
+        layer.reads().len() == 2 && layer.inputs.iter().any(|x| h.activations.at(usize::from(*x)).range() == y)
     };
-    h.layers.iter().enumerate().filter(|l| takes(*l)).count()
+    h.layers.iter().enumerate().filter(takes).count()
 }
 
 #[test]

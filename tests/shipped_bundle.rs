@@ -56,7 +56,7 @@ fn every_tensor_of_the_golden_images_equals_onnx_runtime() {
     // The float file against what candle gave at export.
     let (mut mu, mut logs, mut logits) = (Vec::new(), Vec::new(), Vec::new());
     let d = model.header().latent as usize;
-    for case in &golden.header().cases {
+    for case in golden.header().cases.iter() {
         let all: Vec<f32> = golden.f32s(case.float_outputs).iter().collect();
         mu.extend_from_slice(&all[..d]);
         logs.extend_from_slice(&all[d..2 * d]);

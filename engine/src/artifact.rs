@@ -1,27 +1,52 @@
 //! `model.pmq`: a model's bytes, read and written together.
 
-use crate::container::{self, Tensors};
+use crate::container::{self, BLOB, Sealed, Tag, Tensors};
 use crate::error::FormatError;
-use crate::header::Header;
+#[cfg(feature = "alloc")]
+use crate::header::Draft;
+use crate::header::{Confidence, Header, Heads, Input};
 use crate::layer::Activation;
+use crate::record::{Fields, Record, Records};
 use crate::tensor::{Le, Span};
 use crate::validate;
 
 /// First bytes of `model.pmq`.
 pub const MAGIC: &[u8; 8] = b"PMQMODEL";
 /// The one version of the format that this build reads and writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+
+/// Name of the bundle, UTF-8.
+pub const NAME: Tag = *b"NAME";
+/// Input extents and image policy: one [`Input`].
+pub const INPUT: Tag = *b"INPT";
+/// One [`Layer`] a step.
+pub const LAYERS: Tag = *b"LAYR";
+/// One [`Activation`] a layer, and one for the image.
+pub const ACTIVATIONS: Tag = *b"ACTV";
+/// Sizes and heads: one [`Heads`].
+pub const HEADS: Tag = *b"HEAD";
+/// Class names, UTF-8, one a line.
+pub const LABELS: Tag = *b"LABL";
+/// Mixture, calibration tables and thresholds: one [`Confidence`].
+pub const CONFIDENCE: Tag = *b"CONF";
+
+/// 32 bytes: SHA-256 of what the maker says of how the model was made. A card is held to it.
+pub const MADE: Tag = *b"made";
+
+/// Every section that this build understands.
+pub const KNOWN: &[Tag] = &[NAME, INPUT, LAYERS, ACTIVATIONS, HEADS, LABELS, CONFIDENCE, MADE, BLOB];
 
 /// A valid model, borrowed from its bytes.
 ///
 /// Parsing checks the hash, every span, shape, scale, the arena plan and the accumulator bound, so that inference
-/// cannot fail, read out of bounds or overflow.
+/// cannot fail, read out of bounds or overflow. Nothing is copied: a model is a few hundred bytes of views, and parsing
+/// takes less than 2 KiB of stack.
 #[derive(Debug, Clone)]
 pub struct Model<'a> {
     bytes: &'a [u8],
-    header: Header,
+    sealed: Sealed<'a>,
+    header: Header<'a>,
     tensors: Tensors<'a>,
-    hash: [u8; 32],
 }
 
 impl<'a> Model<'a> {
@@ -30,43 +55,68 @@ impl<'a> Model<'a> {
     /// # Errors
     /// Any byte that is not as it should be; see [`FormatError`].
     pub fn parse(bytes: &'a [u8]) -> Result<Self, FormatError> {
-        let sealed = container::open(bytes, MAGIC, VERSION)?;
-        let (header, rest): (Header, _) =
-            postcard::take_from_bytes(sealed.header).map_err(|_| FormatError::Header)?;
-        if !rest.is_empty() {
-            return Err(FormatError::Header);
-        }
-        let tensors = Tensors::new(sealed.blob);
-        validate::model(&header, tensors)?;
-        Ok(Self { bytes, header, tensors, hash: sealed.hash })
+        let sealed = container::open(bytes, MAGIC, VERSION, KNOWN)?;
+        let model = Self::view(bytes, sealed)?;
+        validate::model(&model.header, model.tensors)?;
+        Ok(model)
+    }
+
+    /// The sections of a file as a model that is not validated.
+    fn view(bytes: &'a [u8], sealed: Sealed<'a>) -> Result<Self, FormatError> {
+        let Input { shape, policy } = record(&sealed, INPUT)?;
+        let heads: Heads = record(&sealed, HEADS)?;
+        let confidence: Confidence = record(&sealed, CONFIDENCE)?;
+        let header = Header {
+            name: text(&sealed, NAME)?,
+            input: shape,
+            policy,
+            layers: records(&sealed, LAYERS)?,
+            activations: records(&sealed, ACTIVATIONS)?,
+            arena_bytes: heads.arena_bytes,
+            latent: heads.latent,
+            mu: heads.mu,
+            sigma: heads.sigma,
+            classes: heads.classes,
+            labels: text(&sealed, LABELS)?,
+            classifier: heads.classifier,
+            mixture: confidence.mixture,
+            rate_table: confidence.rate_table,
+            entropy_table: confidence.entropy_table,
+            thresholds: confidence.thresholds,
+            made: match sealed.optional(MADE) {
+                Some(bytes) => {
+                    Some(bytes.try_into().map_err(|_| FormatError::Section { tag: MADE, why: "is not a SHA-256" })?)
+                }
+                None => None,
+            },
+        };
+        Ok(Self { bytes, sealed, header, tensors: Tensors::new(sealed.section(BLOB)?) })
     }
 
     /// The description.
-    pub fn header(&self) -> &Header {
+    pub fn header(&self) -> &Header<'a> {
         &self.header
     }
 
     /// The file's stored SHA-256.
     pub fn hash(&self) -> [u8; 32] {
-        self.hash
+        self.sealed.hash
     }
 
     /// Hashes the resident bytes again and compares: false if memory changed since loading.
     pub fn is_intact(&self) -> bool {
-        container::digest(self.bytes) == self.hash
+        container::digest(self.bytes) == self.sealed.hash
     }
 
-    /// The same model over other bytes of the same length, unchecked: how a self-test injects a fault into its own
-    /// copy of the weights. `None` if the length differs.
+    /// The same model over other bytes, unchecked, that differ in tensors alone: how a self-test injects a fault into its
+    /// own copy of the weights. `None` if the length or anything before the tensors differs.
     pub fn over_faulty_bytes<'b>(&self, bytes: &'b [u8]) -> Option<Model<'b>> {
-        let tensors = Tensors::new(bytes.get(self.blob_offset()..)?);
-        let model = Model { bytes, header: self.header.clone(), tensors, hash: self.hash };
-        (bytes.len() == self.bytes.len()).then_some(model)
+        Model::view(bytes, self.sealed.over(bytes, BLOB)?).ok()
     }
 
     /// First byte of the tensors in the file.
     pub fn blob_offset(&self) -> usize {
-        self.bytes.len() - self.tensors.len()
+        self.sealed.offset(BLOB).unwrap_or(self.bytes.len())
     }
 
     /// Size of the file, bytes.
@@ -106,22 +156,51 @@ impl<'a> Model<'a> {
 
     /// The name of class `index`, or an empty string past the last.
     pub fn label(&self, index: usize) -> &'a str {
-        let text = core::str::from_utf8(self.tensors.bytes(self.header.labels)).unwrap_or("");
-        text.lines().nth(index).unwrap_or("")
+        self.header.labels.lines().nth(index).unwrap_or("")
     }
 
     /// The activation that feeds the heads.
-    pub fn features(&self) -> &Activation {
-        &self.header.activations[self.header.activations.len() - 1]
+    pub fn features(&self) -> Activation {
+        self.header.activations.at(self.header.activations.len() - 1)
     }
 }
 
-/// The bytes of `model.pmq` for a header and its tensors. Does not validate: parse the result.
-///
-/// # Errors
-/// [`FormatError::Header`] if the header does not encode.
+/// A section that is one record.
+pub(crate) fn record<R: Record>(sealed: &Sealed, tag: Tag) -> Result<R, FormatError> {
+    let mut fields = Fields::new(sealed.section(tag)?);
+    let found = fields.record().filter(|_| fields.rest() == 0);
+    found.ok_or(FormatError::Section { tag, why: "does not decode" })
+}
+
+/// A section that is a table.
+pub(crate) fn records<'a, R: Record>(sealed: &Sealed<'a>, tag: Tag) -> Result<Records<'a, R>, FormatError> {
+    Records::new(sealed.section(tag)?).ok_or(FormatError::Section { tag, why: "does not decode" })
+}
+
+fn text<'a>(sealed: &Sealed<'a>, tag: Tag) -> Result<&'a str, FormatError> {
+    core::str::from_utf8(sealed.section(tag)?).map_err(|_| FormatError::Section { tag, why: "is not UTF-8" })
+}
+
+/// The bytes of `model.pmq` for a description and its tensors. Does not validate: parse the result.
 #[cfg(feature = "alloc")]
-pub fn emit(header: &Header, blob: &container::Blob) -> Result<alloc::vec::Vec<u8>, FormatError> {
-    let header = postcard::to_allocvec(header).map_err(|_| FormatError::Header)?;
-    Ok(container::seal(MAGIC, VERSION, &header, blob))
+pub fn emit(draft: &Draft, blob: &container::Blob) -> alloc::vec::Vec<u8> {
+    use crate::record::table;
+    let input = Input { shape: draft.input, policy: draft.policy };
+    let Draft { arena_bytes, latent, classes, mu, sigma, classifier, .. } = *draft;
+    let Draft { mixture, rate_table, entropy_table, thresholds, .. } = *draft;
+    let made = draft.made.unwrap_or_default();
+    let sections: [(Tag, &[u8]); 9] = [
+        (NAME, draft.name.as_bytes()),
+        (INPUT, &table(&[input])),
+        (LAYERS, &table(draft.layers)),
+        (ACTIVATIONS, &table(draft.activations)),
+        (HEADS, &table(&[Heads { arena_bytes, latent, classes, mu, sigma, classifier }])),
+        (LABELS, draft.labels.as_bytes()),
+        (CONFIDENCE, &table(&[Confidence { mixture, rate_table, entropy_table, thresholds }])),
+        (MADE, &made),
+        (BLOB, blob.collected()),
+    ];
+    let wanted = |section: &&(Tag, &[u8])| draft.made.is_some() || section.0 != MADE;
+    let sections: alloc::vec::Vec<(Tag, &[u8])> = sections.iter().filter(wanted).copied().collect();
+    container::seal(MAGIC, VERSION, &sections)
 }

@@ -1,28 +1,39 @@
-//! The sealed file: magic, version, length, SHA-256, a `postcard` header and an aligned blob.
+//! The sealed file: magic, version, length, SHA-256, a table of tagged sections, and the sections.
 //!
 //! ```text
-//!  0.. 8  magic                 8..12  version, u32        12..16  header length, u32
+//!  0.. 8  magic                 8..12  version, u32        12..16  number of sections, u32
 //! 16..24  file length, u64     24..32  zero                32..64  SHA-256 of all other bytes
-//! 64..    header (postcard), zero padding to 64, blob (tensors, each 64-byte aligned, little-endian)
+//! 64..    16 bytes a section: tag (four letters), zero u32, first byte u32, length u32
+//! then    the sections, in the table's order, each beginning at a multiple of 64 and padded with zeros to one
 //! ```
-//! The only place that decides whether a file is whole.
+//! A reader asks for sections by tag, so a later version may add some. A tag that begins with a capital letter names a
+//! section without which the file means something else: a reader that does not know it refuses the file. One that begins
+//! with a small letter may be left aside. The only place that decides whether a file is whole.
 
 use crate::error::FormatError;
 use crate::tensor::{FromLe, Le, Span};
 use sha2::{Digest, Sha256};
 
-/// Bytes before the header.
+/// Bytes before the table of sections.
 pub const PREFIX: usize = 64;
-/// Alignment of the blob in the file and of each tensor in the blob, bytes.
+/// Alignment of sections in the file and of each tensor in the blob, bytes.
 pub const ALIGN: usize = 64;
+/// Bytes of a section's entry in the table.
+const ENTRY: usize = 16;
+/// Most sections of a file.
+pub const MAX_SECTIONS: usize = 32;
 
-/// A file whose prefix and hash were checked.
+/// Four letters that name a section.
+pub type Tag = [u8; 4];
+
+/// The section of tensors.
+pub const BLOB: Tag = *b"BLOB";
+
+/// A file whose prefix, table and hash were checked.
 #[derive(Debug, Clone, Copy)]
 pub struct Sealed<'a> {
-    /// The postcard bytes.
-    pub header: &'a [u8],
-    /// The tensors.
-    pub blob: &'a [u8],
+    bytes: &'a [u8],
+    sections: usize,
     /// SHA-256 of the file's other bytes, as stored.
     pub hash: [u8; 32],
 }
@@ -42,11 +53,11 @@ pub fn digest(bytes: &[u8]) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// Checks prefix, length and hash of `bytes`.
+/// Checks prefix, length, hash and table of `bytes`; `known` are the tags that the reader understands.
 ///
 /// # Errors
-/// The first check that fails, in the order: length of the prefix, magic, version, declared lengths, hash.
-pub fn open<'a>(bytes: &'a [u8], magic: &[u8; 8], version: u32) -> Result<Sealed<'a>, FormatError> {
+/// The first check that fails, in the order: length of the prefix, magic, version, declared lengths, hash, table.
+pub fn open<'a>(bytes: &'a [u8], magic: &[u8; 8], version: u32, known: &[Tag]) -> Result<Sealed<'a>, FormatError> {
     let got = bytes.len() as u64;
     if bytes.len() < PREFIX {
         return Err(FormatError::Truncated { need: PREFIX as u64, got });
@@ -58,7 +69,6 @@ pub fn open<'a>(bytes: &'a [u8], magic: &[u8; 8], version: u32) -> Result<Sealed
     if found != version {
         return Err(FormatError::Version { need: version, got: found });
     }
-    let header_len = u32_at(bytes, 12) as usize;
     let declared = u64::from(u32_at(bytes, 16)) | u64::from(u32_at(bytes, 20)) << 32;
     if declared > got {
         return Err(FormatError::Truncated { need: declared, got });
@@ -66,16 +76,98 @@ pub fn open<'a>(bytes: &'a [u8], magic: &[u8; 8], version: u32) -> Result<Sealed
     if declared != got {
         return Err(FormatError::Length { need: declared, got });
     }
-    let blob_at = (PREFIX as u64 + header_len as u64).next_multiple_of(ALIGN as u64);
-    if blob_at > got {
-        return Err(FormatError::Truncated { need: blob_at, got });
-    }
     let mut hash = [0; 32];
     hash.copy_from_slice(&bytes[32..64]);
     if digest(bytes) != hash {
         return Err(FormatError::Hash);
     }
-    Ok(Sealed { header: &bytes[PREFIX..PREFIX + header_len], blob: &bytes[blob_at as usize..], hash })
+    let sections = u32_at(bytes, 12) as usize;
+    if sections > MAX_SECTIONS {
+        return Err(FormatError::Limit { what: "sections", limit: MAX_SECTIONS as u64, got: sections as u64 });
+    }
+    let sealed = Sealed { bytes, sections, hash };
+    sealed.check(known)?;
+    Ok(sealed)
+}
+
+impl<'a> Sealed<'a> {
+    /// Tag, first byte and length of section `i`.
+    fn entry(&self, i: usize) -> (Tag, u64, u64) {
+        let at = PREFIX + ENTRY * i;
+        let tag = [self.bytes[at], self.bytes[at + 1], self.bytes[at + 2], self.bytes[at + 3]];
+        (tag, u32_at(self.bytes, at + 8).into(), u32_at(self.bytes, at + 12).into())
+    }
+
+    /// Sections follow each other without overlap or gap, each tag stands once, and what must be known is.
+    fn check(&self, known: &[Tag]) -> Result<(), FormatError> {
+        let got = self.bytes.len() as u64;
+        let mut end = (PREFIX + ENTRY * self.sections) as u64;
+        if end > got {
+            return Err(FormatError::Truncated { need: end, got });
+        }
+        for i in 0..self.sections {
+            let (tag, from, len) = self.entry(i);
+            let wrong = |why| FormatError::Section { tag, why };
+            if !tag.iter().all(u8::is_ascii_alphabetic) {
+                return Err(FormatError::Invalid("a section's tag is not four letters"));
+            }
+            if u32_at(self.bytes, PREFIX + ENTRY * i + 4) != 0 || from != end.next_multiple_of(ALIGN as u64) {
+                return Err(wrong("is misplaced"));
+            }
+            end = from + len;
+            if end > got {
+                return Err(wrong("leaves the file"));
+            }
+            if (0..i).any(|before| self.entry(before).0 == tag) {
+                return Err(wrong("stands twice"));
+            }
+            if tag[0].is_ascii_uppercase() && !known.contains(&tag) {
+                return Err(wrong("is not known to this build, and the file means something else without it"));
+            }
+        }
+        if end.next_multiple_of(ALIGN as u64) == got {
+            Ok(())
+        } else {
+            Err(FormatError::Length { need: end.next_multiple_of(ALIGN as u64), got })
+        }
+    }
+
+    /// The bytes of a section, if it is there.
+    pub fn optional(&self, tag: Tag) -> Option<&'a [u8]> {
+        let (_, from, len) = (0..self.sections).map(|i| self.entry(i)).find(|(name, ..)| *name == tag)?;
+        self.bytes.get(from as usize..(from + len) as usize)
+    }
+
+    /// The bytes of a section.
+    ///
+    /// # Errors
+    /// [`FormatError::Section`] if it is missing.
+    pub fn section(&self, tag: Tag) -> Result<&'a [u8], FormatError> {
+        self.optional(tag).ok_or(FormatError::Section { tag, why: "is missing" })
+    }
+
+    /// First byte of a section in the file.
+    pub fn offset(&self, tag: Tag) -> Option<usize> {
+        (0..self.sections).map(|i| self.entry(i)).find(|(name, ..)| *name == tag).map(|(_, from, _)| from as usize)
+    }
+
+    /// Tags and bytes of all sections, in the file's order.
+    pub fn sections(&self) -> impl Iterator<Item = (Tag, &'a [u8])> {
+        let this = *self;
+        (0..self.sections).map(move |i| {
+            let (tag, from, len) = this.entry(i);
+            (tag, &this.bytes[from as usize..(from + len) as usize])
+        })
+    }
+
+    /// The same table over other bytes, unchecked; `None` if they differ in length or before section `tag`, which is the
+    /// last.
+    pub(crate) fn over<'b>(&self, bytes: &'b [u8], tag: Tag) -> Option<Sealed<'b>> {
+        let (last, until, _) = self.entry(self.sections.checked_sub(1)?);
+        let until = until as usize;
+        let same = last == tag && bytes.len() == self.bytes.len() && bytes[..until] == self.bytes[..until];
+        same.then_some(Sealed { bytes, sections: self.sections, hash: self.hash })
+    }
 }
 
 /// The tensors of a sealed file, found by their spans.
@@ -143,7 +235,7 @@ pub use write::{Blob, reseal, seal};
 
 #[cfg(feature = "alloc")]
 mod write {
-    use super::{ALIGN, PREFIX, digest};
+    use super::{ALIGN, ENTRY, PREFIX, Tag, digest};
     use crate::tensor::Span;
     use alloc::vec::Vec;
 
@@ -152,6 +244,11 @@ mod write {
     pub struct Blob(Vec<u8>);
 
     impl Blob {
+        /// What was collected.
+        pub fn collected(&self) -> &[u8] {
+            &self.0
+        }
+
         /// Appends raw bytes, aligned, and says where they lie.
         ///
         /// # Panics
@@ -184,19 +281,30 @@ mod write {
         }
     }
 
-    /// The whole file for a header and its tensors.
+    /// The whole file for its sections.
     ///
     /// # Panics
-    /// If the header passes 4 GiB.
-    pub fn seal(magic: &[u8; 8], version: u32, header: &[u8], blob: &Blob) -> Vec<u8> {
-        let mut file = Vec::with_capacity(PREFIX + header.len() + ALIGN + blob.0.len());
+    /// If a section would begin past 4 GiB.
+    pub fn seal(magic: &[u8; 8], version: u32, sections: &[(Tag, &[u8])]) -> Vec<u8> {
+        let small = |n: usize| u32::try_from(n).expect("a file holds at most 4 GiB").to_le_bytes();
+        let mut file = Vec::new();
         file.extend_from_slice(magic);
         file.extend_from_slice(&version.to_le_bytes());
-        file.extend_from_slice(&u32::try_from(header.len()).expect("a small header").to_le_bytes());
+        file.extend_from_slice(&small(sections.len()));
         file.resize(PREFIX, 0);
-        file.extend_from_slice(header);
+        let mut from = (PREFIX + ENTRY * sections.len()).next_multiple_of(ALIGN);
+        for (tag, bytes) in sections {
+            file.extend_from_slice(tag);
+            file.extend_from_slice(&[0; 4]);
+            file.extend_from_slice(&small(from));
+            file.extend_from_slice(&small(bytes.len()));
+            from = (from + bytes.len()).next_multiple_of(ALIGN);
+        }
+        for (_, bytes) in sections {
+            file.resize(file.len().next_multiple_of(ALIGN), 0);
+            file.extend_from_slice(bytes);
+        }
         file.resize(file.len().next_multiple_of(ALIGN), 0);
-        file.extend_from_slice(&blob.0);
         let length = file.len() as u64;
         file[16..24].copy_from_slice(&length.to_le_bytes());
         reseal(&mut file);

@@ -1,5 +1,6 @@
 //! Accept or abstain: the three thresholds and the reason.
 
+use crate::record::{Fields, Record, Writer};
 use serde::{Deserialize, Serialize};
 
 /// When to abstain. Fitted at export so that the share of calibration images abstained for any reason is the
@@ -21,6 +22,22 @@ impl Thresholds {
             && (0.0..=1.0).contains(&self.entropy_p_min)
             && self.predictive_entropy_max_nats >= 0.0
             && self.predictive_entropy_max_nats.is_finite()
+    }
+}
+
+impl Record for Thresholds {
+    const SIZE: usize = 12;
+
+    fn read(fields: &mut Fields) -> Option<Self> {
+        Some(Self {
+            typicality_min: fields.f32()?,
+            entropy_p_min: fields.f32()?,
+            predictive_entropy_max_nats: fields.f32()?,
+        })
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.f32(self.typicality_min).f32(self.entropy_p_min).f32(self.predictive_entropy_max_nats);
     }
 }
 

@@ -27,19 +27,19 @@ pub(crate) fn run(
     heads: Heads,
 ) {
     let header = model.header();
-    for (q, pixel) in arena[header.activations[0].range()].iter_mut().zip(image) {
+    for (q, pixel) in arena[header.activations.at(0).range()].iter_mut().zip(image) {
         // u8 - 128, exactly.
         *q = (pixel ^ 0x80) as i8;
     }
     for (index, layer) in header.layers.iter().enumerate() {
-        let inputs = layer.inputs.map(|i| header.activations[i as usize].range());
-        let output = header.activations[index + 1].range();
+        let inputs = layer.inputs.map(|i| header.activations.at(i.into()).range());
+        let output = header.activations.at(index + 1).range();
         match (&layer.op, inputs.iter().position(|input| *input == output)) {
             (Op::Add { ratio, relu }, Some(own)) => {
                 let other = 1 - own;
-                let zeros = [own, other].map(|k| header.activations[layer.inputs[k] as usize].zero_point);
+                let zeros = [own, other].map(|k| header.activations.at(layer.inputs[k].into()).zero_point);
                 let (b, _, y) = borrow(arena, [inputs[other].clone(), inputs[other].clone()], output.clone());
-                let out = Output::new(header.activations[index + 1].zero_point, *relu);
+                let out = Output::new(header.activations.at(index + 1).zero_point, *relu);
                 // A sum of two f32 is the same either way round.
                 scalar::add_in_place(y, b, zeros, [ratio[own], ratio[other]], out);
             }
@@ -79,9 +79,9 @@ pub(crate) fn rows<'m>(model: &Model<'m>, weight: Span, bias: Span, scale: Span)
 /// Layer `index`: `a` and `b` are its inputs, `y` its output.
 fn step(model: &Model, index: usize, a: &[i8], b: &[i8], y: &mut [i8]) {
     let header = model.header();
-    let layer = &header.layers[index];
-    let [x, second] = layer.inputs.map(|i| header.activations[i as usize]);
-    let target = header.activations[index + 1];
+    let layer = header.layers.at(index);
+    let [x, second] = layer.inputs.map(|i| header.activations.at(i.into()));
+    let target = header.activations.at(index + 1);
     let zero = x.zero_point;
     let out = |relu| Output::new(target.zero_point, relu);
     let source = Source { x: a, shape: x.shape, zero };

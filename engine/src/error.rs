@@ -30,8 +30,13 @@ pub enum FormatError {
     },
     /// The SHA-256 over the file does not match the stored one.
     Hash,
-    /// The header does not decode.
-    Header,
+    /// A section of a sealed file is missing, misplaced or cannot be read.
+    Section {
+        /// Its four letters.
+        tag: [u8; 4],
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// A tensor lies outside the file, is not 64-byte aligned, or has the wrong size.
     Span {
         /// Offset in the blob, bytes.
@@ -65,13 +70,23 @@ impl fmt::Display for FormatError {
             Self::Truncated { need, got } => write!(f, "truncated: needs {need} bytes, has {got}"),
             Self::Magic => f.write_str("not a file of this kind (wrong magic)"),
             Self::Version { need, got } => {
-                write!(f, "format version {got}, this build reads version {need} only")
+                let (who, what) = if got < need {
+                    (
+                        "an older version",
+                        "export the model again (`train export`, or `train import-onnx`) with this one",
+                    )
+                } else {
+                    ("a newer version", "install that version here, or export the model again with this one")
+                };
+                write!(f, "written by {who} of paradise: format {got}, this one reads format {need}; {what}")
             }
             Self::Length { need, got } => {
                 write!(f, "declares {need} bytes but has {got}")
             }
             Self::Hash => f.write_str("corrupt: SHA-256 does not match"),
-            Self::Header => f.write_str("header does not decode"),
+            Self::Section { tag, why } => {
+                write!(f, "section {} {why}", core::str::from_utf8(tag).unwrap_or("????"))
+            }
             Self::Span { offset, len } => {
                 write!(f, "tensor of {len} bytes at offset {offset} is misplaced")
             }

@@ -1,23 +1,39 @@
-//! `selftest.bin`: golden images with what every operation must answer, and labelled robustness probes.
+//! `selftest.bin`: golden images with what every operation must answer, encoded pictures with what becomes of them, and
+//! labelled robustness probes.
 
-use crate::container::{self, Tensors};
+use crate::artifact::{record, records};
+use crate::container::{self, BLOB, Tag, Tensors};
 use crate::error::FormatError;
 use crate::layer::MAX_LAYERS;
+use crate::record::{Fields, Record, Records, Writer};
 use crate::tensor::{Le, Span};
-use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 /// First bytes of `selftest.bin`.
 pub const MAGIC: &[u8; 8] = b"PMQSELFT";
 /// The one readable version.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Most golden images.
 pub const MAX_CASES: usize = 16;
+/// Most encoded pictures.
+pub const MAX_ENCODED: usize = 16;
 /// Most probe sets.
 pub const MAX_PROBES: usize = 8;
 
+/// What the file is about: one [`About`].
+pub const ABOUT: Tag = *b"ABOU";
+/// One [`Case`] a golden image.
+pub const CASES: Tag = *b"CASE";
+/// One [`Probes`] a set.
+pub const PROBES: Tag = *b"PROB";
+/// One [`Encoded`] a picture; a device that decodes none leaves them aside.
+pub const ENCODED: Tag = *b"pict";
+
+/// Every section that this build understands.
+pub const KNOWN: &[Tag] = &[ABOUT, CASES, PROBES, ENCODED, BLOB];
+
 /// One golden image and its outputs.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Case {
     /// u8 HWC image.
     pub image: Span,
@@ -58,7 +74,7 @@ impl Origin {
 }
 
 /// What was done to the images of a probe set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeKind {
     /// Nothing.
     Clean,
@@ -80,7 +96,7 @@ impl ProbeKind {
 }
 
 /// Labelled images with the accuracy they must reach.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Probes {
     /// What was done to them.
     pub kind: ProbeKind,
@@ -96,9 +112,41 @@ pub struct Probes {
     pub min_correct: u16,
 }
 
-/// The description of a self-test file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Header {
+/// One picture as a file, and what becomes of it on its way through decoder, orientation, transparency and resize.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Encoded {
+    /// The bytes of a JPEG or PNG file.
+    pub file: Span,
+    /// CRC-32 of the u8 HWC input that they become.
+    pub input_crc: u32,
+    /// Rate of the int8 engine, nats, equal bit for bit.
+    pub rate_nats: f32,
+    /// Class of the int8 engine.
+    pub class: u16,
+    /// Whether the int8 engine accepts.
+    pub accept: bool,
+}
+
+/// What a self-test file is about: section `ABOU`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct About {
+    /// [`crate::Model::hash`] of the model that it tests.
+    pub model: [u8; 32],
+    /// Layers of that model.
+    pub layers: u16,
+    /// Values in an output vector: 2 d + classes.
+    pub outputs: u16,
+    /// Bytes of an image.
+    pub image_bytes: u32,
+    /// Largest difference of a float back end, absolute.
+    pub float_tolerance: f32,
+    /// Where the images came from.
+    pub origin: Origin,
+}
+
+/// The description of a self-test file; `C`, `E` and `P` are tables, slices where a file is being written.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Header<'a, C = Records<'a, Case>, E = Records<'a, Encoded>, P = Records<'a, Probes>> {
     /// [`crate::Model::hash`] of the model that it tests.
     pub model: [u8; 32],
     /// Layers of that model.
@@ -112,15 +160,117 @@ pub struct Header {
     /// Where the images came from.
     pub origin: Origin,
     /// Golden images.
-    pub cases: Vec<Case, MAX_CASES>,
+    pub cases: C,
+    /// Encoded pictures.
+    pub encoded: E,
     /// Probe sets.
-    pub probes: Vec<Probes, MAX_PROBES>,
+    pub probes: P,
+    file: core::marker::PhantomData<&'a [u8]>,
+}
+
+/// A description whose tables are still in memory of their own.
+pub type Draft<'a> = Header<'a, &'a [Case], &'a [Encoded], &'a [Probes]>;
+
+impl<'a, C, E, P> Header<'a, C, E, P> {
+    /// A description of its parts.
+    pub fn new(about: About, cases: C, encoded: E, probes: P) -> Self {
+        let About { model, layers, outputs, image_bytes, float_tolerance, origin } = about;
+        let file = core::marker::PhantomData;
+        Self { model, layers, image_bytes, outputs, float_tolerance, origin, cases, encoded, probes, file }
+    }
+
+    /// The part that is no table.
+    pub fn about(&self) -> About {
+        About {
+            model: self.model,
+            layers: self.layers,
+            outputs: self.outputs,
+            image_bytes: self.image_bytes,
+            float_tolerance: self.float_tolerance,
+            origin: self.origin,
+        }
+    }
+}
+
+impl Record for Case {
+    const SIZE: usize = 40;
+
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let [image, crc, int8_outputs, float_outputs] =
+            [fields.record()?, fields.record()?, fields.record()?, fields.record()?];
+        let (rate_nats, class, accept) = (fields.f32()?, fields.u16()?, fields.flag()?);
+        fields.zeros::<1>()?;
+        Some(Self { image, crc, int8_outputs, float_outputs, rate_nats, class, accept })
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.record(&self.image).record(&self.crc).record(&self.int8_outputs).record(&self.float_outputs);
+        to.f32(self.rate_nats).u16(self.class).u8(self.accept.into()).u8(0);
+    }
+}
+
+impl Record for Encoded {
+    const SIZE: usize = 20;
+
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let (file, input_crc, rate_nats) = (fields.record()?, fields.u32()?, fields.f32()?);
+        let (class, accept) = (fields.u16()?, fields.flag()?);
+        fields.zeros::<1>()?;
+        Some(Self { file, input_crc, rate_nats, class, accept })
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.record(&self.file).u32(self.input_crc).f32(self.rate_nats);
+        to.u16(self.class).u8(self.accept.into()).u8(0);
+    }
+}
+
+impl Record for Probes {
+    const SIZE: usize = 28;
+
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let kind = match fields.u8()? {
+            0 => ProbeKind::Clean,
+            1 => ProbeKind::Noisy,
+            2 => ProbeKind::Adversarial,
+            _ => return None,
+        };
+        fields.zeros::<3>()?;
+        let (eps_pixels, n, min_correct) = (fields.f32()?, fields.u16()?, fields.u16()?);
+        Some(Self { kind, eps_pixels, n, min_correct, images: fields.record()?, labels: fields.record()? })
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.u8(self.kind as u8).bytes(&[0; 3]).f32(self.eps_pixels).u16(self.n).u16(self.min_correct);
+        to.record(&self.images).record(&self.labels);
+    }
+}
+
+impl Record for About {
+    const SIZE: usize = 48;
+
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let (model, layers, outputs) = (fields.bytes()?, fields.u16()?, fields.u16()?);
+        let (image_bytes, float_tolerance) = (fields.u32()?, fields.f32()?);
+        let origin = match fields.u8()? {
+            0 => Origin::DataSet,
+            1 => Origin::Drawn,
+            _ => return None,
+        };
+        fields.zeros::<3>()?;
+        Some(Self { model, layers, outputs, image_bytes, float_tolerance, origin })
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.bytes(&self.model).u16(self.layers).u16(self.outputs).u32(self.image_bytes).f32(self.float_tolerance);
+        to.u8(self.origin as u8).bytes(&[0; 3]);
+    }
 }
 
 /// A valid self-test file, borrowed from its bytes.
 #[derive(Debug, Clone)]
 pub struct Golden<'a> {
-    header: Header,
+    header: Header<'a>,
     tensors: Tensors<'a>,
 }
 
@@ -130,9 +280,14 @@ impl<'a> Golden<'a> {
     /// # Errors
     /// Any byte that is not as it should be; see [`FormatError`].
     pub fn parse(bytes: &'a [u8]) -> Result<Self, FormatError> {
-        let sealed = container::open(bytes, MAGIC, VERSION)?;
-        let header: Header = postcard::from_bytes(sealed.header).map_err(|_| FormatError::Header)?;
-        let golden = Self { header, tensors: Tensors::new(sealed.blob) };
+        let sealed = container::open(bytes, MAGIC, VERSION, KNOWN)?;
+        let encoded = match sealed.optional(ENCODED) {
+            Some(_) => records(&sealed, ENCODED)?,
+            None => Records::default(),
+        };
+        let header =
+            Header::new(record(&sealed, ABOUT)?, records(&sealed, CASES)?, encoded, records(&sealed, PROBES)?);
+        let golden = Self { header, tensors: Tensors::new(sealed.section(BLOB)?) };
         golden.validate()?;
         Ok(golden)
     }
@@ -143,16 +298,29 @@ impl<'a> Golden<'a> {
         if h.layers as usize > MAX_LAYERS || h.image_bytes == 0 || h.cases.is_empty() {
             return Err(FormatError::Invalid("a self-test has golden images of a model"));
         }
+        let counts = [
+            ("golden images", h.cases.len(), MAX_CASES),
+            ("encoded pictures", h.encoded.len(), MAX_ENCODED),
+            ("sets of probes", h.probes.len(), MAX_PROBES),
+        ];
+        for (what, got, limit) in counts {
+            if got > limit {
+                return Err(FormatError::Limit { what, limit: limit as u64, got: got as u64 });
+            }
+        }
         if !(h.float_tolerance.is_finite() && h.float_tolerance > 0.0) {
             return Err(FormatError::Invalid("the float tolerance is not finite and positive"));
         }
-        for case in &h.cases {
+        for case in h.cases.iter() {
             sized(case.image, u64::from(h.image_bytes))?;
             sized(case.crc, 4 * u64::from(h.layers))?;
             sized(case.int8_outputs, 4 * u64::from(h.outputs))?;
             sized(case.float_outputs, 4 * u64::from(h.outputs))?;
         }
-        for probe in &h.probes {
+        for picture in h.encoded.iter() {
+            self.tensors.checked(picture.file)?;
+        }
+        for probe in h.probes.iter() {
             sized(probe.images, u64::from(h.image_bytes) * u64::from(probe.n))?;
             sized(probe.labels, 4 * u64::from(probe.n))?;
             if probe.min_correct > probe.n || probe.n == 0 {
@@ -163,7 +331,7 @@ impl<'a> Golden<'a> {
     }
 
     /// The description.
-    pub fn header(&self) -> &Header {
+    pub fn header(&self) -> &Header<'a> {
         &self.header
     }
 
@@ -197,15 +365,24 @@ impl<'a> Golden<'a> {
 
 /// CRC-32 (IEEE) of an int8 activation.
 pub fn crc32(values: &[i8]) -> u32 {
-    crc32fast::hash(bytemuck::cast_slice(values))
+    crc32_bytes(bytemuck::cast_slice(values))
+}
+
+/// CRC-32 (IEEE) of bytes, as of an input.
+pub fn crc32_bytes(bytes: &[u8]) -> u32 {
+    crc32fast::hash(bytes)
 }
 
 /// The bytes of `selftest.bin`. Does not validate: parse the result.
-///
-/// # Errors
-/// [`FormatError::Header`] if the header does not encode.
 #[cfg(feature = "alloc")]
-pub fn emit(header: &Header, blob: &container::Blob) -> Result<alloc::vec::Vec<u8>, FormatError> {
-    let header = postcard::to_allocvec(header).map_err(|_| FormatError::Header)?;
-    Ok(container::seal(MAGIC, VERSION, &header, blob))
+pub fn emit(draft: &Draft, blob: &container::Blob) -> alloc::vec::Vec<u8> {
+    use crate::record::table;
+    let sections: [(Tag, &[u8]); 5] = [
+        (ABOUT, &table(&[draft.about()])),
+        (CASES, &table(draft.cases)),
+        (PROBES, &table(draft.probes)),
+        (ENCODED, &table(draft.encoded)),
+        (BLOB, blob.collected()),
+    ];
+    container::seal(MAGIC, VERSION, &sections)
 }

@@ -4,14 +4,14 @@
 //! points are folded into the biases, so padding reads as the input's zero point. The arithmetic of each
 //! operation is written down once, in [`crate::kernel::scalar`].
 
+use crate::record::{Fields, Record, Writer};
 use crate::tensor::{Shape, Span};
-use serde::{Deserialize, Serialize};
 
 /// Most layers a model may have.
 pub const MAX_LAYERS: usize = 256;
 
 /// A window sliding over rows and columns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// Height and width.
     pub kernel: [u16; 2],
@@ -49,7 +49,7 @@ impl Window {
 }
 
 /// One fused operation and where its constants lie.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Op {
     /// Convolution, requantised: weights i8 `[out][kh][kw][in / groups]`, bias i32 `[out]`, scale f32 `[out]`.
     Conv {
@@ -146,7 +146,7 @@ impl core::fmt::Display for Op {
 }
 
 /// One step of the encoder. Layer `i` writes activation `i + 1`; activation 0 is the image.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Layer {
     /// What is computed.
     pub op: Op,
@@ -162,7 +162,7 @@ impl Layer {
 }
 
 /// An activation: its shape, quantisation, and place in the arena.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Activation {
     /// Extents.
     pub shape: Shape,
@@ -182,7 +182,7 @@ impl Activation {
 }
 
 /// A linear head: i8 features -> i32 -> f32. Weights i8 `[d][features]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
     /// i8 weights.
     pub weight: Span,
@@ -190,4 +190,89 @@ pub struct Head {
     pub bias: Span,
     /// f32 `s_x * s_w` per output.
     pub scale: Span,
+}
+
+impl Record for Window {
+    const SIZE: usize = 16;
+
+    fn read(fields: &mut Fields) -> Option<Self> {
+        Some(Self { kernel: fields.u16s()?, stride: fields.u16s()?, pad: fields.u16s()? })
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.u16s(&self.kernel).u16s(&self.stride).u16s(&self.pad);
+    }
+}
+
+/// Every operation has room for all constants; those that it does not name are 0.
+///
+/// ```text
+///  0  operation u8, ReLU u8, groups u16, activations read 2 x u16
+///  8  window 8 x u16            24  three tensors 6 x u32            48  two numbers f32            56  zero
+/// ```
+impl Record for Layer {
+    const SIZE: usize = 64;
+
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let (kind, relu, groups, inputs) = (fields.u8()?, fields.flag()?, fields.u16()?, fields.u16s()?);
+        let window: Window = fields.record()?;
+        let [a, b, c]: [Span; 3] = [fields.record()?, fields.record()?, fields.record()?];
+        let numbers = [fields.f32()?, fields.f32()?];
+        fields.zeros::<8>()?;
+        let op = match kind {
+            0 => Op::Conv { window, groups, weight: a, bias: b, scale: c, relu },
+            1 => Op::Dense { weight: a, bias: b, scale: c, relu },
+            2 => Op::Affine { mul: a, add: b, relu },
+            3 => Op::Add { ratio: numbers, relu },
+            4 => Op::AvgPool { window, scale: numbers[0] },
+            5 => Op::MaxPool { window },
+            _ => return None,
+        };
+        Some(Self { op, inputs })
+    }
+
+    fn write(&self, to: &mut Writer) {
+        let none = Window { kernel: [0; 2], stride: [0; 2], pad: [0; 4] };
+        let zero = Span::default();
+        let (kind, relu, groups, window, spans, numbers) = match self.op {
+            Op::Conv { window, groups, weight, bias, scale, relu } => {
+                (0, relu, groups, window, [weight, bias, scale], [0.0; 2])
+            }
+            Op::Dense { weight, bias, scale, relu } => (1, relu, 0, none, [weight, bias, scale], [0.0; 2]),
+            Op::Affine { mul, add, relu } => (2, relu, 0, none, [mul, add, zero], [0.0; 2]),
+            Op::Add { ratio, relu } => (3, relu, 0, none, [zero; 3], ratio),
+            Op::AvgPool { window, scale } => (4, false, 0, window, [zero; 3], [scale, 0.0]),
+            Op::MaxPool { window } => (5, false, 0, window, [zero; 3], [0.0; 2]),
+        };
+        to.u8(kind).u8(relu.into()).u16(groups).u16s(&self.inputs).record(&window);
+        spans.iter().for_each(|span| span.write(to));
+        to.f32(numbers[0]).f32(numbers[1]).bytes(&[0; 8]);
+    }
+}
+
+/// `shape 3 x u16, zero point i8, zero u8, scale f32, offset u32`.
+impl Record for Activation {
+    const SIZE: usize = 16;
+
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let (shape, zero_point) = (fields.record()?, fields.u8()? as i8);
+        fields.zeros::<1>()?;
+        Some(Self { shape, zero_point, scale: fields.f32()?, offset: fields.u32()? })
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.record(&self.shape).u8(self.zero_point as u8).u8(0).f32(self.scale).u32(self.offset);
+    }
+}
+
+impl Record for Head {
+    const SIZE: usize = 24;
+
+    fn read(fields: &mut Fields) -> Option<Self> {
+        Some(Self { weight: fields.record()?, bias: fields.record()?, scale: fields.record()? })
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.record(&self.weight).record(&self.bias).record(&self.scale);
+    }
 }

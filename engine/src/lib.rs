@@ -39,6 +39,7 @@ pub mod layer;
 mod plan;
 pub mod posterior;
 pub mod prepared;
+pub mod record;
 pub mod requant;
 pub mod tensor;
 #[cfg(all(feature = "std", any(target_arch = "x86_64", target_arch = "aarch64")))]

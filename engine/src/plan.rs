@@ -51,7 +51,7 @@ pub(crate) fn columns(x: &Grid, window: &Window, y: &Grid) -> Columns {
 /// How often each activation is read; the features once more, by the heads.
 fn readers(header: &Header) -> Vec<usize> {
     let mut count = vec![0; header.activations.len()];
-    for layer in &header.layers {
+    for layer in header.layers.iter() {
         layer.reads().iter().for_each(|&i| count[i as usize] += 1);
     }
     if let Some(features) = count.last_mut() {
@@ -63,7 +63,7 @@ fn readers(header: &Header) -> Vec<usize> {
 /// A linear map takes with it the residual sum that alone reads it, and the per-channel map that comes next.
 fn groups(header: &Header) -> Vec<Range<usize>> {
     let count = readers(header);
-    let layers = &header.layers;
+    let layers: Vec<Layer> = header.layers.iter().collect();
     let mut groups = Vec::new();
     let mut at = 0;
     while at < layers.len() {
@@ -95,7 +95,7 @@ impl Plan {
             .iter()
             .map(|a| Grid { shape: a.shape, pad: [0; 4], at: 0, zero: a.zero_point as u8 ^ flip })
             .collect();
-        for layer in &header.layers {
+        for layer in header.layers.iter() {
             if let Op::Conv { window, .. } = &layer.op {
                 let pad = &mut grids[layer.inputs[0] as usize].pad;
                 *pad = core::array::from_fn(|side| pad[side].max(window.pad[side] as usize));
@@ -103,7 +103,7 @@ impl Plan {
         }
         let end = place(&mut grids, &lifetimes(header, &groups))?;
         let columns = (end + SLACK).next_multiple_of(ALIGN);
-        let room = |(i, layer): (usize, &Layer)| match &layer.op {
+        let room = |(i, layer): (usize, Layer)| match &layer.op {
             Op::Conv { window, groups, .. } => {
                 let [x, y] = [&grids[layer.inputs[0] as usize], &grids[i + 1]];
                 if is_depthwise(*groups, x, y) { self::columns(x, window, y).len() } else { 0 }
@@ -128,7 +128,7 @@ fn lifetimes(header: &Header, groups: &[Range<usize>]) -> Vec<[usize; 2]> {
     for (g, group) in groups.iter().enumerate() {
         for layer in group.clone() {
             lives[layer + 1] = [g; 2];
-            header.layers[layer].reads().iter().for_each(|&i| lives[i as usize][1] = g);
+            header.layers.at(layer).reads().iter().for_each(|&i| lives[i as usize][1] = g);
         }
     }
     if let Some(features) = lives.last_mut() {

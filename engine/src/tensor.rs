@@ -31,7 +31,7 @@ impl Shape {
 }
 
 /// Where a tensor lies in the blob of a sealed file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Span {
     /// Bytes from the start of the blob, a multiple of 64.
     pub offset: u32,

@@ -6,7 +6,7 @@ use crate::kernel::grid::{Grid, View};
 use crate::kernel::isa::Isa;
 use crate::kernel::map::{self, Columns, Map, Sum};
 use crate::kernel::packed::{LANES, Line, Packed, push_constants};
-use crate::layer::{Head, Op, Window};
+use crate::layer::{Activation, Head, Layer, Op, Window};
 use crate::plan::{Plan, columns, is_depthwise};
 use crate::prepared::Watch;
 use crate::requant::Output;
@@ -46,6 +46,9 @@ impl Step {
 pub(crate) struct Tiled {
     isa: Isa,
     plan: Plan,
+    /// The file's records, read once.
+    layers: Vec<Layer>,
+    activations: Vec<Activation>,
     /// All packed numbers, in one aligned block.
     lines: Vec<Line>,
     steps: Vec<Step>,
@@ -111,7 +114,8 @@ impl Tiled {
         let mut head =
             |h: &Head| Packed::push(&mut lines, rows(model, h.weight, h.bias, h.scale), 1, features, order, flip);
         let heads = [head(&header.mu), head(&header.sigma)];
-        let mut this = Self { isa, plan, lines, steps, heads, checksum: 0 };
+        let (layers, activations) = (header.layers.iter().collect(), header.activations.iter().collect());
+        let mut this = Self { isa, plan, layers, activations, lines, steps, heads, checksum: 0 };
         this.checksum = this.sum();
         Some(this)
     }
@@ -174,7 +178,7 @@ impl Tiled {
                 }
             }
             Watch::Layers(observe) => {
-                for (layer, activation) in model.header().activations.iter().skip(1).enumerate() {
+                for (layer, activation) in self.activations.iter().skip(1).enumerate() {
                     self.group(model, layer..layer + 1, scratch);
                     let output = &mut memory.arena[activation.range()];
                     self.plan.grids[layer + 1].read(scratch, flip, output);
@@ -212,13 +216,12 @@ impl Tiled {
 
     /// Runs layers in one go.
     fn group(&self, model: &Model, layers: Range<usize>, scratch: &mut [u8]) {
-        let header = model.header();
-        let layer = &header.layers[layers.start];
+        let layer = &self.layers[layers.start];
         let Self { isa, plan, .. } = self;
         let grid = |activation: u16| &plan.grids[activation as usize];
         let [x, second] = layer.inputs.map(grid);
         let y = &plan.grids[layers.start + 1];
-        let out = |layer: usize, relu| Output::new(header.activations[layer + 1].zero_point, relu);
+        let out = |layer: usize, relu| Output::new(self.activations[layer + 1].zero_point, relu);
         let own = |relu| out(layers.start, relu);
         if let Step::Linear(packed, taps) = &self.steps[layers.start] {
             let mut map = match &layer.op {
@@ -231,7 +234,7 @@ impl Tiled {
             let mut last = y;
             map.y = Some(y.inside());
             for next in layers.start + 1..layers.end {
-                let after = &header.layers[next];
+                let after = &self.layers[next];
                 let y = &plan.grids[next + 1];
                 match (&after.op, &self.steps[next]) {
                     (Op::Add { ratio, relu }, _) => {

@@ -2,14 +2,17 @@
 
 use crate::container::Tensors;
 use crate::error::FormatError;
-use crate::header::{Header, MAX_ARENA, MAX_CLASSES, MAX_LATENT, MAX_TABLE, Table};
-use crate::layer::{Activation, Head, Layer, Op, Window};
+use crate::header::{Header, MAX_ARENA, MAX_CLASSES, MAX_LATENT, MAX_NAME, MAX_TABLE, Table};
+use crate::layer::{Activation, Head, MAX_LAYERS, Op, Window};
 use crate::tensor::{Shape, Span};
 
 /// Most multiply-accumulates of one inference: ten times WRN-28-10, and a bound on what a hostile file costs.
 const MAX_MACS: u64 = 1 << 36;
 
 pub(crate) fn model(h: &Header, t: Tensors) -> Result<(), FormatError> {
+    limit("bytes of the name", MAX_NAME as u64, h.name.len() as u64)?;
+    limit("layers", MAX_LAYERS as u64, h.layers.len() as u64)?;
+    ensure(h.policy.is_valid(), "the image policy keeps no part of a picture, or more than all")?;
     activations(h)?;
     for index in 0..h.layers.len() {
         layer(h, t, index).map_err(|rule| match rule {
@@ -51,12 +54,12 @@ fn activations(h: &Header) -> Result<(), FormatError> {
     limit("arena bytes", u64::from(MAX_ARENA), u64::from(h.arena_bytes))?;
     ensure(h.activations.len() == h.layers.len() + 1, "one activation a layer and one for the image")?;
     ensure(!h.layers.is_empty(), "a model has at least one layer")?;
-    for a in &h.activations {
+    for a in h.activations.iter() {
         ensure(!a.shape.is_empty(), "an activation has a zero extent")?;
         ensure(a.scale.is_finite() && a.scale > 0.0, "an activation's scale is not finite and positive")?;
         limit("end of an activation in the arena", u64::from(h.arena_bytes), u64::from(a.offset) + a.shape.len())?;
     }
-    let image = h.activations[0];
+    let image = h.activations.at(0);
     ensure(image.shape == h.input, "activation 0 is not the input")?;
     ensure(matches!(h.input.c, 1 | 3), "the input has 1 or 3 channels")?;
     ensure(image.scale == 1.0 / 255.0 && image.zero_point == -128, "the input is not u8 - 128 at scale 1/255")
@@ -88,11 +91,11 @@ fn rows(t: Tensors, weight: Span, bias: Span, rows: usize, width: u64) -> Result
 }
 
 fn layer(h: &Header, t: Tensors, index: usize) -> Result<(), Broken> {
-    let layer = &h.layers[index];
+    let layer = h.layers.at(index);
     rule(layer.inputs.iter().all(|&i| (i as usize) <= index), "reads an activation of the future")?;
     rule(layer.op.arity() == 2 || layer.inputs[0] == layer.inputs[1], "a unary layer names two inputs")?;
-    let x = h.activations[layer.inputs[0] as usize];
-    let y = h.activations[index + 1];
+    let x = h.activations.at(layer.inputs[0].into());
+    let y = h.activations.at(index + 1);
     let out = y.shape.c as usize;
     let output = |window: &Window, channels: u16| {
         let [h, w] = window.output(x.shape).ok_or(Broken::Rule("the window does not fit the input"))?;
@@ -118,7 +121,7 @@ fn layer(h: &Header, t: Tensors, index: usize) -> Result<(), Broken> {
             Ok(finite(t, *add, u64::from(x.shape.c))?)
         }
         Op::Add { ratio, .. } => {
-            let b = h.activations[layer.inputs[1] as usize];
+            let b = h.activations.at(layer.inputs[1].into());
             rule(x.shape == b.shape && x.shape == y.shape, "the operands' shapes differ")?;
             // Bounded so that the sum of the two products stays finite.
             rule(ratio.iter().all(|r| *r > 0.0 && *r <= 1e30), "a ratio is not finite and positive")
@@ -149,14 +152,19 @@ fn macs(h: &Header) -> Result<(), FormatError> {
 /// No layer overwrites an activation that is still to be read, its own inputs included; but a sum may take the very place
 /// of an operand that nobody reads after it.
 fn arena_plan(h: &Header) -> Result<(), FormatError> {
+    // The last layer that reads each activation, plus one; 0 where none does.
+    let mut last_read = [0u16; MAX_LAYERS + 1];
+    for (index, layer) in h.layers.iter().enumerate() {
+        layer.reads().iter().for_each(|&i| last_read[i as usize] = index as u16 + 1);
+    }
     for (writer, target) in h.activations.iter().enumerate().skip(1) {
-        let layer = &h.layers[writer - 1];
+        let layer = h.layers.at(writer - 1);
         for (held, other) in h.activations.iter().enumerate().take(writer) {
-            let reads = |l: &Layer| l.reads().contains(&(held as u16));
-            let read_after = h.layers[writer..].iter().any(reads);
+            let reads = layer.reads().contains(&(held as u16));
+            let read_after = last_read[held] as usize > writer;
             let sum_of_two = matches!(layer.op, Op::Add { .. }) && layer.inputs[0] != layer.inputs[1];
             let in_place = sum_of_two && !read_after && target.range() == other.range();
-            if (reads(layer) && !in_place || read_after) && overlap(target, other) {
+            if (reads && !in_place || read_after) && overlap(&target, &other) {
                 return Err(FormatError::Layer {
                     index: (writer - 1) as u16,
                     rule: "overwrites an activation that is still read",
@@ -176,7 +184,7 @@ fn heads(h: &Header, t: Tensors) -> Result<(), FormatError> {
     limit("latent dimension", u64::from(MAX_LATENT), u64::from(h.latent))?;
     limit("classes", u64::from(MAX_CLASSES), u64::from(h.classes))?;
     ensure(h.latent > 0 && h.classes > 1, "a model has a latent and at least two classes")?;
-    let features = h.activations[h.activations.len() - 1].shape;
+    let features = h.activations.at(h.activations.len() - 1).shape;
     ensure(features.h == 1 && features.w == 1, "the features are not 1 x 1")?;
     for head in [&h.mu, &h.sigma] {
         linear(t, head, h.latent as usize, u64::from(features.c)).map_err(|broken| match broken {
@@ -186,9 +194,7 @@ fn heads(h: &Header, t: Tensors) -> Result<(), FormatError> {
     }
     finite(t, h.classifier.weight, u64::from(h.classes) * u64::from(h.latent))?;
     finite(t, h.classifier.bias, u64::from(h.classes))?;
-    let labels =
-        core::str::from_utf8(t.checked(h.labels)?).map_err(|_| FormatError::Invalid("the labels are not UTF-8"))?;
-    ensure(labels.lines().count() == h.classes as usize, "not one label a class")
+    ensure(h.labels.lines().count() == h.classes as usize, "not one label a class")
 }
 
 fn linear(t: Tensors, head: &Head, outputs: usize, width: u64) -> Result<(), Broken> {

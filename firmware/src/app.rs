@@ -7,6 +7,7 @@
 
 use heapless::Vec;
 use paradise_engine::golden::{Golden, MAX_CASES, Probes, crc32};
+use paradise_engine::record::Records;
 use paradise_engine::layer::MAX_LAYERS;
 use paradise_engine::{Model, RunError, Workspace, classify};
 
@@ -116,8 +117,8 @@ impl<'m> App<'m> {
     }
 
     /// The sets of probes.
-    pub fn probes(&self) -> &[Probes] {
-        &self.golden.header().probes
+    pub fn probes(&self) -> Records<'m, Probes> {
+        self.golden.header().probes
     }
 
     /// What the golden images and the probes are.
@@ -169,7 +170,7 @@ impl<'m> App<'m> {
 
     fn probe(&mut self, set: usize, image: usize, memory: &mut Workspace) -> Result<Probes, Fault> {
         let header = self.golden.header();
-        let (probes, each) = (header.probes[set], header.image_bytes as usize);
+        let (probes, each) = (header.probes.at(set), header.image_bytes as usize);
         let pixels = &self.golden.bytes(probes.images)[image * each..][..each];
         let answer = classify(&self.model, pixels, memory, &mut |_, _| {}).map_err(Fault::Run)?;
         let right = answer.class as u32 == self.golden.u32s(probes.labels).at(image);
@@ -183,7 +184,7 @@ impl<'m> App<'m> {
     }
 
     fn run(&self, case: usize, memory: &mut Workspace) -> Result<Outcome, Fault> {
-        let golden = &self.golden.header().cases[case];
+        let golden = self.golden.header().cases.at(case);
         let expected = self.golden.u32s(golden.crc);
         let mut seen: Vec<u32, MAX_LAYERS> = Vec::new();
         let image = self.golden.bytes(golden.image);
@@ -223,8 +224,8 @@ impl<'m> App<'m> {
 mod tests {
     extern crate std;
     use super::*;
-    use paradise_engine::container;
-    use paradise_engine::golden::{MAGIC, VERSION};
+    use paradise_engine::container::{self, BLOB};
+    use paradise_engine::golden::{KNOWN, MAGIC, VERSION};
 
     const MODEL: &[u8] = include_bytes!("../../models/fashion-mnist-small/model.pmq");
     const GOLDEN: &[u8] = include_bytes!("../../models/fashion-mnist-small/selftest.bin");
@@ -261,7 +262,7 @@ mod tests {
             }
         }
         assert_eq!(tallies.len(), good.header().probes.len());
-        for (set, (tally, probes)) in tallies.iter().zip(&good.header().probes).enumerate() {
+        for (set, (tally, probes)) in tallies.iter().zip(good.header().probes.iter()).enumerate() {
             let each = good.header().image_bytes as usize;
             let right = good.bytes(probes.images).chunks_exact(each).enumerate().filter(|(i, image)| {
                 let answer = classify(&model(), image, &mut memory, &mut |_, _| {}).unwrap();
@@ -271,8 +272,8 @@ mod tests {
         }
 
         let mut bytes = GOLDEN.to_vec();
-        let blob = bytes.len() - container::open(GOLDEN, MAGIC, VERSION).unwrap().blob.len();
-        let labels = good.header().probes[1].labels;
+        let blob = container::open(GOLDEN, MAGIC, VERSION, KNOWN).unwrap().offset(BLOB).unwrap();
+        let labels = good.header().probes.at(1).labels;
         for label in bytes[blob + labels.offset as usize..][..labels.len as usize].chunks_exact_mut(4) {
             label[0] = label[0].wrapping_add(1);
         }
@@ -285,8 +286,8 @@ mod tests {
     #[test]
     fn a_changed_model_is_a_fault_before_anything_runs() {
         let mut bytes = MODEL.to_vec();
-        *bytes.last_mut().unwrap() ^= 1;
         let good = Model::parse(MODEL).unwrap();
+        bytes[good.blob_offset()] ^= 1;
         let app = App::new(good.over_faulty_bytes(&bytes).unwrap(), Golden::parse(GOLDEN).unwrap());
         assert_eq!(run(app, 1 << 20), State::Fault(Fault::Model));
     }

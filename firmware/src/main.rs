@@ -22,7 +22,7 @@ mod device {
         };
         defmt::info!(
             "model {=str}, {=usize} bytes, arena {=usize} bytes",
-            model.header().name.as_str(),
+            model.header().name,
             MODEL.len(),
             ARENA
         );
@@ -42,7 +42,7 @@ mod device {
                     if o.accept { "accept" } else { "abstain" }
                 ),
                 Some(Event::Probes(t)) => {
-                    let probes = &app.probes()[t.set];
+                    let probes = app.probes().at(t.set);
                     defmt::info!(
                         "{=str} probes, {=str}: {=u16} of {=u16} right (need {=u16}), {=u16} abstained",
                         probes.kind.name(),

@@ -1,6 +1,6 @@
 //! A bundle on disk: every file is read once and compared with the manifest before anything uses it.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,9 +10,22 @@ use std::path::{Path, PathBuf};
 /// Largest file of a bundle, bytes.
 pub const MAX_FILE: u64 = 1 << 30;
 
+/// The int8 model.
+pub const MODEL: &str = "model.pmq";
+/// The float network.
+pub const ENCODER: &str = "encoder.onnx";
+/// Golden images, pictures and probes.
+pub const SELFTEST: &str = "selftest.bin";
+/// The list of all files.
+pub const MANIFEST: &str = "manifest.json";
+/// The manifest's format that this build reads and writes.
+const FORMAT: u32 = 2;
+
 /// Why a bundle was refused. Each message names the file.
 #[derive(Debug)]
 pub enum BundleError {
+    /// The path is no folder, or one without a manifest.
+    NoBundle(PathBuf),
     /// A file cannot be read.
     Read(PathBuf, std::io::Error),
     /// A file is larger than [`MAX_FILE`].
@@ -32,6 +45,10 @@ pub enum BundleError {
 impl std::fmt::Display for BundleError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::NoBundle(path) if path.is_dir() => {
+                write!(f, "{}: not a bundle (it holds no {MANIFEST})", path.display())
+            }
+            Self::NoBundle(path) => write!(f, "{}: no such folder", path.display()),
             Self::Read(path, error) => write!(f, "{}: {error}", path.display()),
             Self::TooLarge(path, size) => {
                 write!(f, "{}: {size} bytes exceed the limit of {MAX_FILE} bytes", path.display())
@@ -51,17 +68,42 @@ impl std::fmt::Display for BundleError {
 
 impl std::error::Error for BundleError {}
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Manifest {
     format: u32,
     name: String,
     files: BTreeMap<String, Listed>,
+    /// SHA-256 of name and list, so that damage to the manifest is not taken for damage to a file.
+    #[serde(default)]
+    seal: String,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Listed {
     sha256: String,
     bytes: u64,
+}
+
+impl Manifest {
+    /// What the seal must be.
+    fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(format!("{}\n", self.name));
+        for (name, Listed { sha256, bytes }) in &self.files {
+            hash.update(format!("{name} {bytes} {sha256}\n"));
+        }
+        hex(&hash.finalize())
+    }
+}
+
+/// The text of `manifest.json` for a bundle of these files.
+pub fn manifest<'a>(name: &str, files: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
+    let listed = |bytes: &[u8]| Listed { sha256: hex(&Sha256::digest(bytes)), bytes: bytes.len() as u64 };
+    let files = files.map(|(file, bytes)| (file.to_string(), listed(bytes))).collect();
+    let mut manifest = Manifest { format: FORMAT, name: name.into(), files, seal: String::new() };
+    manifest.seal = manifest.digest();
+    // A map of strings and numbers always has a JSON form.
+    format!("{:#}\n", serde_json::json!(manifest))
 }
 
 /// The files of a bundle, whole and as listed.
@@ -90,18 +132,28 @@ impl Bundle {
     /// # Errors
     /// With the path of the first file that is missing, too large or different.
     pub fn open(folder: &Path) -> Result<Self, BundleError> {
-        let path = folder.join("manifest.json");
+        let path = folder.join(MANIFEST);
+        if !path.exists() {
+            return Err(BundleError::NoBundle(folder.to_path_buf()));
+        }
         let not_a_manifest = |why: String| BundleError::Manifest(path.clone(), why);
         let manifest: Manifest = serde_json::from_slice(&read(&path)?).map_err(|e| not_a_manifest(e.to_string()))?;
-        if manifest.format != 1 {
-            let why = format!("bundle format {}, this build reads format 1 only", manifest.format);
+        if manifest.format != FORMAT {
+            let why = format!(
+                "bundle format {}, this version reads format {FORMAT} only; export the model again (`train export`, or \
+                 `train import-onnx`) with the version that serves it",
+                manifest.format
+            );
             return Err(not_a_manifest(why));
+        }
+        if let Some(name) = manifest.files.keys().find(|n| n.contains(['/', '\\']) || n.starts_with('.')) {
+            return Err(not_a_manifest(format!("{name:?} is not a plain file name")));
+        }
+        if manifest.seal != manifest.digest() {
+            return Err(not_a_manifest("damaged: its own seal does not match what it lists".into()));
         }
         let mut files = BTreeMap::new();
         for (name, listed) in manifest.files {
-            if name.contains(['/', '\\']) || name.starts_with('.') {
-                return Err(not_a_manifest(format!("{name:?} is not a plain file name")));
-            }
             let path = folder.join(&name);
             let bytes = read(&path)?;
             if bytes.len() as u64 != listed.bytes {

@@ -1,6 +1,6 @@
 //! The int8 back end: the engine over a model kept in memory, with a guard behind its arena.
 
-use crate::bundle::{Bundle, BundleError};
+use crate::bundle::{Bundle, BundleError, MODEL};
 use crate::pipeline::{Backend, BackendError, BackendKind};
 use paradise_engine::{Answer, FormatError, Model, Prepared, Watch, Workspace};
 use self_cell::self_cell;
@@ -39,8 +39,8 @@ impl Int8 {
     /// # Errors
     /// With the path, if the file is not a valid model.
     pub fn load(bundle: &Bundle) -> Result<Self, BundleError> {
-        let bytes = bundle.file("model.pmq")?.to_vec();
-        Self::new(bytes).map_err(|e| BundleError::Format(bundle.path("model.pmq"), e))
+        let bytes = bundle.file(MODEL)?.to_vec();
+        Self::new(bytes).map_err(|e| BundleError::Format(bundle.path(MODEL), e))
     }
 
     /// A model from its bytes.
@@ -90,12 +90,17 @@ impl Int8 {
         self.arena[self.arena.len() - GUARD..].iter().all(|&b| b == CANARY)
     }
 
+    /// Bits of the resident tensors.
+    pub fn weight_bits(&self) -> usize {
+        8 * self.model().tensors().len()
+    }
+
     /// The same model with bit `bit` of its resident tensors flipped after loading, for proving that checks can
     /// fail. Counts from the first weight; wraps past the last.
     pub fn with_flipped_bit(&self, bit: usize) -> Self {
         let mut bytes = self.resident.borrow_owner().clone();
         let blob = self.model().blob_offset();
-        let at = bit % (8 * (bytes.len() - blob));
+        let at = bit % self.weight_bits();
         bytes[blob + at / 8] ^= 1 << (at % 8);
         self.over_bytes(bytes, 0)
     }

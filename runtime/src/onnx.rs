@@ -1,6 +1,6 @@
 //! The float back end: `encoder.onnx` in tract; rate, entropies and decision by the engine, as for int8.
 
-use crate::bundle::{Bundle, BundleError};
+use crate::bundle::{Bundle, BundleError, ENCODER};
 use crate::int8::Int8;
 use crate::pipeline::{Backend, BackendError, BackendKind};
 use paradise_engine::{Answer, Model, RunError, Shape, inference};
@@ -35,8 +35,8 @@ impl Tract {
     /// With the path of the file that is refused.
     pub fn load(bundle: &Bundle) -> Result<Self, BundleError> {
         let meaning = Int8::load(bundle)?;
-        let plan = plan(bundle.file("encoder.onnx")?, meaning.model().header().input)
-            .map_err(|e| BundleError::Backend(bundle.path("encoder.onnx"), format!("{e:#}")))?;
+        let plan = plan(bundle.file(ENCODER)?, meaning.model().header().input)
+            .map_err(|e| BundleError::Backend(bundle.path(ENCODER), format!("{e:#}")))?;
         Ok(Self { plan, meaning })
     }
 

@@ -1,7 +1,7 @@
 //! What every back end offers: an input tensor becomes a verdict.
 
-use crate::frame::{self, FrameError};
 use paradise_engine::{Answer, Decision, Model, RunError, Thresholds};
+use paradise_picture::PictureError;
 use serde::Serialize;
 
 /// Which implementation runs the encoder.
@@ -99,7 +99,7 @@ pub enum BackendError {
     /// tract failed.
     Tract(String),
     /// The bytes are no picture, or too large a one.
-    Frame(FrameError),
+    Picture(PictureError),
 }
 
 impl std::fmt::Display for BackendError {
@@ -107,7 +107,7 @@ impl std::fmt::Display for BackendError {
         match self {
             Self::Run(error) => write!(f, "{error}"),
             Self::Tract(why) => write!(f, "tract: {why}"),
-            Self::Frame(error) => write!(f, "{error}"),
+            Self::Picture(error) => write!(f, "{error}"),
         }
     }
 }
@@ -139,13 +139,25 @@ pub trait Backend: Send {
         })?;
         verdict.ok_or_else(|| BackendError::Tract("no answer".into()))
     }
+
+    /// The model's input for a picture: u8 HWC, by the bundle's own image policy.
+    ///
+    /// # Errors
+    /// If the bytes are no picture, not all of one, or too large a one.
+    fn input(&self, bytes: &[u8]) -> Result<Vec<u8>, PictureError> {
+        let mut input = Ok(Vec::new());
+        self.with_model(&mut |model| {
+            input = paradise_picture::input(bytes, &model.header().policy, model.header().input);
+        });
+        input
+    }
+
     /// The way of every served picture: its bytes to the model's input to a verdict.
     ///
     /// # Errors
     /// If the bytes are no picture or the back end fails.
     fn picture(&mut self, bytes: &[u8], thresholds: Option<&Thresholds>) -> Result<Verdict, BackendError> {
-        let mut input = Ok(Vec::new());
-        self.with_model(&mut |model| input = frame::input(model.header(), bytes));
-        self.verdict(&input.map_err(BackendError::Frame)?, thresholds)
+        let input = self.input(bytes).map_err(BackendError::Picture)?;
+        self.verdict(&input, thresholds)
     }
 }

@@ -85,16 +85,15 @@ fn describe(int8: &Int8, groups: &[std::ops::Range<usize>]) -> Vec<Part> {
     let prepared = int8.prepared();
     let header = prepared.model().header();
     let part = |name: String, activation: usize, macs, kernel: &str| {
-        let shape = header.activations[activation].shape;
+        let shape = header.activations.at(activation).shape;
         let kernel = format!("{} {kernel}", prepared.kernels()).trim_end().to_string();
         Part { name, output: [shape.h, shape.w, shape.c], macs, us: 0.0, kernel }
     };
     let group = |group: &std::ops::Range<usize>| {
-        let layers = &header.layers[group.clone()];
-        if layers.is_empty() {
+        if group.is_empty() {
             return part("image".into(), 0, 0, "");
         }
-        let names: Vec<String> = layers.iter().map(|l| l.op.to_string()).collect();
+        let names: Vec<String> = group.clone().map(|i| header.layers.at(i).op.to_string()).collect();
         let macs = group.clone().map(|i| header.macs(i)).sum();
         part(names.join(" + "), group.end, macs, prepared.kernel_of(group.start))
     };

@@ -3,7 +3,7 @@
 
 use paradise_engine::Model;
 use paradise_engine::container::Blob;
-use paradise_engine::golden::{self, Case, Header, Origin, ProbeKind, Probes};
+use paradise_engine::golden::{self, About, Case, Draft, Encoded, Origin, ProbeKind, Probes};
 use paradise_engine::layer::Op;
 use paradise_tests::random_network::network;
 use paradise_tests::root;
@@ -15,7 +15,7 @@ fn grouped(bytes: &[u8]) -> Option<bool> {
     let header = model.header();
     let groups = header.layers.iter().enumerate().filter_map(|(i, layer)| match layer.op {
         Op::Conv { groups: groups @ 2.., .. } => {
-            let [x, y] = [layer.inputs[0] as usize, i + 1].map(|a| header.activations[a].shape.c);
+            let [x, y] = [layer.inputs[0] as usize, i + 1].map(|a| header.activations.at(a).shape.c);
             Some(x == groups && y == groups)
         }
         _ => None,
@@ -50,16 +50,16 @@ fn main() {
     };
     let (images, labels) = (blob.bytes(&vec![3; 2 * image]), blob.u32s(&[0, 1]));
     let probes = Probes { kind: ProbeKind::Noisy, eps_pixels: 8.0, n: 2, images, labels, min_correct: 1 };
-    let header = Header {
+    let encoded =
+        Encoded { file: blob.bytes(b"P5 1 1 255\n\0"), input_crc: 7, rate_nats: 1.0, class: 0, accept: true };
+    let about = About {
         model: model.hash(),
         layers: layers as u16,
         image_bytes: image as u32,
         outputs,
         float_tolerance: 1e-4,
         origin: Origin::Drawn,
-        cases: [case].into_iter().collect(),
-        probes: [probes].into_iter().collect(),
     };
-    let file = golden::emit(&header, &blob).expect("a header");
+    let file = golden::emit(&Draft::new(about, &[case], &[encoded], &[probes]), &blob);
     fs::write(folder.join("self-test"), paradise_engine_fuzz::input(&file).expect("sealed")).expect("writable");
 }

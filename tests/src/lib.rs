@@ -5,6 +5,7 @@ pub mod random_network;
 
 use paradise_engine::layer::Window;
 use paradise_engine::{Model, Shape, Workspace, classify};
+use paradise_runtime::bundle::{MANIFEST, manifest};
 use paradise_train::config::Config;
 use paradise_train::dataset::{Splits, Training, embedded};
 use paradise_train::export::int8_onnx;
@@ -120,6 +121,21 @@ pub fn python(script: &str, arguments: &[&str]) -> String {
 /// As [`python`].
 pub fn referee(arguments: &[&str]) -> String {
     python("referee.py", arguments)
+}
+
+/// Makes a bundle's manifest agree with its files again.
+///
+/// # Panics
+/// If a file cannot be read or written.
+pub fn remake_manifest(bundle: &Path) {
+    let names = std::fs::read_dir(bundle).expect("a bundle").map(|e| e.expect("an entry").file_name());
+    let files: Vec<(String, Vec<u8>)> = names
+        .map(|n| n.to_string_lossy().into_owned())
+        .filter(|name| name != MANIFEST)
+        .map(|name| (name.clone(), std::fs::read(bundle.join(name)).expect("readable")))
+        .collect();
+    let text = manifest("remade", files.iter().map(|(name, bytes)| (name.as_str(), &bytes[..])));
+    std::fs::write(bundle.join(MANIFEST), text).expect("writable");
 }
 
 /// A configuration that trains in a few seconds.

@@ -1,7 +1,7 @@
 //! Random int8 networks and images, the same for the same seed.
 
 use crate::window;
-use paradise_engine::image::{Fit, ImagePolicy};
+use paradise_engine::image::{Geometry, ImagePolicy, Polarity};
 use paradise_engine::{Shape, Thresholds};
 use paradise_train::quantise::assemble::{Assembly, Confidence, Identity, Linear, Quantisation};
 use paradise_train::random::{self, Purpose};
@@ -108,7 +108,8 @@ pub fn network(seed: u64) -> Vec<u8> {
     let identity = Identity {
         name: "random".into(),
         labels: ["a", "b", "c"].map(String::from).to_vec(),
-        policy: ImagePolicy { fit: Fit::Stretch, light_on_dark: false },
+        policy: ImagePolicy { geometry: Geometry::Stretch, polarity: Polarity::AsTaken },
+        made: None,
     };
     let confidence = Confidence {
         log_weight: vec![0.0],

@@ -6,7 +6,7 @@
 //! taken off their times. Where `make aarch64` has built the engine, the table also counts its instructions in QEMU, which
 //! say nothing of latency. Ends with `ratio NAME OURS/PEER` lines, below 1: ours is better.
 
-use paradise_engine::image::{Fit, ImagePolicy};
+use paradise_engine::image::{Geometry, ImagePolicy, Polarity};
 use paradise_engine::{Model, Shape};
 use paradise_runtime::int8::Int8;
 use paradise_runtime::profile;
@@ -141,7 +141,8 @@ fn models(name: &str, kind: Kind, images: &Dataset) -> Outcome<[Vec<u8>; 2]> {
     let identity = Identity {
         name: name.into(),
         labels: labels.clone(),
-        policy: ImagePolicy { fit: Fit::Stretch, light_on_dark: false },
+        policy: ImagePolicy { geometry: Geometry::Stretch, polarity: Polarity::AsTaken },
+        made: None,
     };
     let splits = Splits {
         train: Training::Memory(images.clone()),
@@ -149,6 +150,7 @@ fn models(name: &str, kind: Kind, images: &Dataset) -> Outcome<[Vec<u8>; 2]> {
         test: images.clone(),
         labels,
         source: "random".into(),
+        policy: identity.policy,
     };
     let model = confidence::fit(&assembly, &identity, &splits, 0.05, &int8::records)?;
     Ok([float_onnx::encode(&network.frozen())?, model])

@@ -20,7 +20,8 @@ use crate::statistics::{Proportion, Share};
 use anyhow::{Context, Result};
 use image::{ExtendedColorType, ImageEncoder};
 use paradise_engine::Model;
-use paradise_runtime::{BackendKind, Bundle, frame, load, selftest};
+use paradise_runtime::say;
+use paradise_runtime::{BackendKind, Bundle, load, selftest};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -68,39 +69,39 @@ pub fn run(out: &Path) -> Result<u8> {
     let began = Instant::now();
     files::create_folder(out)?;
     let splits = embedded::subset()?;
-    println!(
+    say!(
         "paradise demo: {}, {} training, {} calibration, {} test images\n",
         splits.source,
         splits.train.len(),
         splits.calibration.len(),
         splits.test.len()
     );
-    println!("1. Train (deterministic from seed 0; interrupt and run again to resume)");
+    say!("1. Train (deterministic from seed 0; interrupt and run again to resume)");
     let stop = interrupt::flag()?;
     let standard = train(&splits, out, Kind::Standard, &stop)?;
     let robust = train(&splits, out, Kind::ParadisePm, &stop)?;
 
-    println!("\n2. Quantise and export, {} test images", splits.test.len());
+    say!("\n2. Quantise and export, {} test images", splits.test.len());
     let bundle_folder = out.join(BUNDLE);
     let config = Config::demo(Kind::ParadisePm);
     let card = export::export(&robust.network, &config, &splits, &bundle_folder, &CardSettings::default())?;
-    println!("{}", describe(&card));
+    say!("{}", describe(&card));
 
-    println!("\n3. Attack: {} test images, l_inf, per-image worst case, intervals Wilson 95 %", splits.test.len());
+    say!("\n3. Attack: {} test images, l_inf, per-image worst case, intervals Wilson 95 %", splits.test.len());
     table(&standard, &card, &splits)?;
     let head = splits.test.head(CURVE_IMAGES);
     let (standard_curve, standard_points) = curve("standard", &standard, &head)?;
     let (robust_curve, robust_points) = curve("paradise-pm", &robust, &head)?;
 
-    println!("\n4. Self-test");
+    say!("\n4. Self-test");
     let mut code = 0;
     for kind in [BackendKind::Int8, BackendKind::Tract] {
-        let report = selftest::run(&bundle_folder, kind, &selftest::Options::default());
-        println!("{report}\n");
+        let report = selftest::run(&bundle_folder, kind, &selftest::Options::default())?;
+        say!("{report}\n");
         code = code.max(u8::from(report.exit_code() != 0));
     }
 
-    println!("5. Classify three held-out images and one of noise");
+    say!("5. Classify three held-out images and one of noise");
     classify(&splits, out, &bundle_folder)?;
 
     let path = out.join("report.png");
@@ -111,7 +112,7 @@ pub fn run(out: &Path) -> Result<u8> {
         "PGD-20", card.accuracy.masking_checks
     );
     files::write(&path, &report::draw(&[standard_curve, robust_curve], &samples, &rates, &splits.labels, &note)?)?;
-    println!("\n6. Report: {}", path.display());
+    say!("\n6. Report: {}", path.display());
     next(&bundle_folder, out, began.elapsed().as_secs_f64());
     Ok(code)
 }
@@ -119,7 +120,7 @@ pub fn run(out: &Path) -> Result<u8> {
 fn train(splits: &Splits, out: &Path, kind: Kind, stop: &AtomicBool) -> Result<Fitted> {
     let config = Config::demo(kind);
     let fitted = fit::fit(&config, splits, &RunFolder::new(&out.join(kind.name())), true, stop)?;
-    println!(
+    say!(
         "  {:<12} {} epochs in {:.0} s, best epoch {} on {} validation images",
         kind.name(),
         config.fit.epochs,
@@ -142,18 +143,15 @@ fn table(standard: &Fitted, card: &Card, splits: &Splits) -> Result<()> {
     )?;
     let back = |s: &Share| Proportion { correct: s.correct, n: s.n };
     let robust_name = format!("{} at {TABLE_EPS:.0}/255", card.accuracy.attack);
-    println!("  {:<14}{:<26}{robust_name}", "", "clean");
+    say!("  {:<14}{:<26}{robust_name}", "", "clean");
     for (name, clean, robust) in [
         ("standard", report.clean, report.worst),
         ("paradise-pm", back(&card.accuracy.float_clean), back(&card.accuracy.float_robust)),
     ] {
-        println!("  {name:<14}{:<26}{robust}", clean.to_string());
+        say!("  {name:<14}{:<26}{robust}", clean.to_string());
     }
     let checks = masking_verdict(&served, Ball::linf(settings.eps), &splits.test, settings.checked, 0)?;
-    println!(
-        "  masking checks, standard:    {checks}\n  masking checks, paradise-pm: {}",
-        card.accuracy.masking_checks
-    );
+    say!("  masking checks, standard:    {checks}\n  masking checks, paradise-pm: {}", card.accuracy.masking_checks);
     Ok(())
 }
 
@@ -231,8 +229,8 @@ fn classify(splits: &Splits, out: &Path, bundle: &Path) -> Result<()> {
     for (name, bytes) in &pictures {
         let path = folder.join(format!("{name}.png"));
         files::write(&path, bytes)?;
-        let v = backend.picture(&frame::read(&path)?, None)?;
-        println!(
+        let v = backend.picture(&paradise_picture::read(&path)?, None)?;
+        say!(
             "  {:<40} {:<12}{:5.1} %  {:<8}rate {:5.1} nats, H {:6.1} nats, predictive {:.2} nats{}",
             path.display(),
             v.label,
@@ -249,11 +247,11 @@ fn classify(splits: &Splits, out: &Path, bundle: &Path) -> Result<()> {
 
 fn next(bundle: &Path, out: &Path, seconds: f64) {
     let (bundle, out) = (bundle.display(), out.display());
-    println!("\nDone in {seconds:.0} s. Next:");
-    println!("  cargo run --release --bin paradised -- classify --model {bundle} {out}/samples/noise.png");
-    println!("  cargo run --release --bin paradised -- serve --model {bundle} --listen 127.0.0.1:8080");
-    println!("  curl --data-binary @{out}/samples/noise.png http://127.0.0.1:8080/v1/classify");
-    println!(
+    say!("\nDone in {seconds:.0} s. Next:");
+    say!("  cargo run --release --bin paradised -- classify --model {bundle} {out}/samples/noise.png");
+    say!("  cargo run --release --bin paradised -- serve --model {bundle} --listen 127.0.0.1:8080");
+    say!("  curl --data-binary @{out}/samples/noise.png http://127.0.0.1:8080/v1/classify");
+    say!(
         "  cargo run --release --bin train -- evaluate --run {out}/paradise-pm --surrogate {out}/standard --attacks autoattack --n 500"
     );
 }

@@ -1,22 +1,58 @@
-//! Ctrl-C: the first asks long work to save and stop, the second ends the program.
+//! Ctrl-C, a stop and a hang-up: work that can be gone on with saves and stops, all other work ends at once; the exit code
+//! is the same.
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-/// A flag that SIGINT and SIGTERM set.
+/// The exit code of a program that was interrupted.
+pub const EXIT: u8 = 130;
+
+/// Work was asked to stop; what it had done is kept.
+#[derive(Debug)]
+pub struct Interrupted(pub String);
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "interrupted; {}", self.0)
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// Whether the next signal ends the program.
+static AT_ONCE: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
+
+/// From now on a signal ends the program with [`EXIT`].
+///
+/// # Errors
+/// If the handlers cannot be installed.
+pub fn end_at_once() -> Result<()> {
+    let at_once = AT_ONCE.get_or_init(|| Arc::new(AtomicBool::new(true)));
+    for signal in SIGNALS {
+        flag::register_conditional_shutdown(signal, EXIT.into(), at_once.clone()).context("cannot handle signals")?;
+    }
+    Ok(())
+}
+
+/// A flag that the first signal sets, for work that then saves and stops; the second ends the program.
 ///
 /// # Errors
 /// If the handlers cannot be installed.
 pub fn flag() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // In this order: the first signal finds the flag down, sets it and goes on.
-        flag::register_conditional_shutdown(signal, 128 + signal, stop.clone())
-            .and_then(|_| flag::register(signal, stop.clone()))
-            .context("cannot handle signals")?;
+    let at_once = AT_ONCE.get_or_init(|| Arc::new(AtomicBool::new(true)));
+    for signal in SIGNALS {
+        // In this order: the first signal finds the other flag down, sets both and goes on.
+        if let Err(error) = flag::register(signal, stop.clone()).and_then(|_| flag::register(signal, at_once.clone()))
+        {
+            return Err(error).context("cannot handle signals");
+        }
     }
+    at_once.store(false, Ordering::Relaxed);
     Ok(stop)
 }

@@ -5,6 +5,7 @@ mod cli;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use paradise_runtime::say;
 use paradise_train::config::{Config, Source};
 use paradise_train::evaluate::latent::points;
 use paradise_train::figure::latent;
@@ -16,8 +17,9 @@ use std::process::ExitCode;
 
 /// Trains, attacks, evaluates, quantises and exports robust classifiers.
 ///
-/// Exit codes: 0 done, 1 a self-test, a card or the GPU's check failed, 2 bad command line or input, 130 an evaluation was
-/// interrupted.
+/// Exit codes: 0 done, 1 a self-test, a card or the GPU's check failed, 2 bad command line or input, 4 standard output was
+/// closed or is full, 130 interrupted (SIGINT, SIGTERM, SIGHUP): fit, sweep, evaluate, certify and the demo have saved what
+/// was done, and the same command goes on (fit: with --resume).
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -92,6 +94,8 @@ impl Chosen {
         }
         overrides.extend(self.seed.map(|seed| format!("seed={seed}")));
         let mut config = Config::read(&self.config, &overrides)?;
+        // A run may be gone on with from elsewhere.
+        config.data.folder = std::path::absolute(&config.data.folder).unwrap_or(config.data.folder);
         if self.data.is_some() && config.data.source == Source::FashionMnistSubset {
             config.data.source = Source::FashionMnist;
         }
@@ -141,13 +145,29 @@ struct Latent {
     /// Picture [default: latent.png in the run folder].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Test images, stratified; at most the set.
-    #[arg(long, default_value_t = 5000)]
-    n: usize,
+    /// Test images, stratified [default: 5000, or all].
+    #[arg(long)]
+    n: Option<usize>,
+    /// Folder of the images, where they do not lie where the run found them.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
-    let outcome = match Arguments::parse().command {
+    let arguments = Arguments::parse();
+    let outcome = interrupt::end_at_once().and_then(|()| run(arguments));
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("train: {error:#}");
+            let interrupted = error.chain().any(|e| e.is::<interrupt::Interrupted>());
+            ExitCode::from(if interrupted { interrupt::EXIT } else { 2 })
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<u8> {
+    match arguments.command {
         Command::Demo(arguments) => demo::run(&arguments.out),
         Command::Fit(arguments) => fit(&arguments),
         Command::Sweep(arguments) => sweep(&arguments),
@@ -161,37 +181,25 @@ fn main() -> ExitCode {
         Command::ImportOnnx(arguments) => cli::bundle::import_onnx(&arguments),
         Command::Probes(arguments) => cli::bundle::probes(&arguments),
         Command::VerifyCard(arguments) => cli::bundle::verify_card(&arguments),
-        Command::GpuCheck => gpu_check::run(|row| println!("{row}")).map(|holds| u8::from(!holds)),
-    };
-    match outcome {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            eprintln!("train: {error:#}");
-            ExitCode::from(2)
-        }
+        Command::GpuCheck => gpu_check::run(|row| say!("{row}")).map(|holds| u8::from(!holds)),
     }
 }
 
 fn fit(arguments: &Fit) -> Result<u8> {
     let (config, out) = arguments.chosen.read()?;
     let splits = config.data.load()?;
-    println!("{} on {}, seed {}", config.objective.kind.name(), splits.source, config.seed);
+    say!("{} on {}, seed {}", config.objective.kind.name(), splits.source, config.seed);
     if arguments.dry_run {
         let architecture = config.architecture(splits.train.shape(), splits.labels.len())?;
-        print!("{}", architecture.table()?);
+        say!("{}", architecture.table()?.trim_end());
         let images = splits.train.len().saturating_sub(config.data.validation);
         let steps = config.fit.steps(images)?;
-        println!(
-            "{} epochs of {steps} steps of {} images, into {}",
-            config.fit.epochs,
-            config.fit.batch,
-            out.display()
-        );
+        say!("{} epochs of {steps} steps of {} images, into {}", config.fit.epochs, config.fit.batch, out.display());
         return Ok(0);
     }
     let stop = interrupt::flag()?;
     let fitted = fit::fit(&config, &splits, &RunFolder::new(&out), arguments.resume, &stop)?;
-    println!(
+    say!(
         "{}: best epoch {} (validation score {:.2}), {:.0} s",
         out.display(),
         fitted.progress.best_epoch,
@@ -199,9 +207,9 @@ fn fit(arguments: &Fit) -> Result<u8> {
         fitted.seconds
     );
     if config.objective.kind.is_unsupervised() {
-        println!("next: train latent --run {}", out.display());
+        say!("next: train latent --run {}", out.display());
     } else {
-        println!("next: train evaluate --run {0}   or   train export --run {0} --out models/NAME", out.display());
+        say!("next: train evaluate --run {0}   or   train export --run {0} --out models/NAME", out.display());
     }
     Ok(0)
 }
@@ -213,11 +221,11 @@ fn sweep(arguments: &Sweep) -> Result<u8> {
     anyhow::ensure!(*epochs > 0 && *tolerance >= 0.0, "--epochs and --tolerance cannot be below 1 and 0");
     anyhow::ensure!(gammas.iter().all(|g| *g >= 0.0 && g.is_finite()), "--gammas: every value must be >= 0");
     let splits = config.data.load()?;
-    println!("{} on {}, seed {}", config.objective.kind.name(), splits.source, config.seed);
+    say!("{} on {}, seed {}", config.objective.kind.name(), splits.source, config.seed);
     let plan = sweep::Plan { alpha: *alpha, epochs: *epochs, tolerance: *tolerance, gammas: gammas.clone() };
     let stop = interrupt::flag()?;
     let (rows, best) = sweep::sweep(&config, &splits, &out, &plan, &stop, |row| {
-        println!(
+        say!(
             "  {:<14} rate {:8.2} (training) {:8.2} (validation), gap {:+.1} %, score {:.2}",
             row.run,
             row.train_rate_nats,
@@ -226,21 +234,22 @@ fn sweep(arguments: &Sweep) -> Result<u8> {
             row.score
         );
     })?;
-    println!("\n{}", sweep::table(&rows));
+    say!("\n{}", sweep::table(&rows));
     let row = &rows[best];
-    println!("best: alpha {:e}, gamma {} ({}); {}", row.alpha, row.gamma, row.run, out.join("search.png").display());
+    say!("best: alpha {:e}, gamma {} ({}); {}", row.alpha, row.gamma, row.run, out.join("search.png").display());
     Ok(0)
 }
 
 fn latent(arguments: &Latent) -> Result<u8> {
-    let Trained { config, splits, network } = Trained::open(&arguments.run, arguments.n)?;
-    let set = splits.test.head(arguments.n);
+    let trained = Trained::open(&arguments.run, arguments.data.as_deref())?;
+    let set = trained.splits.test.head(trained.count(arguments.n, 5000)?);
+    let Trained { config, splits, network } = trained;
     let (points, axes) = points(&network.frozen(), &set)?;
     let names = axes.map(|a| format!("mu {a}"));
     let title = format!("{}: posterior means, {} test images", config.objective.kind.name(), set.len());
     let png = latent::draw(&points, &splits.labels, [&names[0], &names[1]], &title)?;
     let out = arguments.out.clone().unwrap_or_else(|| arguments.run.join("latent.png"));
     files::write(&out, &png)?;
-    println!("{}", out.display());
+    say!("{}", out.display());
     Ok(0)
 }

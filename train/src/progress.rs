@@ -3,6 +3,7 @@
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::RefCell;
 use std::io::IsTerminal;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// A bar of `length` steps on standard error.
@@ -16,23 +17,53 @@ pub fn bar(length: u64, name: &str) -> ProgressBar {
 }
 
 /// How long passes between two lines where there is no terminal.
-const BETWEEN: Duration = Duration::from_secs(30);
+const BETWEEN: Duration = Duration::from_secs(20);
 
 /// Lines in place of a bar, for a log.
 pub struct Lines(Instant);
 
 impl Lines {
-    /// The first is due after half a minute.
+    /// The first is due after twenty seconds.
     pub fn from_now() -> Self {
         Self(Instant::now())
     }
 
-    /// A line on standard error, where `bar` is not seen and the last line was half a minute ago.
+    /// A line on standard error, where `bar` is not seen and the last line was twenty seconds ago.
     pub fn show(&mut self, bar: &ProgressBar, line: impl FnOnce() -> String) {
         if bar.is_hidden() && self.0.elapsed() > BETWEEN {
             self.0 = Instant::now();
             eprintln!("{}", line());
         }
+    }
+}
+
+/// A bar where it is seen, else lines with what is left; shared by threads.
+pub struct Watched {
+    bar: ProgressBar,
+    lines: Mutex<Lines>,
+    name: String,
+    began: Instant,
+}
+
+impl Watched {
+    /// Over `length` steps.
+    pub fn new(length: u64, name: &str) -> Self {
+        let lines = Mutex::new(Lines::from_now());
+        Self { bar: bar(length, name), lines, name: name.into(), began: Instant::now() }
+    }
+
+    /// So many more are done.
+    pub fn inc(&self, n: u64) {
+        self.bar.inc(n);
+        let (done, all) = (self.bar.position(), self.bar.length().unwrap_or(0));
+        let left = self.began.elapsed().as_secs_f64() / done.max(1) as f64 * all.saturating_sub(done) as f64;
+        let mut lines = self.lines.lock().unwrap_or_else(|e| e.into_inner());
+        lines.show(&self.bar, || format!("{}: {done} of {all}, about {} left", self.name, spoken(left)));
+    }
+
+    /// All is done.
+    pub fn close(&self) {
+        self.bar.finish_and_clear();
     }
 }
 

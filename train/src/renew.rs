@@ -70,7 +70,7 @@ pub fn renew(renewal: &Renewal) -> Result<()> {
 /// The float network, from the bundle or the run that it was exported from.
 fn network(bundle: &Bundle, run: Option<&Path>) -> Result<Network> {
     match (bundle.file(FLOAT), run) {
-        (_, Some(run)) => Ok(Trained::open(run, 1)?.network),
+        (_, Some(run)) => Ok(Trained::open(run, None)?.network),
         (Ok(bytes), None) => import::exported(bytes).with_context(|| bundle.path(FLOAT).display().to_string()),
         (Err(error), None) => Err(error).context("name the run that it was exported from with --run"),
     }

@@ -7,22 +7,24 @@ use crate::attack::Victim;
 use crate::attack::served::Served;
 use crate::attack::suite;
 use crate::attack::threat::Norm;
-use crate::dataset::{Splits, foreign};
+use crate::dataset::{Splits, foreign, hex};
 use crate::encoder::Network;
 use crate::evaluate::confidence::{Foreign, Scores};
 use crate::evaluate::plan::{Identity, Plan, Request};
 use crate::evaluate::work::{Shard, Work};
-use crate::export::card::{self, Accuracy, Card, Int8Figures, Robust};
+use crate::export::card::{self, Accuracy, Card, Int8Figures, Robust, Statement};
 use crate::export::{CardSettings, FLOAT};
 use crate::import;
+use crate::interrupt::{self, Interrupted};
 use crate::report::share as shown;
 use crate::statistics::Share;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use paradise_engine::Model;
+use paradise_engine::golden::Golden;
 use paradise_runtime::Bundle;
+use paradise_runtime::bundle::SELFTEST;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 
 /// How far an accuracy over as many images may lie from the card's where gradients in float decide, in points: another
 /// instruction set sums in another order, and an attack walks on from there.
@@ -87,6 +89,10 @@ impl std::fmt::Display for Row {
     }
 }
 
+/// Lines of a card that say how a model was judged elsewhere, or by which program, and that nothing in a bundle repeats.
+pub const UNCHECKED: &str = "paradise (the version), false_abstain_promised_percent, imported, quantisation, and the masking \
+    checks of whole evaluations";
+
 /// How many figures came out how, in a line.
 pub fn verdict(rows: &[Row]) -> String {
     let of = |verdict: Verdict| rows.iter().filter(|r| r.verdict == verdict).count();
@@ -98,8 +104,8 @@ pub fn verdict(rows: &[Row]) -> String {
 /// Compares figure by figure; `report` sees each row as it is known. Whether none differs.
 ///
 /// # Errors
-/// If the bundle is damaged, the images cannot be read or do not fit, or `stop` was set.
-pub fn verify(options: &Options, stop: &AtomicBool, mut report: impl FnMut(&Row)) -> Result<bool> {
+/// If the bundle is damaged, the images cannot be read or do not fit, or a repeated evaluation was interrupted.
+pub fn verify(options: &Options, mut report: impl FnMut(&Row)) -> Result<bool> {
     let bundle = Bundle::open(&options.bundle)?;
     let at = |file: &str| format!("{}: {file}", options.bundle.display());
     let card = Card::of(&bundle)?;
@@ -124,9 +130,10 @@ pub fn verify(options: &Options, stop: &AtomicBool, mut report: impl FnMut(&Row)
         all &= row.verdict != Verdict::Differs;
         report(&row);
     };
+    described(&bundle, &card, &model, &mut tell)?;
     tell(exactly("training images, SHA-256", &card.train_sha256, &splits.train.digest()?));
     tell(exactly("test images, SHA-256", &card.test_sha256, &splits.test.digest()));
-    let others = foreign::named(&options.foreign, splits.test.shape)?;
+    let others = foreign::named(&options.foreign, splits.seen())?;
     let settings = settings(&card, options, splits.test.len())?;
     let left_out = |robust: &Robust, why: &str| {
         not_repeated(format!("float, {}", evaluation(robust)), shown(&robust.float), why)
@@ -146,12 +153,40 @@ pub fn verify(options: &Options, stop: &AtomicBool, mut report: impl FnMut(&Row)
     for robust in &card.robust {
         match &options.evaluations {
             None => tell(left_out(robust, "hours: name a folder with --evaluations")),
-            Some(folder) => again(robust, &card, options.n, (&network, &served, &model), &splits, folder, stop)?
+            Some(folder) => again(robust, &card, options.n, (&network, &served, &model), &splits, folder)?
                 .into_iter()
                 .for_each(&mut tell),
         }
     }
     Ok(all)
+}
+
+/// What the bundle's other files say, too.
+fn described(bundle: &Bundle, card: &Card, model: &Model, tell: &mut impl FnMut(Row)) -> Result<()> {
+    let header = model.header();
+    tell(exactly("name", &card.name, header.name));
+    let figure = "objective, seed and data, as sealed in model.pmq";
+    let stated = hex(&Statement::on(card).digest()?);
+    tell(match header.made {
+        Some(made) => exactly(figure, &stated, &hex(&made)),
+        None => not_repeated(figure.into(), stated, "model.pmq says nothing of it"),
+    });
+    let number = |figure: &str, card: usize, here: usize| exactly(figure, &card.to_string(), &here.to_string());
+    tell(number("arena, bytes", card.arena_bytes as usize, header.arena_bytes as usize));
+    tell(number("calibration images", card.calibration_images, header.rate_table.n as usize));
+    tell(exactly("pictures", &card.images.policy().to_string(), &header.policy.to_string()));
+    let golden =
+        Golden::parse(bundle.file(SELFTEST)?).with_context(|| bundle.path(SELFTEST).display().to_string())?;
+    tell(exactly("self-test's images", card.probes.name(), golden.header().origin.name()));
+    let listed = |name: &str| bundle.files().find(|(n, _)| *n == name).map(|(_, size)| size);
+    let other = card.sizes.iter().find(|(name, size)| listed(name) != Some(**size));
+    tell(match other {
+        Some((name, size)) => {
+            exactly(&format!("size of {name}"), &size.to_string(), &format!("{:?}", listed(name).unwrap_or(0)))
+        }
+        None => number("sizes of files", card.sizes.len(), card.sizes.len()),
+    });
+    Ok(())
 }
 
 fn settings(card: &Card, options: &Options, available: usize) -> Result<CardSettings> {
@@ -295,8 +330,8 @@ fn again(
     (network, served, model): (&Network, &Served, &Model),
     splits: &Splits,
     folder: &Path,
-    stop: &AtomicBool,
 ) -> Result<Vec<Row>> {
+    let stop = interrupt::flag()?;
     let set = splits.test.head(n.unwrap_or(robust.float.n));
     let identity =
         Identity { name: format!("float {}, from its bundle", card.objective.kind.name()), sha256: served.digest() };
@@ -305,8 +340,8 @@ fn again(
     let plan = Plan::new(identity, None, &splits.source, &set, request)?;
     let entries = suite::make(&suite::read(&plan.attacks)?, network.architecture.classes, None)?;
     let work = Work::open(&folder.join(plan.short_name()?), &plan, &entries)?;
-    if !work.run(Victim::White(served), &set, Shard::WHOLE, stop)? {
-        bail!("interrupted; the same command goes on in {}", folder.display());
+    if !work.run(Victim::White(served), &set, Shard::WHOLE, &stop)? {
+        return Err(Interrupted(format!("the same command goes on in {}", folder.display())).into());
     }
     let found = Robust::of(&work, 0, model, &set, robust.masking_checks.clone())?;
     let figure = evaluation(robust);

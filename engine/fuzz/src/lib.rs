@@ -1,8 +1,8 @@
-//! What hostile files may do to the engine: nothing. [`judge`] takes any bytes as a model's or a self-test's header and
-//! tensors, seals them, so that the hash does not keep all of them out, and runs what parses.
+//! What hostile files may do to the engine: nothing. [`judge`] takes any bytes as a model's or a self-test's file, seals
+//! them, so that the hash does not keep all of them out, and runs what parses.
 #![deny(missing_docs)]
 
-use paradise_engine::container::{Blob, open, seal};
+use paradise_engine::container::{ALIGN, BLOB, MAX_SECTIONS, PREFIX, open, reseal};
 use paradise_engine::golden::{self, Golden};
 use paradise_engine::{FormatError, Model, Prepared, Watch, Workspace, artifact};
 
@@ -43,33 +43,50 @@ impl Sequence {
     }
 }
 
-/// An input of [`judge`] from a sealed model or self-test.
+/// An input of [`judge`] from a sealed model or self-test: its kind, and the file behind its magic.
 ///
 /// # Errors
 /// If the file is neither.
 pub fn input(file: &[u8]) -> Result<Vec<u8>, FormatError> {
-    let (kind, sealed) = match open(file, artifact::MAGIC, artifact::VERSION) {
-        Ok(sealed) => (0, sealed),
-        Err(_) => (1, open(file, golden::MAGIC, golden::VERSION)?),
+    let kind = match open(file, artifact::MAGIC, artifact::VERSION, artifact::KNOWN) {
+        Ok(_) => 0,
+        Err(_) => open(file, golden::MAGIC, golden::VERSION, golden::KNOWN).map(|_| 1)?,
     };
-    let len = sealed.header.len() as u16;
-    Ok([&[kind], &len.to_le_bytes()[..], sealed.header, sealed.blob].concat())
+    Ok([&[kind], &file[MAGIC..]].concat())
 }
 
-/// Parses `kind (even: model, odd: self-test), header length u16, header, tensors` and runs what is valid.
+/// Bytes of a file's magic, which the kind stands for.
+const MAGIC: usize = 8;
+
+/// How many bytes of an input stand before the tensors; all of them where its table names none.
+pub fn description(data: &[u8]) -> usize {
+    let entries = data.get(1 + PREFIX - MAGIC..).unwrap_or(&[]).chunks_exact(16);
+    let blob = entries.take(MAX_SECTIONS).find(|entry| entry[..4] == BLOB);
+    let from = blob.map_or(usize::MAX, |e| u32::from_le_bytes([e[8], e[9], e[10], e[11]]) as usize);
+    (1 + from.saturating_sub(MAGIC)).min(data.len())
+}
+
+/// Parses `kind (even: model, odd: self-test), file behind its magic` and runs what is valid. Version, length and hash are
+/// made good first, so that they do not keep everything out.
 ///
 /// # Panics
 /// If anything in the engine does, or two sets of kernels differ.
 pub fn judge(data: &[u8]) -> Verdict {
-    let Some((&[kind, a, b], rest)) = data.split_first_chunk() else { return Verdict::Refused(FormatError::Header) };
-    let (header, tensors) = rest.split_at((u16::from_le_bytes([a, b]) as usize).min(rest.len()));
-    let mut blob = Blob::default();
-    blob.bytes(tensors);
+    let Some((&kind, rest)) = data.split_first() else {
+        return Verdict::Refused(FormatError::Truncated { need: 1, got: 0 });
+    };
+    let (magic, version) =
+        if kind % 2 == 1 { (golden::MAGIC, golden::VERSION) } else { (artifact::MAGIC, artifact::VERSION) };
+    let mut file = [&magic[..], rest].concat();
+    file.resize(file.len().max(PREFIX).next_multiple_of(ALIGN), 0);
+    let length = file.len() as u64;
+    file[8..12].copy_from_slice(&version.to_le_bytes());
+    file[16..24].copy_from_slice(&length.to_le_bytes());
+    reseal(&mut file);
     if kind % 2 == 1 {
-        return self_test(&seal(golden::MAGIC, golden::VERSION, header, &blob));
+        return self_test(&file);
     }
-    let bytes = seal(artifact::MAGIC, artifact::VERSION, header, &blob);
-    match Model::parse(&bytes) {
+    match Model::parse(&file) {
         Ok(model) => run(&model),
         Err(error) => Verdict::Refused(error),
     }
@@ -80,9 +97,12 @@ fn self_test(bytes: &[u8]) -> Verdict {
         Ok(golden) => golden,
         Err(error) => return Verdict::Refused(error),
     };
-    for case in &golden.header().cases {
+    for case in golden.header().cases.iter() {
         std::hint::black_box((golden.bytes(case.image).len(), golden.u32s(case.crc).len()));
         std::hint::black_box(golden.f32s(case.int8_outputs).iter().sum::<f32>());
+    }
+    for picture in golden.header().encoded.iter() {
+        std::hint::black_box(golden.bytes(picture.file).len());
     }
     Verdict::Harmless
 }

@@ -1,6 +1,6 @@
 //! Two minutes of random mutations of the corpus, on a stable toolchain without instrumentation, and the finds of the past.
 
-use paradise_engine_fuzz::{Sequence, Verdict, input, judge};
+use paradise_engine_fuzz::{Sequence, Verdict, description, input, judge};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,24 +18,23 @@ fn corpus() -> Vec<(PathBuf, Vec<u8>)> {
     files.into_iter().map(|path| (path.clone(), std::fs::read(&path).expect("readable"))).collect()
 }
 
-/// A few changes, most of them in the header, where the meaning is.
+/// A few changes, most of them before the tensors, where the meaning is, and most of them in place: what moves everything
+/// behind it is refused at once.
 fn mutate(data: &mut Vec<u8>, dice: &mut Sequence) {
     for _ in 0..1 + dice.below(4) {
-        let header = 3 + u16::from_le_bytes([data[1], data[2]]) as usize;
-        let end = if dice.below(4) == 0 { data.len() } else { header.min(data.len()) };
+        let end = if dice.below(4) == 0 { data.len() } else { description(data) };
         let at = dice.below(end);
-        match dice.below(8) {
+        match dice.below(32) {
             0 => data[at] = [0, 1, 127, 128, 255][dice.below(5)],
             1 => data[at] ^= 1 << dice.below(8),
             2 => data[at] = data[at].wrapping_add([1, 255][dice.below(2)]),
-            3 => data.truncate(at.max(3)),
+            3 => data.truncate(at.max(1)),
             4 => data.insert(at, dice.next_u64() as u8),
-            5 => drop(data.remove(at)),
-            6 => data[at] = data[dice.below(data.len())],
+            5 if data.len() > 1 => drop(data.remove(at)),
+            6..=13 => data[at] = data[dice.below(data.len())],
+            14..=21 => data[at] ^= 1 << dice.below(8),
+            22..=27 => data[at] = data[at].wrapping_add([1, 255][dice.below(2)]),
             _ => data[at] = dice.next_u64() as u8,
-        }
-        if data.len() < 3 {
-            data.resize(3, 0);
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{Options, Status};
 use crate::int8::Int8;
 use crate::load::Loaded;
 use crate::pipeline::Backend;
-use paradise_engine::golden::{Case, Golden, Origin, ProbeKind, crc32};
+use paradise_engine::golden::{Case, Golden, Origin, ProbeKind, crc32, crc32_bytes};
 use paradise_engine::{Answer, Model};
 use std::time::Instant;
 
@@ -23,6 +23,7 @@ pub(super) const ALL: &[(&str, Run)] = &[
     ("resident weights", resident_weights),
     ("golden checksums", golden_checksums),
     ("golden outputs", golden_outputs),
+    ("encoded pictures", encoded_pictures),
     ("repeatability", repeatability),
     ("kernels", kernels),
     ("arena guard", arena_guard),
@@ -74,10 +75,11 @@ fn checksums(int8: &mut Int8, golden: &Golden) -> Outcome {
         return judge(false, "selftest.bin is of another model");
     }
     for (i, case) in golden.header().cases.iter().enumerate() {
-        match first_difference(int8, golden, case) {
+        match first_difference(int8, golden, &case) {
             Ok(None) => {}
             Ok(Some(layer)) => {
-                let name = int8.model().header().layers.get(layer).map_or("?", |l| l.op.name());
+                let name = int8.model().header().layers.get(layer);
+                let name = name.map_or("?", |l| l.op.name());
                 return judge(false, format!("golden image {i}: layer {layer} ({name}) differs"));
             }
             Err(error) => return judge(false, format!("golden image {i}: {error}")),
@@ -121,7 +123,7 @@ fn golden_outputs(subject: &mut Subject) -> Outcome {
                 return judge(false, format!("golden image {i}: posterior, rate or decision differs"));
             }
         } else {
-            worst = worst.max(subject.golden.float_gap(case, &got));
+            worst = worst.max(subject.golden.float_gap(&case, &got));
             if worst > tolerance {
                 return judge(false, format!("golden image {i}: off by {worst:.1e}, allowed {tolerance:.0e}"));
             }
@@ -133,8 +135,41 @@ fn golden_outputs(subject: &mut Subject) -> Outcome {
     )
 }
 
+/// Pictures as files: what a decoder, an orientation, a transparency or a resize of another kind would change.
+fn encoded_pictures(subject: &mut Subject) -> Outcome {
+    let golden = subject.golden;
+    let exact = subject.loaded.int8().is_some();
+    if golden.header().encoded.is_empty() {
+        return (Status::NotApplicable, "the bundle has none".into());
+    }
+    for (i, picture) in golden.header().encoded.iter().enumerate() {
+        let backend = subject.loaded.backend();
+        let input = match backend.input(golden.bytes(picture.file)) {
+            Ok(input) => input,
+            Err(error) => return judge(false, format!("picture {i}: {error}")),
+        };
+        if crc32_bytes(&input) != picture.input_crc {
+            return judge(false, format!("picture {i}: becomes another input than on the maker's machine"));
+        }
+        match outputs(backend, &input) {
+            Ok((_, class, accept, rate)) => {
+                let same = class == picture.class as usize
+                    && accept == picture.accept
+                    && rate.to_bits() == picture.rate_nats.to_bits();
+                if exact && !same {
+                    return judge(false, format!("picture {i}: class, rate or decision differs"));
+                }
+            }
+            Err(error) => return judge(false, format!("picture {i}: {error}")),
+        }
+    }
+    let what =
+        if exact { "from bytes to answer, equal bit for bit" } else { "from bytes to input, equal bit for bit" };
+    judge(true, format!("{} files {what}", golden.header().encoded.len()))
+}
+
 fn repeatability(subject: &mut Subject) -> Outcome {
-    let image = subject.golden.bytes(subject.golden.header().cases[0].image);
+    let image = subject.golden.bytes(subject.golden.header().cases.at(0).image);
     let mut run =
         || outputs(subject.loaded.backend(), image).map(|o| o.0.iter().map(|v| v.to_bits()).collect::<Vec<_>>());
     let first = run();
@@ -221,7 +256,7 @@ fn probes(subject: &mut Subject, kind: ProbeKind) -> Outcome {
 
 fn latency(subject: &mut Subject) -> Outcome {
     const RUNS: usize = 200;
-    let image = subject.golden.bytes(subject.golden.header().cases[0].image);
+    let image = subject.golden.bytes(subject.golden.header().cases.at(0).image);
     let mut times = Vec::with_capacity(RUNS);
     for _ in 0..RUNS {
         let began = Instant::now();

@@ -6,7 +6,7 @@ mod report;
 
 pub use report::{Check, Report, Status};
 
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, BundleError, ENCODER, SELFTEST};
 use crate::load::Loaded;
 use crate::pipeline::BackendKind;
 use checks::Subject;
@@ -26,18 +26,25 @@ pub struct Options {
 
 /// Tests the bundle in `folder` on one back end.
 ///
-/// Whatever is wrong with the bundle is a failed check, so the report always has every check in it.
-pub fn run(folder: &Path, kind: BackendKind, options: &Options) -> Report {
+/// Whatever is wrong with a bundle is a failed check, so the report always has every check in it.
+///
+/// # Errors
+/// If there is nothing to test: no bundle in the folder, or none with the file that the back end runs.
+pub fn run(folder: &Path, kind: BackendKind, options: &Options) -> Result<Report, BundleError> {
     let mut report = Report::new(folder, kind);
     let skip = |name: &str| options.skip.iter().any(|s| s == name);
     let bundle = match Bundle::open(folder) {
         Ok(bundle) => bundle,
+        Err(error @ BundleError::NoBundle(_)) => return Err(error),
         Err(error) => {
             report.add("manifest", Status::Failed, error.to_string());
             report.rest_not_run();
-            return report;
+            return Ok(report);
         }
     };
+    if kind == BackendKind::Tract {
+        bundle.file(ENCODER)?;
+    }
     report.name = bundle.name().to_string();
     report.add("manifest", Status::Passed, format!("{} files match their SHA-256", bundle.files().count()));
     if bundle.is_signed() {
@@ -47,9 +54,9 @@ pub fn run(folder: &Path, kind: BackendKind, options: &Options) -> Report {
     }
     let loaded = Loaded::open(&bundle, kind).map_err(|e| e.to_string());
     let golden = bundle
-        .file("selftest.bin")
+        .file(SELFTEST)
         .map_err(|e| e.to_string())
-        .and_then(|b| Golden::parse(b).map_err(|e| format!("{}: {e}", bundle.path("selftest.bin").display())));
+        .and_then(|b| Golden::parse(b).map_err(|e| format!("{}: {e}", bundle.path(SELFTEST).display())));
     match (loaded, golden) {
         (Ok(mut loaded), Ok(golden)) => {
             if let (Some(bit), Some(int8)) = (options.flip_weight_bit, loaded.int8()) {
@@ -76,10 +83,15 @@ pub fn run(folder: &Path, kind: BackendKind, options: &Options) -> Report {
             report.rest_not_run();
         }
     }
-    report
+    Ok(report)
+}
+
+/// Names of the checks that may be left out.
+pub fn optional_names() -> impl Iterator<Item = &'static str> {
+    checks::ALL.iter().map(|(name, _)| *name)
 }
 
 /// Names of every check, in order.
 pub fn check_names() -> impl Iterator<Item = &'static str> {
-    ["manifest", "signature", "load"].into_iter().chain(checks::ALL.iter().map(|(name, _)| *name))
+    ["manifest", "signature", "load"].into_iter().chain(optional_names())
 }

@@ -1,24 +1,25 @@
 //! `train export`, `import-onnx` and `verify-card`: bundles and their cards.
 
 use super::named_folder;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use paradise_engine::golden::Origin;
-use paradise_train::config::parse_eps;
+use paradise_runtime::say;
+use paradise_train::config::{Data, Geometry, Polarity, parse_eps};
 use paradise_train::export::card::Card;
 use paradise_train::export::{self, CardSettings};
-use paradise_train::import::{self, Normalisation};
+use paradise_train::import::{self, Normalisation, Range};
 use paradise_train::renew::{self, Renewal};
 use paradise_train::report::subject::Trained;
-use paradise_train::{demo, files, interrupt, verify};
+use paradise_train::{demo, files, verify};
 use std::path::{Path, PathBuf};
 
 /// How a bundle is quantised, and what its card measures.
 #[derive(Args)]
 pub struct CardArguments {
-    /// Test images behind the card's robustness figure.
-    #[arg(long, default_value_t = 2000)]
-    n: usize,
+    /// Test images behind the card's robustness figure [default: 2000, or all].
+    #[arg(long)]
+    n: Option<usize>,
     /// Radius of that figure, in l_inf: 8/255, or a decimal in [0, 1].
     #[arg(long, default_value = "8/255")]
     eps: String,
@@ -42,7 +43,7 @@ pub struct CardArguments {
 impl CardArguments {
     fn settings(&self) -> Result<CardSettings> {
         Ok(CardSettings {
-            n: self.n,
+            n: self.n.unwrap_or(CardSettings::default().n),
             eps: parse_eps(&self.eps)?,
             false_abstain: self.false_abstain,
             choose: self.quantise == "best",
@@ -61,7 +62,8 @@ fn origin(name: &str) -> Origin {
 /// What is imported, and by which pictures it is quantised.
 #[derive(Args)]
 pub struct ImportOnnx {
-    /// Float ONNX classifier of one image `[n, c, h, w]`: Conv, BatchNormalization, Relu, Add, pools, Gemm, MatMul, Flatten.
+    /// Float ONNX classifier of one image, `[n, c, h, w]` or `[n, h, w, c]`: Conv, BatchNormalization, Relu, Add, pools, Gemm,
+    /// MatMul, Flatten and what exporters put around them; all that is not understood is listed at once.
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Folder with train/CLASS and test/CLASS pictures: ranges, confidence and the card come from them.
@@ -70,15 +72,56 @@ pub struct ImportOnnx {
     /// Bundle folder; its last part is the model's name.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Mean a channel that was taken from pixels in [0, 1] before the network. The engine's borders are black: what a first
-    /// convolution with a border sees there differs from a border of 0 after normalisation.
+    /// Which pixels the network takes: `auto` sees 0..=255 by u8 inputs, a division by a large number or a mean far above 1.
+    #[arg(long, value_enum, default_value = "auto")]
+    range: Range,
+    /// Import a network that the original, run by tract on the calibration pictures, does not confirm.
+    #[arg(long)]
+    force: bool,
+    /// Mean a channel that was taken from pixels in [0, 1] before the network. It becomes a layer of its own, so that a border
+    /// of 0 behind it is one here, too.
     #[arg(long, value_name = "M,..", value_delimiter = ',', num_args = 1)]
     mean: Vec<f32>,
     /// Standard deviation a channel by which they were divided.
     #[arg(long, value_name = "S,..", value_delimiter = ',', num_args = 1)]
     std: Vec<f32>,
+    /// Names of the folders of pictures in the order of the network's outputs, one a line [default: by number where all are
+    /// numbers, else by name].
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+    /// How pictures of other sizes become the network's input, here and on devices.
+    #[arg(long, value_enum, default_value = "crop")]
+    geometry: Geometry,
+    /// Share of a picture's largest centred part that `crop` keeps: 0.875 for a network that was measured on 224 of 256 pixels.
+    #[arg(long, value_name = "SHARE")]
+    crop_share: Option<f64>,
+    /// What is light and what is dark.
+    #[arg(long, value_enum, default_value = "as-taken")]
+    polarity: Polarity,
     #[command(flatten)]
     card: CardArguments,
+}
+
+impl ImportOnnx {
+    /// Which pictures, and how they become inputs.
+    fn data(&self) -> Result<Data> {
+        let labels = match &self.labels {
+            Some(path) => {
+                let text =
+                    std::fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
+                text.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect()
+            }
+            None => Vec::new(),
+        };
+        Ok(Data {
+            folder: self.calibrate.clone(),
+            labels,
+            geometry: Some(self.geometry),
+            crop_share: self.crop_share,
+            polarity: Some(self.polarity),
+            ..Data::default()
+        })
+    }
 }
 
 /// What is exported, and what its card takes over.
@@ -90,6 +133,9 @@ pub struct Export {
     /// Bundle folder; its last part is the model's name.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Folder of the images, where they do not lie where the run found them.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
     /// Folder of a finished `train evaluate` of this run, whose figures the card takes over beside the int8 model's; may be
     /// given several times.
     #[arg(long, value_name = "DIR")]
@@ -159,19 +205,19 @@ pub fn verify_card(arguments: &VerifyCard) -> Result<u8> {
         evaluations: evaluations.clone(),
     };
     let mut rows = Vec::new();
-    let stop = interrupt::flag()?;
-    let holds = verify::verify(&options, &stop, |row| {
+    let holds = verify::verify(&options, |row| {
         if rows.is_empty() {
-            println!("{:40} {:>42}  {:>42}", "figure (scores: rate / typicality /", "card", "here");
-            println!("posterior entropy / predictive entropy)");
+            say!("{:40} {:>42}  {:>42}", "figure (scores: rate / typicality /", "card", "here");
+            say!("posterior entropy / predictive entropy)");
         }
-        println!("{row}");
+        say!("{row}");
         rows.push(row.clone());
     })?;
     if let Some(path) = json {
         files::write(path, serde_json::to_string_pretty(&rows)?.as_bytes())?;
     }
-    println!("{}", verify::verdict(&rows));
+    say!("{}", verify::verdict(&rows));
+    say!("of the card nothing else was checked: {}", verify::UNCHECKED);
     Ok(u8::from(!holds))
 }
 
@@ -180,7 +226,7 @@ pub fn probes(arguments: &Probes) -> Result<u8> {
     let Probes { bundle, probes, data, run } = arguments;
     let renewal = Renewal { bundle: bundle.clone(), origin: origin(probes), data: data.clone(), run: run.clone() };
     renew::renew(&renewal)?;
-    println!("next: paradised selftest --model {}", bundle.display());
+    say!("next: paradised selftest --model {}", bundle.display());
     Ok(0)
 }
 
@@ -192,7 +238,9 @@ pub fn export(arguments: &Export) -> Result<u8> {
     if arguments.no_checks {
         settings.checked = 0;
     }
-    let Trained { config, splits, network } = Trained::open(&arguments.run, arguments.card.n)?;
+    let trained = Trained::open(&arguments.run, arguments.data.as_deref())?;
+    settings.n = trained.count(arguments.card.n, settings.n)?;
+    let Trained { config, splits, network } = trained;
     let card = export::export(&network, &config, &splits, &arguments.out, &settings)?;
     finished(&card, &arguments.out);
     Ok(0)
@@ -200,18 +248,26 @@ pub fn export(arguments: &Export) -> Result<u8> {
 
 /// `train import-onnx`.
 pub fn import_onnx(arguments: &ImportOnnx) -> Result<u8> {
-    let normalisation = Normalisation { mean: arguments.mean.clone(), std: arguments.std.clone() };
+    let (mean, std) = (arguments.mean.clone(), arguments.std.clone());
+    let normalisation = Normalisation { range: arguments.range, mean, std };
     let settings = arguments.card.settings()?;
-    let card = import::import(&arguments.file, &normalisation, &arguments.calibrate, &arguments.out, &settings)?;
+    let card = import::import(
+        &arguments.file,
+        &normalisation,
+        &arguments.data()?,
+        &arguments.out,
+        &settings,
+        arguments.force,
+    )?;
     finished(&card, &arguments.out);
     Ok(0)
 }
 
 /// Says what was made.
 fn finished(card: &Card, out: &Path) {
-    println!("{}", demo::describe(card));
+    say!("{}", demo::describe(card));
     if let Some(quantisation) = &card.quantisation {
-        println!("{quantisation}");
+        say!("{quantisation}");
     }
-    println!("next: paradised selftest --model {}", out.display());
+    say!("next: paradised selftest --model {}", out.display());
 }

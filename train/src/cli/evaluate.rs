@@ -3,6 +3,7 @@
 use super::named_folder;
 use anyhow::{Result, ensure};
 use clap::Args;
+use paradise_runtime::say;
 use paradise_train::attack::threat::Norm;
 use paradise_train::certificate::{self, Certificate, Smoothing};
 use paradise_train::config::parse_radius;
@@ -16,15 +17,15 @@ use paradise_train::{files, interrupt, progress};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
-/// The shell's code for a program that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
-
 /// Which model on which images, and what is measured beside accuracy.
 #[derive(Args)]
 struct Subject {
     /// Run folder.
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
+    /// Folder of the images, where they do not lie where the run found them.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
     /// Attack the int8 engine of this bundle, made from the run, instead of its float network.
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
@@ -68,9 +69,9 @@ pub struct Evaluate {
     /// Radii, comma-separated, pixels in [0, 1]; checks, confidence and pictures use the first.
     #[arg(long, value_name = "LIST", default_value = "8/255", allow_hyphen_values = true)]
     eps: String,
-    /// Test images, stratified; at most the set.
-    #[arg(long, default_value_t = 2000)]
-    n: usize,
+    /// Test images, stratified [default: 2000, or all].
+    #[arg(long)]
+    n: Option<usize>,
     /// Seed of the attacks' starts.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -99,7 +100,7 @@ pub struct Merge {
 }
 
 impl Subject {
-    fn options(&self, request: Request, n: usize, out: Option<PathBuf>) -> Result<Options> {
+    fn options(&self, request: Request, n: Option<usize>, out: Option<PathBuf>) -> Result<Options> {
         Ok(Options {
             run: self.run.clone(),
             bundle: self.bundle.clone(),
@@ -108,6 +109,7 @@ impl Subject {
             points: self.points.clone(),
             device: self.device,
             request,
+            data: self.data.clone(),
             n,
             out,
             shard: Shard::WHOLE,
@@ -123,20 +125,20 @@ impl Subject {
         match command::evaluate(options, &stop)? {
             Ended::Done(report, out) => {
                 print(&report);
-                println!("report: {}", out.join("report.html").display());
+                say!("report: {}", out.join("report.html").display());
                 if let Some(path) = &self.json {
                     files::write(path, serde_json::to_string_pretty(&report)?.as_bytes())?;
                 }
                 Ok(0)
             }
             Ended::Waiting(missing, out) => {
-                println!("{}: this part is done; {missing} units of other shards are missing", out.display());
-                println!("next: train merge --run {} --out DIR SHARD...", options.run.display());
+                say!("{}: this part is done; {missing} units of other shards are missing", out.display());
+                say!("next: train merge --run {} --out DIR SHARD...", options.run.display());
                 Ok(0)
             }
             Ended::Stopped(out) => {
-                println!("stopped; the same command goes on in {}", out.display());
-                Ok(INTERRUPTED)
+                say!("stopped; the same command goes on in {}", out.display());
+                Ok(interrupt::EXIT)
             }
         }
     }
@@ -144,9 +146,9 @@ impl Subject {
 
 /// The figures of a report on a terminal.
 fn print(report: &Report) {
-    let row = |name: &str, value: String| println!("  {name:<30}{value}");
+    let row = |name: &str, value: String| say!("  {name:<30}{value}");
     let plan = &report.plan;
-    println!(
+    say!(
         "{}, {} images of {}, {}, seed {}",
         plan.model.name,
         plan.images.n,
@@ -156,7 +158,7 @@ fn print(report: &Report) {
     );
     row("clean", report.clean.to_string());
     for radius in &report.radii {
-        println!("eps {:.2}/255 ({})", radius.eps * 255.0, radius.eps);
+        say!("eps {:.2}/255 ({})", radius.eps * 255.0, radius.eps);
         for attack in &radius.attacks {
             let success = attack.success.as_ref().map_or_else(String::new, |s| format!("   success rate {s}"));
             row(&attack.attack, format!("{}{success}", attack.robust));
@@ -164,13 +166,13 @@ fn print(report: &Report) {
         row("worst case per image", radius.worst.to_string());
         row("  after rounding to 8 bits", radius.worst_on_grid.to_string());
     }
-    println!("masking checks: {}   (intervals: Wilson, 95 %)", report.masking());
+    say!("masking checks: {}   (intervals: Wilson, 95 %)", report.masking());
     if let Some(a) = &report.abstention {
         row("wrong and accepted, clean", a.clean.to_string());
         row("  attacked", a.plain.to_string());
         row("  attacked to be accepted", a.adaptive.to_string());
     }
-    report.notes.iter().for_each(|note| println!("note: {note}"));
+    report.notes.iter().for_each(|note| say!("note: {note}"));
 }
 
 /// `train evaluate`.
@@ -198,7 +200,7 @@ pub fn merge(arguments: &Merge) -> Result<u8> {
         seed: plan.seed,
         batch: plan.batch,
     };
-    let mut options = arguments.subject.options(request, plan.images.n, Some(arguments.out.clone()))?;
+    let mut options = arguments.subject.options(request, Some(plan.images.n), Some(arguments.out.clone()))?;
     options.merge = arguments.shards.clone();
     arguments.subject.run(&options)
 }
@@ -212,9 +214,12 @@ pub struct Certify {
     /// Standard deviation of the noise, pixels in [0, 1].
     #[arg(long, default_value = "0.12")]
     sigma: f64,
-    /// Test images, stratified; at most the set.
-    #[arg(long, default_value_t = 100)]
-    n: usize,
+    /// Test images, stratified [default: 100, or all].
+    #[arg(long)]
+    n: Option<usize>,
+    /// Folder of the images, where they do not lie where the run found them.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
     /// Draws an image that choose the class.
     #[arg(long, default_value_t = 100)]
     choose: usize,
@@ -254,8 +259,8 @@ pub fn certify(arguments: &Certify) -> Result<u8> {
         seed: arguments.seed,
     };
     smoothing.check()?;
-    let trained = Trained::open(&arguments.run, arguments.n)?;
-    let set = trained.splits.test.head(arguments.n);
+    let trained = Trained::open(&arguments.run, arguments.data.as_deref())?;
+    let set = trained.splits.test.head(trained.count(arguments.n, 100)?);
     let served = trained.served(&arguments.device.open()?)?;
     let out = match &arguments.out {
         Some(out) => out.clone(),
@@ -288,12 +293,12 @@ pub fn certify(arguments: &Certify) -> Result<u8> {
         bar.inc(1);
         if stop.load(Ordering::Relaxed) {
             bar.finish_and_clear();
-            println!("stopped after {} images; the same command goes on in {}", i + 1, out.display());
-            return Ok(INTERRUPTED);
+            say!("stopped after {} images; the same command goes on in {}", i + 1, out.display());
+            return Ok(interrupt::EXIT);
         }
     }
     bar.finish_and_clear();
-    println!(
+    say!(
         "smoothed {}: sigma {}, {} + {} draws, alpha {}; {} images; largest provable radius {:.3} (l_2)",
         trained.config.objective.kind.name(),
         smoothing.sigma,
@@ -305,9 +310,9 @@ pub fn certify(arguments: &Certify) -> Result<u8> {
     );
     let radii: Vec<f64> = (0..8).map(|k| smoothing.best_radius() * f64::from(k) / 8.0).collect();
     for (radius, share) in radii.iter().zip(certificate::certified(&all.certificates, &set.labels, &radii)) {
-        println!("  right and certified at l_2 radius {radius:.3}   {share}");
+        say!("  right and certified at l_2 radius {radius:.3}   {share}");
     }
-    println!("{}", out.display());
+    say!("{}", out.display());
     Ok(0)
 }
 
@@ -334,7 +339,7 @@ pub fn compare(arguments: &Compare) -> Result<u8> {
     };
     let reports = arguments.evaluations.iter().map(read).collect::<Result<Vec<_>>>()?;
     let text = report::compare(&reports)?;
-    print!("{text}");
+    say!("{}", text.trim_end());
     if let Some(out) = &arguments.out {
         files::write(out, text.as_bytes())?;
     }

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
+use paradise_runtime::say;
 use paradise_train::attack::suite::Surrogate;
 use paradise_train::attack::threat::Ball;
 use paradise_train::config::parse_eps;
@@ -89,7 +90,7 @@ impl Report {
     /// The one unsupervised run.
     fn unsupervised(&self) -> Result<Trained> {
         let [run] = &self.runs[..] else { bail!("this figure is of one run, {} are given", self.runs.len()) };
-        let trained = Trained::open(run, 1)?;
+        let trained = Trained::open(run, None)?;
         let kind = trained.config.objective.kind;
         ensure!(kind.is_unsupervised(), "{}: {} reconstructs no images", run.display(), kind.name());
         Ok(trained)
@@ -101,7 +102,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         files::create_folder(folder)?;
     }
     files::write(path, bytes)?;
-    println!("{}", path.display());
+    say!("{}", path.display());
     Ok(())
 }
 

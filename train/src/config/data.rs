@@ -2,8 +2,9 @@
 
 use super::in_range;
 use crate::dataset::cifar::Release;
-use crate::dataset::{HELD_OUT, Splits, celeba, cifar, embedded, folder};
+use crate::dataset::{HELD_OUT, Splits, WHOLE, celeba, cifar, embedded, folder};
 use anyhow::{Result, ensure};
+use paradise_engine::image::{self, ALL_PARTS, ImagePolicy};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -27,8 +28,32 @@ pub enum Source {
     Celeba,
 }
 
+/// How a picture of another size or aspect ratio becomes an image, in training and on every device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Geometry {
+    /// Each axis is scaled on its own.
+    Stretch,
+    /// The largest centred part of the right shape, or `data.crop_share` of it.
+    Crop,
+    /// The whole picture with black bars.
+    Letterbox,
+}
+
+/// What is light and what is dark, in training and on every device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Polarity {
+    /// As the pictures have it.
+    AsTaken,
+    /// The same, and objects are light on a dark ground: a device's pictures must be, too.
+    LightOnDark,
+    /// Values are inverted.
+    Inverted,
+}
+
 /// The `[data]` table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Data {
     /// Which images are learned from.
@@ -48,6 +73,24 @@ pub struct Data {
     pub flip: bool,
     /// Rows and columns that pictures in a folder are brought to; 0 for their own.
     pub side: u16,
+    /// 3 for colour, 1 for luma; of pictures in a folder.
+    #[serde(skip_serializing_if = "is_colour")]
+    pub channels: u16,
+    /// Names of the folders of pictures in the order of the classes; empty for their own order, by number where all are
+    /// numbers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// How pictures of other sizes become images, here and on devices. Unless set: `letterbox` for MNIST and Fashion-MNIST,
+    /// which were made so, else `crop`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub geometry: Option<Geometry>,
+    /// Share of a picture's largest centred part that `crop` keeps, in (0, 1]. Unless set: 0.8315 for CelebA (148 of 178
+    /// pixels), 0.875 (224 of 256) where training sees random parts, else 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crop_share: Option<f64>,
+    /// What is light and what is dark. Unless set: `light-on-dark` for MNIST and Fashion-MNIST, else `as-taken`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub polarity: Option<Polarity>,
     /// Whether training takes random parts of pictures in a folder (8 to 100 % of the area).
     pub random_parts: bool,
     /// The attribute that is a CelebA face's class.
@@ -67,6 +110,10 @@ fn is_usual(calibration: &usize) -> bool {
     *calibration == HELD_OUT
 }
 
+fn is_colour(channels: &u16) -> bool {
+    *channels == 3
+}
+
 impl Default for Data {
     fn default() -> Self {
         Self {
@@ -78,6 +125,11 @@ impl Default for Data {
             shift: 1,
             flip: true,
             side: 0,
+            channels: 3,
+            labels: Vec::new(),
+            geometry: None,
+            crop_share: None,
+            polarity: None,
             random_parts: false,
             attribute: "Smiling".into(),
             skip_corrupt: false,
@@ -93,13 +145,23 @@ impl Data {
     ///
     /// # Errors
     /// With the key, its value and its range.
-    pub(super) fn validate(&self) -> Result<()> {
+    pub fn validate(&self) -> Result<()> {
         in_range("data.train_images", self.train_images, 0, 100_000_000)?;
         in_range("data.calibration", self.calibration, 1, 1_000_000)?;
         in_range("data.validation", self.validation, 1, 1_000_000)?;
         in_range("data.shift", self.shift, 0, 64)?;
         in_range("data.side", self.side.into(), 0, 1024)?;
+        if let Some(share) = self.crop_share {
+            let crops = self.clone().resolved().geometry == Some(Geometry::Crop);
+            ensure!(crops, "data.crop_share is for data.geometry = \"crop\"");
+            ensure!((1e-4..=1.0).contains(&share), "data.crop_share = {share} is not in 0.0001..=1");
+        }
         in_range("data.test_images", self.test_images, 1, 10_000_000)?;
+        ensure!(matches!(self.channels, 1 | 3), "data.channels = {} is neither 1 nor 3", self.channels);
+        ensure!(
+            self.source == Source::ImageFolder || self.channels == 3 && self.labels.is_empty(),
+            "data.channels and data.labels are for data.source = \"image-folder\""
+        );
         in_range("data.workers", self.workers, 1, 256)?;
         ensure!(
             !self.random_parts || self.source == Source::ImageFolder,
@@ -108,12 +170,59 @@ impl Data {
         Ok(())
     }
 
+    /// The same with every choice about pictures made, as a run's `config.toml` holds it.
+    pub fn resolved(self) -> Self {
+        let usual = match self.source {
+            Source::FashionMnistSubset | Source::FashionMnist | Source::Mnist => embedded::OBJECTS,
+            Source::Celeba => celeba::POLICY,
+            Source::ImageFolder if self.random_parts => {
+                ImagePolicy { geometry: image::Geometry::Crop { parts: 8750 }, ..WHOLE }
+            }
+            Source::Cifar10 | Source::Cifar100 | Source::ImageFolder => WHOLE,
+        };
+        let (geometry, share) = match usual.geometry {
+            image::Geometry::Stretch => (Geometry::Stretch, 1.0),
+            image::Geometry::Crop { parts } => (Geometry::Crop, f64::from(parts) / f64::from(ALL_PARTS)),
+            image::Geometry::Letterbox => (Geometry::Letterbox, 1.0),
+        };
+        let polarity = match usual.polarity {
+            image::Polarity::AsTaken => Polarity::AsTaken,
+            image::Polarity::LightOnDark => Polarity::LightOnDark,
+            image::Polarity::Inverted => Polarity::Inverted,
+        };
+        let geometry = self.geometry.unwrap_or(geometry);
+        Self {
+            geometry: Some(geometry),
+            crop_share: (geometry == Geometry::Crop).then(|| self.crop_share.unwrap_or(share)),
+            polarity: Some(self.polarity.unwrap_or(polarity)),
+            ..self
+        }
+    }
+
+    /// How pictures become images, as a bundle says it.
+    pub fn policy(&self) -> ImagePolicy {
+        let this = self.clone().resolved();
+        let parts = this.crop_share.map_or(ALL_PARTS, |share| (share * f64::from(ALL_PARTS)).round() as u16);
+        let geometry = match this.geometry {
+            Some(Geometry::Stretch) => image::Geometry::Stretch,
+            Some(Geometry::Letterbox) => image::Geometry::Letterbox,
+            Some(Geometry::Crop) | None => image::Geometry::Crop { parts },
+        };
+        let polarity = match this.polarity {
+            Some(Polarity::LightOnDark) => image::Polarity::LightOnDark,
+            Some(Polarity::Inverted) => image::Polarity::Inverted,
+            Some(Polarity::AsTaken) | None => image::Polarity::AsTaken,
+        };
+        ImagePolicy { geometry, polarity }
+    }
+
     /// Reads the images.
     ///
     /// # Errors
     /// With the path of a missing or broken file.
     pub fn load(&self) -> Result<Splits> {
         let mut splits = self.load_all()?;
+        splits.policy = self.policy();
         let all = splits.train.len();
         ensure!(self.train_images <= all, "data.train_images = {} exceeds the {all} there are", self.train_images);
         if self.train_images > 0 && self.train_images < all {
@@ -135,7 +244,9 @@ impl Data {
             Source::ImageFolder => {
                 let settings = folder::Settings {
                     side: (self.side > 0).then_some(self.side),
-                    channels: 3,
+                    channels: self.channels,
+                    policy: self.policy(),
+                    labels: (!self.labels.is_empty()).then(|| self.labels.clone()),
                     random_parts: self.random_parts,
                     skip_corrupt: self.skip_corrupt,
                     memory,
@@ -147,6 +258,7 @@ impl Data {
             Source::Celeba => {
                 let settings = celeba::Settings {
                     side: if self.side > 0 { self.side } else { 64 },
+                    policy: self.policy(),
                     attribute: self.attribute.clone(),
                     skip_corrupt: self.skip_corrupt,
                     memory,

@@ -3,7 +3,7 @@
 mod data;
 pub mod encoder;
 
-pub use data::{Data, Source};
+pub use data::{Data, Geometry, Polarity, Source};
 
 use crate::attack::threat::Norm;
 use crate::device::{self, Precision};
@@ -183,6 +183,7 @@ impl Config {
         if !kind.has_matching() {
             config.fit.select = Select::Clean;
         }
+        config.data = config.data.resolved();
         config
     }
 
@@ -200,7 +201,7 @@ impl Config {
         let origin = format!("{}{sets}", path.display());
         let config: Self = table.try_into().with_context(|| format!("{origin}: not a valid configuration"))?;
         config.validate().context(origin)?;
-        Ok(config)
+        Ok(Self { data: config.data.resolved(), ..config })
     }
 
     /// Refuses what cannot be meant.

@@ -6,18 +6,22 @@ use super::files::Files;
 use super::picture::Policy;
 use super::{Calibration, Splits, Training, stratified};
 use anyhow::{Context, Result, bail, ensure};
+use paradise_engine::Shape;
+use paradise_engine::image::{Geometry, ImagePolicy, Polarity};
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-/// Pixels of the centred square that is kept of the 178 x 218 pictures.
-const SQUARE: u32 = 148;
+/// The centred square of 148 pixels that is usually kept of the 178 x 218 ones.
+pub const POLICY: ImagePolicy = ImagePolicy { geometry: Geometry::Crop { parts: 8315 }, polarity: Polarity::AsTaken };
 
 /// How CelebA is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Rows and columns of the images.
     pub side: u16,
+    /// How pictures become images.
+    pub policy: ImagePolicy,
     /// The attribute that is the class.
     pub attribute: String,
     /// Whether broken pictures are left out instead of stopping the run.
@@ -109,7 +113,7 @@ pub fn splits(folder: &Path, settings: &Settings) -> Result<Splits> {
         paths.push(pictures.join(name));
         labels.push(*label);
     }
-    let policy = Policy { channels: 3, side: settings.side, square: Some(SQUARE) };
+    let policy = Policy { shape: Shape::new(settings.side, settings.side, 3), image: settings.policy };
     let [train, calibration, test] = split
         .map(|(paths, labels)| (!paths.is_empty()).then(|| Files::new(paths, labels, policy, settings.skip_corrupt)));
     let train = train.context("no training face")??;
@@ -122,7 +126,7 @@ pub fn splits(folder: &Path, settings: &Settings) -> Result<Splits> {
     let streamed = train.bytes() > settings.memory;
     let train = if streamed { Training::Files(train) } else { Training::Memory(train.read("training")?) };
     let labels = vec![format!("not {}", settings.attribute), settings.attribute.clone()];
-    Splits::new(train, calibration, few(test, "test")?, labels, |n| {
+    Splits::new(train, calibration, few(test, "test")?, labels, settings.policy, |n| {
         format!("CelebA, {} ({n} training images)", settings.attribute)
     })
 }
@@ -135,6 +139,7 @@ mod tests {
     fn settings(attribute: &str) -> Settings {
         Settings {
             side: 64,
+            policy: POLICY,
             attribute: attribute.into(),
             skip_corrupt: false,
             memory: 1 << 24,

@@ -1,6 +1,6 @@
 //! The binary release of CIFAR-10 and CIFAR-100: label bytes, then 32 x 32 pixels a channel.
 
-use super::{Calibration, Dataset, Splits, Training};
+use super::{Calibration, Dataset, Splits, Training, WHOLE};
 use anyhow::{Context, Result, ensure};
 use paradise_engine::Shape;
 use std::fs;
@@ -101,7 +101,7 @@ pub fn splits(release: Release, folder: &Path, calibration: usize) -> Result<Spl
     );
     let train = Training::Memory(read(release, folder, train)?);
     let test = read(release, folder, &[test])?;
-    Splits::new(train, Calibration::HeldOut(calibration), test, labels, |n| {
+    Splits::new(train, Calibration::HeldOut(calibration), test, labels, WHOLE, |n| {
         format!("{source}, binary release ({n} training images)")
     })
 }

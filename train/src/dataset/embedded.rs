@@ -2,6 +2,7 @@
 
 use super::{Calibration, Splits, Training, idx};
 use anyhow::{Context, Result};
+use paradise_engine::image::{Geometry, ImagePolicy, Polarity};
 use std::path::Path;
 
 /// Class names of Fashion-MNIST, in label order.
@@ -22,13 +23,16 @@ macro_rules! part {
     };
 }
 
+/// How these sets were made: the whole object, its longer side filling the image, light on black.
+pub const OBJECTS: ImagePolicy = ImagePolicy { geometry: Geometry::Letterbox, polarity: Polarity::LightOnDark };
+
 /// The embedded subset: 12,000 training, 1,000 calibration and 2,000 test images.
 ///
 /// # Errors
 /// If the program's own bytes were damaged.
 pub fn subset() -> Result<Splits> {
     let (train, calibration) = (Training::Memory(part!("train")?), part!("calibration")?);
-    Splits::new(train, Calibration::Given(calibration), part!("test")?, names(), |_| {
+    Splits::new(train, Calibration::Given(calibration), part!("test")?, names(), OBJECTS, |_| {
         "Fashion-MNIST subset (embedded)".into()
     })
 }
@@ -56,7 +60,9 @@ pub fn mnist(folder: &Path, calibration: usize) -> Result<Splits> {
 fn from_folder(folder: &Path, calibration: usize, labels: Vec<String>, source: &str) -> Result<Splits> {
     let train = Training::Memory(idx::read(folder, "train", labels.len())?);
     let test = idx::read(folder, "t10k", labels.len())?;
-    Splits::new(train, Calibration::HeldOut(calibration), test, labels, |n| format!("{source} ({n} training images)"))
+    Splits::new(train, Calibration::HeldOut(calibration), test, labels, OBJECTS, |n| {
+        format!("{source} ({n} training images)")
+    })
 }
 
 #[cfg(test)]

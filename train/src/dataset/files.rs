@@ -42,7 +42,7 @@ impl Files {
             paths.len(),
             labels.len()
         );
-        let shape = Shape::new(policy.side, policy.side, policy.channels);
+        let shape = policy.shape;
         let named = Mutex::default();
         Ok(Self { shape, paths, labels, policy, random_parts: false, skip_corrupt, named })
     }
@@ -69,7 +69,7 @@ impl Files {
     pub fn read(&self, name: &str) -> Result<Dataset> {
         let bar = progress::bar(self.paths.len() as u64, name);
         let one = |path: &PathBuf| {
-            let image = self.policy.centre(path);
+            let image = self.policy.seen(path);
             bar.inc(1);
             match image {
                 Err(error) if self.skip_corrupt => {
@@ -96,7 +96,7 @@ impl Files {
             let image = if self.random_parts {
                 self.policy.random_part(path, &mut random::stream(seed, Purpose::Part, epoch, at as u64, 0))
             } else {
-                self.policy.centre(path)
+                self.policy.seen(path)
             };
             match image {
                 Ok(image) => return Ok((image, self.labels[at])),
@@ -105,6 +105,22 @@ impl Files {
             }
         }
         anyhow::bail!("none of {} pictures can be read", self.paths.len())
+    }
+
+    /// Refuses a set of which a class has no readable picture, where broken ones are left out while training.
+    ///
+    /// # Errors
+    /// With the class's folder.
+    pub fn one_of_each(&self, labels: &[String], folder: &Path) -> Result<()> {
+        if !self.skip_corrupt {
+            return Ok(());
+        }
+        for (class, name) in labels.iter().enumerate() {
+            let mut own = self.paths.iter().zip(&self.labels).filter(|(_, l)| usize::from(**l) == class);
+            let readable = own.any(|(path, _)| self.policy.seen(path).is_ok());
+            ensure!(readable, "{}: no picture of this class can be read", folder.join(name).display());
+        }
+        Ok(())
     }
 
     /// Says once that a picture is left out.

@@ -1,22 +1,29 @@
-//! A folder a class: `train/CLASS/*.jpg` and `test/` or `val/` beside it (ImageNet's layout).
+//! A folder a class: `train/CLASS/...` and `test/` or `val/` beside it (ImageNet's layout).
+//!
+//! What is a picture is told by content. A file that is none is left out and counted; one that has a picture's ending and
+//! cannot be read is a broken picture, not something else.
+
+mod listing;
 
 use super::files::Files;
 use super::picture::Policy;
 use super::{Calibration, Splits, Training, stratified};
 use anyhow::{Context, Result, bail, ensure};
-use std::fs;
+pub(super) use listing::all_pictures;
+use listing::{LeftOut, classes, pictures_below};
+use paradise_engine::Shape;
+use paradise_engine::image::ImagePolicy;
 use std::path::{Path, PathBuf};
 
-/// Endings of picture files.
-const ENDINGS: [&str; 9] = ["jpg", "jpeg", "png", "bmp", "gif", "webp", "ppm", "pgm", "tiff"];
-
 /// How a folder of pictures is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// Rows and columns of the images; the first picture's own where none is given.
+    /// Rows and columns of the images; the first readable picture's own where none is given.
     pub side: Option<u16>,
     /// 1 for grey, 3 for colour.
     pub channels: u16,
+    /// How pictures become images.
+    pub policy: ImagePolicy,
     /// Whether training takes random parts of the pictures.
     pub random_parts: bool,
     /// Whether broken pictures are left out instead of stopping the run.
@@ -27,64 +34,35 @@ pub struct Settings {
     pub calibration: usize,
     /// Most test images.
     pub test_images: usize,
+    /// Class names in the order of the network's outputs; none for the folders' own order.
+    pub labels: Option<Vec<String>>,
 }
 
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut all: Vec<PathBuf> = fs::read_dir(folder)
-        .and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect())
-        .with_context(|| format!("{}: cannot read", folder.display()))?;
-    all.retain(|p| p.file_name().is_some_and(|n| !n.to_string_lossy().starts_with('.')));
-    all.sort();
-    Ok(all)
-}
-
-fn name(path: &Path) -> String {
-    path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
-}
-
-/// Names of the folders in `folder`, sorted.
-fn classes(folder: &Path) -> Result<Vec<String>> {
-    let names: Vec<String> = entries(folder)?.iter().filter(|p| p.is_dir()).map(|p| name(p)).collect();
-    ensure!(names.len() > 1, "{}: needs at least two folders, one a class", folder.display());
-    ensure!(names.len() <= 65_535, "{}: more than 65535 classes", folder.display());
-    Ok(names)
-}
-
-fn is_picture(path: &Path) -> bool {
-    path.extension().is_some_and(|e| ENDINGS.contains(&e.to_string_lossy().to_lowercase().as_str()))
-}
-
-/// The first `n` pictures in `folder` and the folders in it, sorted.
-pub(super) fn all_pictures(folder: &Path, n: usize) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for path in entries(folder)? {
-        if found.len() >= n {
-            break;
-        }
-        // A link may lead back up; only real folders are entered.
-        let kind = fs::symlink_metadata(&path).with_context(|| format!("{}: cannot read", path.display()))?;
-        if kind.is_dir() {
-            found.extend(all_pictures(&path, n - found.len())?);
-        } else if is_picture(&path) {
-            found.push(path);
-        }
-    }
-    Ok(found)
-}
-
-/// Pictures and classes of `folder`, whose folders must be among `classes`.
-fn pictures(folder: &Path, classes: &[String]) -> Result<(Vec<PathBuf>, Vec<u16>)> {
-    let (mut paths, mut labels) = (Vec::new(), Vec::new());
-    for class in entries(folder)?.into_iter().filter(|p| p.is_dir()) {
-        let Some(label) = classes.iter().position(|c| *c == name(&class)) else {
+/// Pictures and classes of `folder`, whose folders must be among `labels`.
+fn pictures(folder: &Path, labels: &[String]) -> Result<(Vec<PathBuf>, Vec<u16>)> {
+    let (mut paths, mut of, mut left_out) = (Vec::new(), Vec::new(), LeftOut::default());
+    for (name, class) in classes(folder, &mut left_out)? {
+        let Some(label) = labels.iter().position(|c| *c == name) else {
             bail!("{}: no such class among the training images", class.display())
         };
-        let found: Vec<PathBuf> = entries(&class)?.into_iter().filter(|p| is_picture(p)).collect();
+        let found = pictures_below(&class, usize::MAX, &mut left_out)?;
         ensure!(!found.is_empty(), "{}: holds no picture", class.display());
-        labels.extend(std::iter::repeat_n(label as u16, found.len()));
+        of.extend(std::iter::repeat_n(label as u16, found.len()));
         paths.extend(found);
     }
-    Ok((paths, labels))
+    left_out.tell(folder);
+    ensure!(!paths.is_empty(), "{}: holds no folder of pictures", folder.display());
+    Ok((paths, of))
+}
+
+/// Rows and columns of the first picture whose headers can be read.
+fn own_side(paths: &[PathBuf], skip_corrupt: bool) -> Result<u16> {
+    let sizes = paths.iter().map(|path| (path, Policy::size(path)));
+    let readable = sizes.filter(|(_, size)| !skip_corrupt || size.is_ok()).next();
+    let (path, size) = readable.context("none of the pictures can be read")?;
+    let [h, w] = size?;
+    ensure!(h == w && h <= 1024, "{}: {w} x {h}; data.side says what size to make", path.display());
+    Ok(h as u16)
 }
 
 /// The pictures in `folder`.
@@ -96,44 +74,63 @@ pub fn splits(folder: &Path, settings: &Settings) -> Result<Splits> {
     ensure!(train.is_dir(), "{}: no such folder", train.display());
     let test = ["test", "val", "validation"].map(|n| folder.join(n)).into_iter().find(|p| p.is_dir());
     let test = test.with_context(|| format!("{}: holds neither test nor val", folder.display()))?;
-    let labels = classes(&train)?;
-    let (paths, classes) = pictures(&train, &labels)?;
-    let side = match settings.side {
-        Some(side) => side,
-        None => {
-            let [h, w] = Policy::size(&paths[0])?;
-            ensure!(h == w && h <= 1024, "{}: {w} x {h}; data.side says what size to make", paths[0].display());
-            h as u16
-        }
+    let own: Vec<String> = classes(&train, &mut LeftOut::default())?.into_iter().map(|(name, _)| name).collect();
+    ensure!(own.len() > 1, "{}: needs at least two folders, one a class", train.display());
+    let labels = match &settings.labels {
+        Some(labels) => labels.clone(),
+        None => own,
     };
-    let policy = Policy { channels: settings.channels, side, square: None };
+    let (paths, of) = pictures(&train, &labels)?;
+    if let Some(empty) = (0..labels.len()).find(|l| !of.contains(&(*l as u16))) {
+        bail!("{}: no folder for class {:?}", train.display(), labels[empty]);
+    }
+    let side = settings.side.map_or_else(|| own_side(&paths, settings.skip_corrupt), Ok)?;
+    let policy = Policy { shape: Shape::new(side, side, settings.channels), image: settings.policy };
     let files = |paths, labels| Files::new(paths, labels, policy, settings.skip_corrupt);
-    let mut training = files(paths, classes)?;
+    let mut training = files(paths, of)?;
     training.random_parts = settings.random_parts;
     let streamed = training.random_parts || training.bytes() > settings.memory;
-    let training = if streamed { Training::Files(training) } else { Training::Memory(training.read("training")?) };
-    let (paths, classes) = pictures(&test, &labels)?;
-    let all = files(paths, classes)?;
-    let test = all.select(&stratified(&all.labels, settings.test_images)).read("test")?;
+    let training = if streamed {
+        training.one_of_each(&labels, &train)?;
+        Training::Files(training)
+    } else {
+        Training::Memory(training.read("training")?)
+    };
+    every_class_is_left(training.labels(), &labels, &train)?;
+    let (paths, of) = pictures(&test, &labels)?;
+    let all = files(paths, of)?;
+    let tested = all.select(&stratified(&all.labels, settings.test_images)).read("test")?;
     let named = folder.file_name().map_or_else(|| folder.display().to_string(), |n| n.to_string_lossy().into_owned());
-    Splits::new(training, Calibration::HeldOut(settings.calibration), test, labels, |n| {
+    Splits::new(training, Calibration::HeldOut(settings.calibration), tested, labels, settings.policy, |n| {
         format!("pictures in {named} ({n} training images, {side} x {side})")
     })
+}
+
+/// Refuses a set of which a class lost every picture.
+fn every_class_is_left(of: &[u16], labels: &[String], folder: &Path) -> Result<()> {
+    match (0..labels.len()).find(|l| !of.contains(&(*l as u16))) {
+        Some(lost) => bail!("{}: no picture of this class can be read", folder.join(&labels[lost]).display()),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::WHOLE;
     use image::{ImageBuffer, Rgb};
+    use std::fs;
 
     const SETTINGS: Settings = Settings {
         side: None,
         channels: 3,
+        policy: WHOLE,
         random_parts: false,
         skip_corrupt: false,
         memory: 1 << 20,
         calibration: super::super::HELD_OUT,
         test_images: 100,
+        labels: None,
     };
 
     /// Two classes with `n` training pictures each, 8 x 8, of one colour a class, and one test picture each.
@@ -197,6 +194,71 @@ mod tests {
     }
 
     #[test]
+    fn content_tells_pictures_and_nothing_is_left_out_silently() {
+        let folder = tree(12);
+        let cat = folder.path().join("train/cat");
+        fs::create_dir(cat.join("more")).unwrap();
+        for (from, to) in [("0000.png", "a.jfif"), ("0001.png", "b"), ("0002.png", "more/c.dat")] {
+            fs::rename(cat.join(from), cat.join(to)).unwrap();
+        }
+        fs::write(cat.join("notes.txt"), "not one").unwrap();
+        fs::write(folder.path().join("train/readme.md"), "nor this").unwrap();
+        let splits = splits(folder.path(), &SETTINGS).unwrap();
+        assert_eq!(splits.train.len() + splits.calibration.len(), 24);
+        let mut left_out = LeftOut::default();
+        pictures_below(&cat, usize::MAX, &mut left_out).unwrap();
+        assert_eq!(left_out.line().unwrap(), "1 file that is no picture was left out (notes.txt)");
+    }
+
+    #[test]
+    fn numbers_are_in_their_own_order_and_labels_in_the_given_one() {
+        let folder = tempfile::tempdir().unwrap();
+        for class in 0..12u8 {
+            for part in ["train", "test"] {
+                let at = folder.path().join(part).join(class.to_string());
+                fs::create_dir_all(&at).unwrap();
+                for i in 0..2u8 {
+                    ImageBuffer::from_pixel(4, 4, Rgb([class, i, 0])).save(at.join(format!("{i}.png"))).unwrap();
+                }
+            }
+        }
+        let read = splits(folder.path(), &SETTINGS).unwrap();
+        assert_eq!(read.labels, (0..12).map(|c| c.to_string()).collect::<Vec<_>>());
+        assert!((0..read.test.len()).all(|i| u16::from(read.test.image(i)[0]) == read.test.labels[i]));
+        let labels: Vec<String> = (0..12).rev().map(|c| c.to_string()).collect();
+        let turned = splits(folder.path(), &Settings { labels: Some(labels), ..SETTINGS }).unwrap();
+        assert!((0..24).all(|i| u16::from(turned.test.image(i)[0]) == 11 - turned.test.labels[i]));
+        let labels = Some(vec!["0".to_string(); 2]);
+        assert!(splits(folder.path(), &Settings { labels, ..SETTINGS }).is_err());
+    }
+
+    #[test]
+    fn a_class_of_broken_pictures_stops_the_run() {
+        let folder = tree(12);
+        for i in 0..12 {
+            fs::write(folder.path().join(format!("train/dog/{i:04}.png")), b"broken").unwrap();
+        }
+        for memory in [0, 1 << 20] {
+            let settings = Settings { memory, skip_corrupt: true, ..SETTINGS };
+            let error = format!("{:#}", splits(folder.path(), &settings).unwrap_err());
+            assert!(error.contains("train/dog: no picture of this class can be read"), "{error}");
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn class_names_that_cannot_be_kept_are_refused() {
+        use std::os::unix::ffi::OsStrExt;
+        let names: [&[u8]; 4] = [b"caf\xe9", b"two\nlines", b" cat", b"carriage\r"];
+        for name in names {
+            let folder = tree(2);
+            fs::create_dir(folder.path().join("train").join(std::ffi::OsStr::from_bytes(name))).unwrap();
+            let error = format!("{:#}", splits(folder.path(), &SETTINGS).unwrap_err());
+            assert!(error.contains("class name"), "{error}");
+        }
+    }
+
+    #[test]
     fn what_is_missing_is_named() {
         let error = |path: &Path| format!("{:#}", splits(path, &SETTINGS).unwrap_err());
         assert!(error(Path::new("/no/such")).contains("/no/such/train"));
@@ -208,5 +270,7 @@ mod tests {
         fs::create_dir(folder.path().join("test")).unwrap();
         fs::create_dir(folder.path().join("train/bird")).unwrap();
         assert!(error(folder.path()).contains("holds no picture"));
+        fs::remove_dir(folder.path().join("train/bird")).unwrap();
+        assert!(error(folder.path()).contains("test: holds no folder of pictures"), "{}", error(folder.path()));
     }
 }

@@ -8,7 +8,7 @@ use super::idx;
 use super::picture::Policy;
 use crate::random::{self, Purpose};
 use anyhow::{Context, Result, ensure};
-use paradise_engine::Shape;
+use paradise_engine::image::{Layout, Pixels, fit};
 use std::path::{Path, PathBuf};
 
 /// Images unlike the training ones, made from the test images.
@@ -42,15 +42,15 @@ const ANY_CLASS: usize = 65_535;
 ///
 /// # Errors
 /// As [`read`].
-pub fn named(folders: &[(String, PathBuf)], shape: Shape) -> Result<Vec<(String, Dataset)>> {
-    folders.iter().map(|(name, path)| Ok((name.clone(), read(path, shape, MANY)?))).collect()
+pub fn named(folders: &[(String, PathBuf)], policy: Policy) -> Result<Vec<(String, Dataset)>> {
+    folders.iter().map(|(name, path)| Ok((name.clone(), read(path, policy, MANY)?))).collect()
 }
 
 /// At most `n` images of the set at `path`.
 ///
 /// # Errors
 /// With the path of what is missing or broken, or if there is no image.
-pub fn read(path: &Path, shape: Shape, n: usize) -> Result<Dataset> {
+pub fn read(path: &Path, policy: Policy, n: usize) -> Result<Dataset> {
     ensure!(path.is_dir(), "{}: not a folder", path.display());
     let has = |name: &str| path.join(name).exists();
     let set = if has("t10k-images-idx3-ubyte") || has("t10k-images-idx3-ubyte.gz") {
@@ -60,51 +60,41 @@ pub fn read(path: &Path, shape: Shape, n: usize) -> Result<Dataset> {
         let bytes = std::fs::read(&file).with_context(|| format!("{}: cannot read", file.display()))?;
         cifar::parse(release, &bytes).with_context(|| file.display().to_string())?
     } else {
-        return pictures(path, shape, n);
+        return pictures(path, policy, n);
     };
     let set = set.select(&(0..n.min(set.len())).collect::<Vec<_>>());
-    Ok(brought_to(&set, shape))
+    brought_to(&set, policy)
 }
 
-fn pictures(path: &Path, shape: Shape, n: usize) -> Result<Dataset> {
-    ensure!(shape.h == shape.w, "pictures become square images, the model takes {shape:?}");
-    let policy = Policy { channels: shape.c, side: shape.h, square: None };
+fn pictures(path: &Path, policy: Policy, n: usize) -> Result<Dataset> {
     let files = folder::all_pictures(path, n)?;
     ensure!(!files.is_empty(), "{}: holds neither MNIST's nor CIFAR's test files nor a picture", path.display());
-    let images = files.iter().map(|f| policy.centre(f)).collect::<Result<Vec<_>>>()?;
-    Dataset::new(shape, images.concat(), vec![0; files.len()])
+    let images = files.iter().map(|f| policy.seen(f)).collect::<Result<Vec<_>>>()?;
+    Dataset::new(policy.shape, images.concat(), vec![0; files.len()])
 }
 
-/// Channels by luma or repetition, rows and columns by nearest pixels of the middle.
-fn brought_to(set: &Dataset, shape: Shape) -> Dataset {
-    let [h, w, c] = [shape.h, shape.w, shape.c].map(usize::from);
-    let [sh, sw, sc] = [set.shape.h, set.shape.w, set.shape.c].map(usize::from);
-    let mut images = Vec::with_capacity(set.len() * h * w * c);
-    for i in 0..set.len() {
-        let image = set.image(i);
-        for y in 0..h {
-            for x in 0..w {
-                let at = (y * sh / h * sw + x * sw / w) * sc;
-                let own = &image[at..at + sc];
-                let luma = || match own {
-                    [r, g, b] => ((u32::from(*r) * 299 + u32::from(*g) * 587 + u32::from(*b) * 114) / 1000) as u8,
-                    _ => own[0],
-                };
-                if c == sc {
-                    images.extend_from_slice(own);
-                } else {
-                    images.extend(std::iter::repeat_n(luma(), c));
-                }
-            }
-        }
+/// The images as a device of the other model sees them.
+fn brought_to(set: &Dataset, policy: Policy) -> Result<Dataset> {
+    let layout = if set.shape.c == 1 { Layout::Luma } else { Layout::Rgb };
+    let each = policy.shape.len() as usize;
+    let mut images = vec![0; each * set.len()];
+    for (i, to) in images.chunks_exact_mut(each).enumerate() {
+        let pixels = Pixels::new(set.shape.w.into(), set.shape.h.into(), layout, set.image(i))?;
+        fit(&pixels, &policy.image, policy.shape, to)?;
     }
-    Dataset { shape, images, labels: set.labels.clone() }
+    Dataset::new(policy.shape, images, set.labels.clone())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::WHOLE;
     use image::{ImageBuffer, Luma};
+    use paradise_engine::Shape;
+
+    fn policy(h: u16, w: u16, c: u16) -> Policy {
+        Policy { shape: Shape::new(h, w, c), image: WHOLE }
+    }
 
     #[test]
     fn pictures_and_sets_come_at_the_models_extents() {
@@ -114,20 +104,22 @@ mod tests {
             let picture = ImageBuffer::from_fn(40, 30, |_, _| Luma([k as u8 * 100]));
             picture.save(folder.path().join(name)).unwrap();
         }
-        let set = read(folder.path(), Shape::new(8, 8, 3), 10).unwrap();
+        let set = read(folder.path(), policy(8, 8, 3), 10).unwrap();
         assert_eq!((set.len(), set.shape), (2, Shape::new(8, 8, 3)));
-        assert_eq!(read(folder.path(), Shape::new(8, 8, 1), 1).unwrap().len(), 1);
+        assert_eq!(read(folder.path(), policy(8, 8, 1), 1).unwrap().len(), 1);
         let empty = tempfile::tempdir().unwrap();
-        assert!(read(empty.path(), set.shape, 5).unwrap_err().to_string().contains("neither"));
-        assert!(read(&empty.path().join("no"), set.shape, 5).unwrap_err().to_string().contains("not a folder"));
+        assert!(read(empty.path(), policy(8, 8, 3), 5).unwrap_err().to_string().contains("neither"));
+        assert!(read(&empty.path().join("no"), policy(8, 8, 3), 5).unwrap_err().to_string().contains("not a folder"));
     }
 
     #[test]
     fn colours_and_sides_change() {
         let set = Dataset::new(Shape::new(2, 2, 3), vec![255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9], vec![3]).unwrap();
-        let grey = brought_to(&set, Shape::new(4, 4, 1));
-        assert_eq!((grey.images[0], grey.images[1], grey.images[2], grey.images[15]), (76, 76, 149, 9));
-        let back = brought_to(&grey, Shape::new(2, 2, 3));
-        assert_eq!(back.images[..6], [76, 76, 76, 149, 149, 149]);
+        // BT.601, as the engine has it, and each quarter of the image in its own corner.
+        let grey = brought_to(&set, policy(2, 2, 1)).unwrap();
+        assert_eq!(grey.images, [77, 149, 29, 9]);
+        let back = brought_to(&grey, policy(2, 2, 3)).unwrap();
+        assert_eq!(back.images[..6], [77, 77, 77, 149, 149, 149]);
+        assert_eq!(brought_to(&grey, policy(4, 4, 1)).unwrap().images[0], 77);
     }
 }

@@ -17,6 +17,7 @@ use crate::random::{self, Purpose};
 use anyhow::{Result, ensure};
 use candle_core::{Device, Tensor};
 use paradise_engine::Shape;
+use paradise_engine::image::{ALL_PARTS, Geometry, ImagePolicy, Polarity};
 use sha2::{Digest, Sha256};
 
 /// Images of one shape with their labels.
@@ -55,7 +56,13 @@ pub struct Splits {
     pub labels: Vec<String>,
     /// Where the images came from, for run folders and cards.
     pub source: String,
+    /// How any picture becomes an image like these, on a device as here.
+    pub policy: ImagePolicy,
 }
+
+/// The largest centred part of a picture, as it was taken.
+pub const WHOLE: ImagePolicy =
+    ImagePolicy { geometry: Geometry::Crop { parts: ALL_PARTS }, polarity: Polarity::AsTaken };
 
 impl Splits {
     /// The parts of a data set. `source` describes the set, given the number of training images.
@@ -67,6 +74,7 @@ impl Splits {
         calibration: Calibration,
         test: Dataset,
         labels: Vec<String>,
+        policy: ImagePolicy,
         source: impl Fn(usize) -> String,
     ) -> Result<Self> {
         let (train, calibration) = match calibration {
@@ -80,7 +88,14 @@ impl Splits {
             test.shape
         );
         let source = source(train.len());
-        Ok(Self { train, calibration, test, labels, source })
+        Ok(Self { train, calibration, test, labels, source, policy })
+    }
+}
+
+impl Splits {
+    /// How any picture becomes an image of this set.
+    pub fn seen(&self) -> picture::Policy {
+        picture::Policy { shape: self.test.shape, image: self.policy }
     }
 }
 

@@ -6,9 +6,10 @@ use crate::attack::diagnosis::{self, Path};
 use crate::attack::loss::descending;
 use crate::attack::suite::{self, Surrogate};
 use crate::attack::threat::{Ball, Norm};
-use crate::attack::{Sample, Victim, in_batches, joined, launch, pixels, samples};
+use crate::attack::{Attempt, Sample, Victim, in_batches, joined, launch, pixels, samples};
 use crate::dataset::Dataset;
 use crate::files;
+use crate::progress::Watched;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
@@ -106,18 +107,25 @@ impl Probe<'_> {
         self.victim.classifier().classes()
     }
 
+    /// Attacks by name, with a bar.
+    fn attempts(&self, attack: &str, ball: Ball, samples: &[Sample]) -> Result<Vec<Attempt>> {
+        let bar = Watched::new(samples.len() as u64, &format!("masking checks, {attack}"));
+        let attack = suite::single(attack, self.classes(), self.surrogate)?;
+        let attempts = launch(&*attack, self.victim, ball, samples, self.seed, &|n| bar.inc(n as u64))?;
+        bar.close();
+        Ok(attempts)
+    }
+
     /// Which images an attack breaks in a ball.
     fn broken(&self, attack: &str, ball: Ball) -> Result<Vec<bool>> {
-        let attack = suite::single(attack, self.classes(), self.surrogate)?;
-        let attempts = launch(&*attack, self.victim, ball, self.samples, self.seed, &|_| ())?;
+        let attempts = self.attempts(attack, ball, self.samples)?;
         Ok(attempts.into_iter().map(|a| a.broken).collect())
     }
 
     /// Which of the images that `standing` allows an attack breaks.
     fn beyond(&self, attack: &str, broken: &[bool]) -> Result<usize> {
         let standing: Vec<Sample> = self.samples.iter().zip(broken).filter(|(_, b)| !**b).map(|(s, _)| *s).collect();
-        let attack = suite::single(attack, self.classes(), self.surrogate)?;
-        let attempts = launch(&*attack, self.victim, self.ball, &standing, self.seed, &|_| ())?;
+        let attempts = self.attempts(attack, self.ball, &standing)?;
         Ok(attempts.into_iter().filter(|a| a.broken).count())
     }
 

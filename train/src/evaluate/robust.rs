@@ -47,9 +47,9 @@ pub fn measure(
     let mut worst: Option<Outcome> = None;
     let mut rows = Vec::new();
     for attack in attacks {
-        let bar = progress::bar(set.len() as u64, &attack.describe());
+        let bar = progress::Watched::new(set.len() as u64, &attack.describe());
         let attempts = attack::launch(*attack, victim, ball, &samples, seed, &|n| bar.inc(n as u64))?;
-        bar.finish_and_clear();
+        bar.close();
         let outcome = Outcome::from_attempts(ball, attempts);
         rows.push((attack.describe(), outcome.robust_share()));
         worst = Some(match worst {

@@ -25,6 +25,7 @@ use paradise_engine::Model;
 use paradise_engine::golden::Origin;
 use paradise_runtime::Bundle;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -92,6 +93,10 @@ pub struct Imported {
     pub sha256: String,
     /// What rate and posterior entropy are worth.
     pub confidence: String,
+    /// Calibration pictures on which the file itself, run by tract, gives the class of the float network that was read from
+    /// it; none where tract does not run it and the import was forced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same_class: Option<Share>,
 }
 
 /// The card.
@@ -143,6 +148,57 @@ pub struct Card {
     /// What quantisation did, where several methods were compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantisation: Option<Quantisation>,
+}
+
+/// What nothing in a bundle can show, since it is about how the model was made. `model.pmq` holds its digest.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Statement {
+    seed: u64,
+    data: String,
+    train_sha256: String,
+    test_sha256: String,
+    calibration_images: usize,
+    images: Data,
+    objective: Objective,
+}
+
+impl Statement {
+    /// Of a run that is exported.
+    ///
+    /// # Errors
+    /// If a training picture is missing.
+    pub fn of(config: &Config, splits: &Splits) -> Result<Self> {
+        Ok(Self {
+            seed: config.seed,
+            data: splits.source.clone(),
+            train_sha256: splits.train.digest()?,
+            test_sha256: splits.test.digest(),
+            calibration_images: splits.calibration.len(),
+            images: Data { folder: PathBuf::new(), ..config.data.clone() },
+            objective: config.objective.clone(),
+        })
+    }
+
+    /// Of a card.
+    pub fn on(card: &Card) -> Self {
+        Self {
+            seed: card.seed,
+            data: card.data.clone(),
+            train_sha256: card.train_sha256.clone(),
+            test_sha256: card.test_sha256.clone(),
+            calibration_images: card.calibration_images,
+            images: card.images.clone(),
+            objective: card.objective.clone(),
+        }
+    }
+
+    /// SHA-256 of its TOML form.
+    ///
+    /// # Errors
+    /// If a value has no TOML form.
+    pub fn digest(&self) -> Result<[u8; 32]> {
+        Ok(Sha256::digest(toml::to_string(self)?).into())
+    }
 }
 
 /// The card's file.

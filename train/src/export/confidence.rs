@@ -74,7 +74,9 @@ pub fn fit_float(network: &Network, splits: &Splits, false_abstain: f64) -> Resu
     let assembly = plain(network, &super::calibration(splits)?)?;
     let encoder = &network.frozen();
     let answers = |model: &Model, set: &Dataset| float::records(encoder, model, set);
-    fit(&assembly, &super::identity("float", splits), splits, false_abstain, &answers)
+    let labels = splits.labels.clone();
+    let identity = Identity { name: "float".into(), labels, policy: splits.policy, made: None };
+    fit(&assembly, &identity, splits, false_abstain, &answers)
 }
 
 /// One standard normal component and one calibration value: enough to run the encoder.

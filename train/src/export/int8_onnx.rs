@@ -23,7 +23,7 @@ pub fn encode(model: &Model) -> Result<Vec<u8>> {
     let zero = mirror.graph.i8s(&[], &[-128]);
     mirror.graph.named("QuantizeLinear", &["image", &image, &zero], vec![], "a0");
     for (i, layer) in header.layers.iter().enumerate() {
-        mirror.layer(i, layer);
+        mirror.layer(i, &layer);
     }
     mirror.heads();
     Ok(mirror.graph.encode("paradise int8 encoder"))
@@ -36,7 +36,7 @@ struct Mirror<'a, 'm> {
 
 impl Mirror<'_, '_> {
     fn activation(&self, i: usize) -> Activation {
-        self.model.header().activations[i]
+        self.model.header().activations.at(i)
     }
 
     fn layer(&mut self, i: usize, layer: &Layer) {

@@ -3,6 +3,7 @@
 pub mod card;
 pub mod confidence;
 mod drawn;
+pub mod encoded;
 pub mod float_onnx;
 pub mod int8_onnx;
 mod onnx;
@@ -21,11 +22,12 @@ use crate::files;
 use crate::quantise::assemble::Identity;
 use crate::quantise::choose::choose;
 use crate::quantise::plain;
+use crate::statistics::Share;
 use anyhow::{Context, Result, ensure};
-use card::{Card, Imported};
+use card::{Card, Imported, Statement};
 use paradise_engine::Model;
 use paradise_engine::golden::Origin;
-use paradise_engine::image::{Fit, ImagePolicy};
+use paradise_runtime::bundle;
 use std::path::{Path, PathBuf};
 
 /// The robustness figure of a card: PGD with signed steps.
@@ -101,12 +103,10 @@ const RANGE_IMAGES: usize = 2000;
 /// Training images on which methods of quantisation are compared.
 const HELD_OUT_IMAGES: usize = 500;
 
-/// How a device turns pictures into inputs.
-pub(crate) const POLICY: ImagePolicy = ImagePolicy { fit: Fit::Stretch, light_on_dark: true };
-
 /// What a model says of itself.
-fn identity(name: &str, splits: &Splits) -> Identity {
-    Identity { name: name.into(), labels: splits.labels.clone(), policy: POLICY }
+fn identity(name: &str, config: &Config, splits: &Splits) -> Result<Identity> {
+    let made = Some(Statement::of(config, splits)?.digest()?);
+    Ok(Identity { name: name.into(), labels: splits.labels.clone(), policy: splits.policy, made })
 }
 
 /// The training images on which activations are observed.
@@ -139,9 +139,9 @@ pub fn export(
     let folded = network.folded()?;
     let encoder = folded.frozen();
     let name = out.file_name().context("--out has no folder name")?.to_string_lossy().into_owned();
-    let identity = identity(&name, splits);
+    let identity = identity(&name, config, splits)?;
     // Read now, so that a wrong path is not found after minutes.
-    let others = foreign::named(&settings.foreign, splits.test.shape)?;
+    let others = foreign::named(&settings.foreign, splits.seen())?;
     settings.evaluations.iter().try_for_each(|folder| Plan::read(folder).map(drop))?;
     let seen = calibration(splits)?;
     let (assembly, choice) = match settings.choose {
@@ -159,6 +159,7 @@ pub fn export(
     let robust = robust.collect::<Result<Vec<_>>>()?.concat();
     let mut measured = card::measure(&encoder, &served, &bytes, splits, &others, settings, config.seed)?;
     measured.robust = robust;
+    warn_near_chance(&measured.accuracy.int8_clean, splits.labels.len());
     if let Some(choice) = choice {
         let models = [choice.plain.finish(&identity, &fitted)?, bytes.clone()];
         measured.quantisation = Some(quantisation::report(&encoder, models, choice, splits, &measured.adversarial)?);
@@ -180,6 +181,19 @@ pub fn export(
     Ok(card)
 }
 
+/// Says on standard error if a model knows little more than the number of classes: a wrong folder, as a rule, or labels in
+/// another order.
+fn warn_near_chance(clean: &Share, classes: usize) {
+    let chance = 100.0 / classes as f64;
+    if clean.wilson_95_percent[0] <= 1.5 * chance {
+        eprintln!(
+            "warning: {:.1} % of {} test images are right, and chance is {chance:.1} %: are classes and images those of the \
+             network?",
+            clean.percent, clean.n
+        );
+    }
+}
+
 pub(crate) fn write(out: &Path, name: &str, contents: &[(&str, Vec<u8>)]) -> Result<()> {
     let parent = match out.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
@@ -188,20 +202,12 @@ pub(crate) fn write(out: &Path, name: &str, contents: &[(&str, Vec<u8>)]) -> Res
     files::create_folder(parent)?;
     let building = parent.join(format!(".{name}.{}.building", std::process::id()));
     files::create_folder(&building)?;
-    let listed: serde_json::Map<String, serde_json::Value> = contents
-        .iter()
-        .map(|(file, bytes)| {
-            use sha2::Digest;
-            let hash = crate::dataset::hex(&sha2::Sha256::digest(bytes));
-            ((*file).to_string(), serde_json::json!({ "sha256": hash, "bytes": bytes.len() }))
-        })
-        .collect();
-    let manifest = serde_json::json!({ "format": 1, "name": name, "files": listed });
     for (file, bytes) in contents {
         files::write(&building.join(file), bytes)?;
     }
-    files::write(&building.join("manifest.json"), format!("{manifest:#}\n").as_bytes())?;
-    files::replace_folder(&building, out, |there| there.join("manifest.json").exists() || is_empty(there))
+    let manifest = bundle::manifest(name, contents.iter().map(|(file, bytes)| (*file, &bytes[..])));
+    files::write(&building.join(bundle::MANIFEST), manifest.as_bytes())?;
+    files::replace_folder(&building, out, |there| there.join(bundle::MANIFEST).exists() || is_empty(there))
 }
 
 fn is_empty(folder: &Path) -> bool {

@@ -1,6 +1,8 @@
-//! `selftest.bin`: golden images with every operation's checksum, and labelled clean, noisy and adversarial probes.
+//! `selftest.bin`: golden images with every operation's checksum, golden pictures as files, and labelled clean, noisy and
+//! adversarial probes.
 
 use super::drawn::drawn;
+use super::encoded::encoded;
 use super::{Bundled, CardSettings};
 use crate::answer;
 use crate::answer::int8;
@@ -11,9 +13,8 @@ use crate::encoder::{Encoder, values};
 use crate::evaluate::robust;
 use crate::random::{self, Purpose};
 use anyhow::{Context, Result};
-use heapless::Vec as Bounded;
 use paradise_engine::container::Blob;
-use paradise_engine::golden::{self, Case, Golden, Header, Origin, ProbeKind, Probes};
+use paradise_engine::golden::{self, About, Case, Draft, Golden, Origin, ProbeKind, Probes};
 use paradise_engine::{Workspace, classify};
 
 /// The file.
@@ -43,23 +44,20 @@ pub(crate) fn build(
         None => (Origin::Drawn, drawn(bundled, PROBE_IMAGES, seed)?),
     };
     let mut blob = Blob::default();
-    let mut header = Header {
+    let about = About {
         model: model.hash(),
         layers: model.header().layers.len() as u16,
         image_bytes: u32::try_from(clean.shape.len())?,
         outputs: 2 * model.header().latent + model.header().classes,
         float_tolerance: FLOAT_TOLERANCE,
         origin,
-        cases: Bounded::new(),
-        probes: Bounded::new(),
     };
     let each = clean.shape.len() as usize;
     let mut images: Vec<Vec<u8>> = clean.images.chunks_exact(each).take(GOLDEN_IMAGES).map(<[u8]>::to_vec).collect();
+    let pictures = encoded(model, &images.iter().map(Vec::as_slice).collect::<Vec<_>>(), &mut blob)?;
     images.extend([vec![0; each], vec![255; each]]);
-    for image in &images {
-        let case = case(bundled, image, &mut blob)?;
-        header.cases.push(case).ok().context("too many golden images")?;
-    }
+    let cases = images.iter().map(|image| case(bundled, image, &mut blob)).collect::<Result<Vec<_>>>()?;
+    let mut probes = Vec::new();
     let (attack, ball) = (settings.attack.strongest(), Ball::linf(settings.eps));
     let (_, outcome) = robust::measure(Victim::White(encoder), &clean, &[&attack], ball, seed)?;
     let sets = [
@@ -70,7 +68,7 @@ pub(crate) fn build(
     for (kind, eps_pixels, set) in sets {
         let float = answer::predictions(encoder, set)?.correct_share().correct;
         let int8 = int8::predictions(model, set)?.correct_share().correct;
-        let probes = Probes {
+        probes.push(Probes {
             kind,
             eps_pixels,
             n: set.len() as u16,
@@ -78,10 +76,9 @@ pub(crate) fn build(
             labels: blob.u32s(&set.labels.iter().map(|&l| u32::from(l)).collect::<Vec<_>>()),
             // Either back end's own count, less one image that a rounding difference may turn.
             min_correct: float.min(int8).saturating_sub(1) as u16,
-        };
-        header.probes.push(probes).ok().context("too many probe sets")?;
+        });
     }
-    let bytes = golden::emit(&header, &blob)?;
+    let bytes = golden::emit(&Draft::new(about, &cases, &pictures, &probes), &blob);
     Golden::parse(&bytes).context("the exported self-test is not valid")?;
     Ok(bytes)
 }
@@ -133,8 +130,8 @@ fn float_outputs(encoder: &Encoder, image: &[u8]) -> Result<Vec<f32>> {
 pub(crate) fn float_gap(encoder: &Encoder, bytes: &[u8]) -> Result<f32> {
     let golden = Golden::parse(bytes)?;
     let mut widest = 0.0f32;
-    for case in &golden.header().cases {
-        widest = widest.max(golden.float_gap(case, &float_outputs(encoder, golden.bytes(case.image))?));
+    for case in golden.header().cases.iter() {
+        widest = widest.max(golden.float_gap(&case, &float_outputs(encoder, golden.bytes(case.image))?));
     }
     Ok(widest)
 }

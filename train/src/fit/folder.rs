@@ -1,7 +1,7 @@
 //! The files of a run: resolved configuration, metrics, checkpoints.
 
 use crate::checkpoint::{self, Progress, State};
-use crate::config::Config;
+use crate::config::{Config, Data};
 use crate::dataset::Splits;
 use crate::device::{Precision, cpu_multiplies_bf16};
 use crate::encoder::Network;
@@ -10,6 +10,15 @@ use crate::ops::lanes;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 use std::path::{Path, PathBuf};
+
+/// Training images of each class.
+fn counts(splits: &Splits) -> Vec<usize> {
+    let mut counts = vec![0; splits.labels.len()];
+    for label in splits.train.labels() {
+        counts[usize::from(*label)] += 1;
+    }
+    counts
+}
 
 /// A folder with a run in it, or where one will be.
 #[derive(Debug, Clone)]
@@ -73,11 +82,14 @@ impl RunFolder {
             if !resume {
                 bail!("{}: holds a run already; add --resume or choose another --out", self.0.display());
             }
+            // Where the images lie may change; which they are may not.
+            let at_home = Config { data: Data { folder: config.data.folder.clone(), ..there.data.clone() }, ..there };
             ensure!(
-                there == *config,
+                at_home == *config,
                 "{}: holds a run of another configuration; choose another --out",
                 self.0.display()
             );
+            self.check_images(splits)?;
             if self.last().exists() {
                 let state = checkpoint::load(&self.last(), architecture, settings)?;
                 self.trim(state.progress.epoch)?;
@@ -99,6 +111,9 @@ impl RunFolder {
             "paradise": env!("CARGO_PKG_VERSION"),
             "data": splits.source,
             "train_sha256": splits.train.digest()?,
+            "labels": splits.labels,
+            "train_images": counts(splits),
+            "calibration_sha256": splits.calibration.digest(),
             "threads": rayon::current_num_threads(),
             "instruction_set": lanes::detect().name(),
             "amx_bf16": config.fit.precision == Precision::Bf16 && cpu_multiplies_bf16(),
@@ -109,6 +124,42 @@ impl RunFolder {
             Some(network) => State::beginning(network, settings),
             None => State::new(architecture, settings, config.seed),
         }
+    }
+
+    /// Refuses images that are not those of the run.
+    ///
+    /// # Errors
+    /// With what changed: classes, numbers of pictures, or the pictures themselves.
+    pub fn check_images(&self, splits: &Splits) -> Result<()> {
+        let path = self.0.join("run.json");
+        let Some(about) = files::read_json::<serde_json::Value>(&path)? else { return Ok(()) };
+        let at = path.display();
+        let labels: Option<Vec<String>> = serde_json::from_value(about["labels"].clone()).ok();
+        if let Some(then) = labels.filter(|then| *then != splits.labels) {
+            bail!("{at}: the run's classes were {}; now they are {}", then.join(", "), splits.labels.join(", "));
+        }
+        let then: Option<Vec<usize>> = serde_json::from_value(about["train_images"].clone()).ok();
+        let now = counts(splits);
+        if let Some(then) = then.filter(|then| *then != now) {
+            let changed = (0..now.len()).filter(|&c| then.get(c) != Some(&now[c]));
+            let told =
+                |c: usize| format!("{} ({} then, {} now)", splits.labels[c], then.get(c).unwrap_or(&0), now[c]);
+            let told: Vec<String> = changed.map(told).collect();
+            bail!(
+                "{at}: training images were added or removed since the run began: {}; train into another folder",
+                told.join(", ")
+            );
+        }
+        let same = |key: &str, digest: &str| about[key].as_str().is_none_or(|then| then == digest);
+        ensure!(
+            same("train_sha256", &splits.train.digest()?),
+            "{at}: the training images are not those that the run began with, though as many; train into another folder"
+        );
+        ensure!(
+            same("calibration_sha256", &splits.calibration.digest()),
+            "{at}: the calibration images are not those that the run began with; train into another folder"
+        );
+        Ok(())
     }
 
     /// Keeps the first `lines` lines of the metrics.

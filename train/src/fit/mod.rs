@@ -18,10 +18,11 @@ use crate::checkpoint::{self, Progress, State};
 use crate::config::{Config, Select};
 use crate::dataset::{Dataset, Splits, Training};
 use crate::encoder::Network;
+use crate::interrupt::Interrupted;
 use crate::objective::{Batch, Pending};
 use crate::progress::{self, Lines};
 use crate::random::{self, Purpose};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use candle_core::{Device, Tensor};
 use events::Events;
 use indicatif::ProgressBar;
@@ -62,6 +63,14 @@ pub fn fit(config: &Config, splits: &Splits, folder: &RunFolder, resume: bool, s
     let state = folder.open(config, splits, resume)?.on(&device, config.fit.precision)?;
     let bar = progress::bar(u64::from(config.fit.epochs) * steps, config.objective.kind.name());
     let first = state.optimiser.step;
+    let begun = u64::from(state.progress.epoch) * steps;
+    // An epoch's last step is saved before its metrics are.
+    ensure!(
+        (begun..=begun + steps).contains(&first),
+        "{}: its checkpoint is at step {first}, which is not in epoch {} of {steps} steps each: the run had other images",
+        folder.path().display(),
+        state.progress.epoch
+    );
     bar.set_position(first);
     let mut run = Run {
         config,
@@ -196,7 +205,8 @@ impl Run<'_> {
     fn step(&mut self, ids: &[usize], images: Tensor, labels: Tensor) -> Result<()> {
         if self.stop.load(Ordering::Relaxed) {
             self.save()?;
-            bail!("interrupted; {} holds a checkpoint: add --resume to go on", self.folder.path().display());
+            let there = self.folder.path().display();
+            return Err(Interrupted(format!("{there} holds a checkpoint: add --resume to go on")).into());
         }
         let Config { seed, fit, objective, .. } = self.config;
         let State { network, optimiser, terms, progress } = &mut self.state;

@@ -1,10 +1,9 @@
 //! Builds `model.pmq` layer by layer: constants into the blob, activations into a planned arena.
 
-use anyhow::{Context, Result};
-use heapless::{String as Name, Vec as Bounded};
+use anyhow::{Context, Result, ensure};
 use paradise_engine::artifact;
 use paradise_engine::container::Blob;
-use paradise_engine::header::{Classifier, Header, MAX_TABLE, Mixture, Table};
+use paradise_engine::header::{Classifier, Draft, MAX_NAME, MAX_TABLE, Mixture, Table};
 use paradise_engine::image::ImagePolicy;
 use paradise_engine::layer::{Activation, Head, Layer, Op, Window};
 use paradise_engine::{Model, Shape, Thresholds};
@@ -63,6 +62,8 @@ pub struct Identity {
     pub labels: Vec<String>,
     /// How pictures become inputs.
     pub policy: ImagePolicy,
+    /// SHA-256 of what a card says of how the model was made.
+    pub made: Option<[u8; 32]>,
 }
 
 /// A model under construction. Activation 0 is the image; each layer adds the next.
@@ -280,25 +281,29 @@ impl Assembly {
             log_std: blob.f32s(&confidence.log_std),
             half_precision: blob.f32s(&confidence.half_precision),
         };
-        let header = Header {
-            name: Name::try_from(identity.name.as_str()).ok().context("a model's name has at most 64 bytes")?,
+        ensure!(identity.name.len() <= MAX_NAME, "a model's name has at most {MAX_NAME} bytes: {:?}", identity.name);
+        let labels = identity.labels.join("\n");
+        let (rate_table, entropy_table) = (table(blob, &confidence.rates)?, table(blob, &confidence.entropies)?);
+        let draft = Draft {
+            name: &identity.name,
             input: this.activations[0].shape,
             policy: identity.policy,
-            layers: Bounded::from_slice(&this.layers).ok().context("more layers than the format holds")?,
-            activations: Bounded::from_slice(&this.activations).ok().context("more layers than the format holds")?,
+            layers: &this.layers,
+            activations: &this.activations,
             arena_bytes,
             latent: u16::try_from(this.latent)?,
             mu: this.mu,
             sigma: this.sigma,
             classes: u16::try_from(this.classes)?,
-            labels: blob.bytes(identity.labels.join("\n").as_bytes()),
+            labels: &labels,
             classifier: this.classifier,
             mixture,
-            rate_table: table(blob, &confidence.rates)?,
-            entropy_table: table(blob, &confidence.entropies)?,
+            rate_table,
+            entropy_table,
             thresholds: confidence.thresholds,
+            made: identity.made,
         };
-        let bytes = artifact::emit(&header, blob)?;
+        let bytes = artifact::emit(&draft, blob);
         Model::parse(&bytes).context("the exported model is not valid")?;
         Ok(bytes)
     }

@@ -84,7 +84,7 @@ pub fn choose(network: &Network, calibration: &Dataset, held_out: &Dataset, seed
     let mut best: Option<(f64, Method, Assembly)> = None;
     let mut tried = Vec::new();
     let labels = (0..served.classes()).map(|c| c.to_string()).collect();
-    let identity = Identity { name: "candidate".into(), labels, policy: crate::export::POLICY };
+    let identity = Identity { name: "candidate".into(), labels, policy: crate::dataset::WHOLE, made: None };
     let graph = &network.architecture.graph;
     for method in methods(dither::fits(graph, &graph.shapes()?)) {
         let assembly = match method.equalise {

@@ -29,6 +29,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// Test images of an evaluation unless told otherwise.
+pub const USUAL: usize = 2000;
 /// Images of the masking checks at most.
 const CHECKED: usize = 200;
 /// Images of each corruption at most.
@@ -54,8 +56,10 @@ pub struct Options {
     pub device: Choice,
     /// Norm, radii, attacks, seed, batch.
     pub request: Request,
-    /// Test images, stratified.
-    pub n: usize,
+    /// Folder of the images, where they do not lie where the run found them.
+    pub data: Option<PathBuf>,
+    /// Test images, stratified; [`USUAL`] or all where no number is given.
+    pub n: Option<usize>,
     /// Folder of the evaluation; in the run's folder where none is given.
     pub out: Option<PathBuf>,
     /// Which batches are done here.
@@ -87,13 +91,13 @@ pub enum Ended {
 /// With the path or setting that is wrong.
 pub fn evaluate(options: &Options, stop: &AtomicBool) -> Result<Ended> {
     let wanted = suite::read(&options.request.attacks)?;
-    let trained = Trained::open(&options.run, options.n)?;
-    let set = trained.splits.test.head(options.n);
+    let trained = Trained::open(&options.run, options.data.as_deref())?;
+    let set = trained.splits.test.head(trained.count(options.n, USUAL)?);
     let device = if options.bundle.is_some() { Device::Cpu } else { options.device.open()? };
     let served = trained.served(&device)?;
     inspect(&served, &set)?;
     // Read now, so that a wrong path is not found after hours.
-    let others = foreign::named(&options.foreign, set.shape)?;
+    let others = foreign::named(&options.foreign, trained.splits.seen())?;
     let mut notes = Vec::new();
     let (mut identity, mut request) = (trained.identity(&served), options.request.clone());
     let bytes = options.bundle.as_ref().map(|b| subject::bundle_model(b, &trained)).transpose()?;
@@ -214,7 +218,7 @@ fn open_surrogate(
     device: &Device,
 ) -> Result<(Option<Surrogate>, Option<Identity>)> {
     let Some(run) = &options.surrogate else { return Ok((None, None)) };
-    let trained = Trained::open(run, 1)?;
+    let trained = Trained::open(run, options.data.as_deref())?;
     let served = trained.served(device)?;
     subject::check_surrogate(&served, victim)?;
     let identity = trained.identity(&served);

@@ -10,7 +10,7 @@ use crate::dataset::{Dataset, Splits, hex};
 use crate::encoder::Network;
 use crate::evaluate::plan::Identity;
 use crate::fit::RunFolder;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::Device;
 use paradise_engine::Model;
 use std::path::Path;
@@ -26,18 +26,34 @@ pub struct Trained {
 }
 
 impl Trained {
-    /// A run that is to be measured on `n` of its test images.
+    /// A run with its images, which lie in `data` where that is named, else where they lay when it was trained.
     ///
     /// # Errors
-    /// With the path of what is missing, or if the test set has fewer images.
-    pub fn open(run: &Path, n: usize) -> Result<Self> {
+    /// With the path of what is missing, or if the images are not the run's.
+    pub fn open(run: &Path, data: Option<&Path>) -> Result<Self> {
         let folder = RunFolder::new(run);
-        let config = folder.read_config()?;
-        let splits = config.data.load()?;
-        let available = splits.test.len();
-        ensure!((1..=available).contains(&n), "--n {n}: the test set has {available} images");
+        let mut config = folder.read_config()?;
+        if let Some(data) = data {
+            config.data.folder = data.to_path_buf();
+        }
+        let named = || format!("{}: its images; --data names their folder if they lie elsewhere now", run.display());
+        let splits = config.data.load().with_context(named)?;
+        folder.check_images(&splits)?;
         let (network, _) = folder.best_network(&config, &splits)?;
         Ok(Self { config, splits, network })
+    }
+
+    /// How many test images are measured: as many as were asked for, which must be there; else the usual number, or all.
+    ///
+    /// # Errors
+    /// If more were asked for than there are.
+    pub fn count(&self, asked: Option<usize>, usual: usize) -> Result<usize> {
+        let available = self.splits.test.len();
+        match asked {
+            Some(n) if !(1..=available).contains(&n) => bail!("--n {n}: the test set has {available} images"),
+            Some(n) => Ok(n),
+            None => Ok(usual.min(available)),
+        }
     }
 
     /// The network as attacks run it, where `device` is.

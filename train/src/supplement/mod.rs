@@ -52,7 +52,7 @@ pub fn open(runs: &[impl AsRef<Path>]) -> Result<Vec<Model>> {
     let mut models: Vec<Model> = Vec::new();
     for run in runs {
         let run = run.as_ref();
-        let trained = Trained::open(run, 1)?;
+        let trained = Trained::open(run, None)?;
         let served = trained.served(&device).with_context(|| run.display().to_string())?;
         if let Some(first) = models.first() {
             ensure!(

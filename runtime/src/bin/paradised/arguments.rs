@@ -4,12 +4,12 @@ use anyhow::ensure;
 use clap::{Args, Parser, Subcommand};
 use paradise_engine::Thresholds;
 use paradise_runtime::{Backend, BackendKind};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Runs robust image classifiers whose answers say when not to trust them.
 ///
-/// Exit codes: 0 done, 1 a self-test failed, 2 bad command line or input, 3 a self-test check did not run.
+/// Exit codes: 0 done, 1 a self-test failed, 2 bad command line or input, 3 a self-test check did not run, 4 standard output
+/// was closed or is full.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Arguments {
@@ -95,7 +95,7 @@ pub struct Classify {
     /// One JSON object a picture, one a line.
     #[arg(long)]
     pub json: bool,
-    /// Pictures: PNG, JPEG, WebP, TIFF, BMP, GIF, PNM, QOI, TGA, ICO.
+    /// Pictures, told by content: JPEG, PNG, WebP, TIFF, BMP, GIF, PNM, QOI, TGA, ICO; - reads one from standard input.
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
 }
@@ -110,8 +110,8 @@ pub struct Serve {
     #[command(flatten)]
     pub pins: PinArguments,
     /// Address to listen on; port 0 takes a free one and prints it.
-    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR", env = "PARADISE_LISTEN")]
-    pub listen: SocketAddr,
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "HOST:PORT", env = "PARADISE_LISTEN")]
+    pub listen: String,
     /// Pictures that may wait; one more gets 503.
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub queue: u16,
@@ -128,13 +128,14 @@ pub struct Selftest {
     /// A JSON report instead of a table.
     #[arg(long)]
     pub json: bool,
-    /// Fail when the p99 latency exceeds this.
+    /// Fail when the p99 latency exceeds this, above 0.
     #[arg(long, value_name = "MS")]
     pub max_latency_ms: Option<f64>,
-    /// Leave a check out; it reports `not run` and the exit code is 3.
+    /// Leave a check out; it reports `not run` and the exit code is 3. Not for manifest, signature and load, which the others
+    /// need.
     #[arg(long, value_name = "CHECK")]
     pub skip: Vec<String>,
-    /// Flip this bit of the resident weights after loading, to see the test fail (int8 only).
+    /// Flip this bit of the resident weights after loading, to see the test fail (int8 only); `bit < 8 x bytes of tensors`.
     #[arg(long, value_name = "BIT")]
     pub flip_weight_bit: Option<usize>,
 }

@@ -5,6 +5,7 @@ use anyhow::Context;
 use paradise_engine::golden::Golden;
 use paradise_runtime::int8::Int8;
 use paradise_runtime::profile::{Part, Profile};
+use paradise_runtime::say;
 use paradise_runtime::{Backend, BackendKind, Bundle, load};
 use serde_json::json;
 use std::time::Instant;
@@ -69,15 +70,15 @@ pub fn run(arguments: &Bench) -> anyhow::Result<u8> {
             let report = json!({
                 "model": bundle.name(), "backend": l.name, "runs": runs, "min_us": min, "p50_us": p50, "p99_us": p99,
             });
-            println!("{report}");
+            say!("{report}");
         } else {
-            println!("{} on {}: {} inferences, batch 1, one thread", bundle.name(), l.name, l.times.len());
-            println!("  min {min:.1} us   p50 {p50:.1} us   p99 {p99:.1} us");
+            say!("{} on {}: {} inferences, batch 1, one thread", bundle.name(), l.name, l.times.len());
+            say!("  min {min:.1} us   p50 {p50:.1} us   p99 {p99:.1} us");
         }
     }
     if let [ours, peers @ ..] = &latencies[..] {
         for peer in peers {
-            println!("ratio {}-{}-vs-{} {:.3}", bundle.name(), ours.name, peer.name, ours.at(0.5) / peer.at(0.5));
+            say!("ratio {}-{}-vs-{} {:.3}", bundle.name(), ours.name, peer.name, ours.at(0.5) / peer.at(0.5));
         }
     }
     Ok(0)
@@ -101,11 +102,11 @@ fn throughput(name: &str, int8: &Int8, inputs: &[&[u8]], threads: usize, as_json
     if as_json {
         let report =
             json!({ "model": name, "threads": threads, "images_per_s": many, "images_per_s_one_thread": one });
-        println!("{report}");
+        say!("{report}");
     } else {
-        println!("{name} on int8: {many:.0} images/s on {threads} threads, {one:.0} on one");
+        say!("{name} on int8: {many:.0} images/s on {threads} threads, {one:.0} on one");
     }
-    println!("ratio {name}-time-on-{threads}-threads-vs-one {:.3}", one / many);
+    say!("ratio {name}-time-on-{threads}-threads-vs-one {:.3}", one / many);
     Ok(0)
 }
 
@@ -120,24 +121,24 @@ fn per_layer(name: &str, profile: &Profile, as_json: bool) {
             })
         };
         let parts: Vec<_> = profile.parts.iter().map(part).collect();
-        println!("{}", json!({ "model": name, "us": us, "peak_macs_per_ns": peak, "parts": parts }));
+        say!("{}", json!({ "model": name, "us": us, "peak_macs_per_ns": peak, "parts": parts }));
         return;
     }
-    println!("{name} on int8, batch 1, one thread: medians; `+` runs in the registers of what stands before it");
-    println!("{:<36} {:>14} {:>9} {:>9} {:>6} {:>8}  kernel", "part", "output", "MMAC", "us", "time", "of peak");
+    say!("{name} on int8, batch 1, one thread: medians; `+` runs in the registers of what stands before it");
+    say!("{:<36} {:>14} {:>9} {:>9} {:>6} {:>8}  kernel", "part", "output", "MMAC", "us", "time", "of peak");
     let row = |name: &str, output: &str, macs: u64, part_us: f64, kernel: &str| {
         let (mmac, time) = (macs as f64 / 1e6, 100.0 * part_us / us);
         let share = match macs {
             0 => String::new(),
             _ => format!("{:.0} %", 100.0 * macs as f64 / (1e3 * part_us) / peak),
         };
-        println!("{name:<36} {output:>14} {mmac:>9.3} {part_us:>9.2} {time:>4.0} % {share:>8}  {kernel}");
+        say!("{name:<36} {output:>14} {mmac:>9.3} {part_us:>9.2} {time:>4.0} % {share:>8}  {kernel}");
     };
     for p in &profile.parts {
         row(&p.name, &p.output.map(|v| v.to_string()).join(" x "), p.macs, p.us, &p.kernel);
     }
     row("all", "", profile.macs(), us, "");
-    println!("peak {peak:.1} multiply-accumulates a nanosecond, measured out of registers");
+    say!("peak {peak:.1} multiply-accumulates a nanosecond, measured out of registers");
 }
 
 /// Times every back end on each image in turn, so that a drift of the machine's speed meets all alike.

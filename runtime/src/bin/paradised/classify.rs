@@ -2,8 +2,11 @@
 
 use crate::arguments::Classify;
 use crate::gpio::Pins;
-use paradise_runtime::{Bundle, Verdict, frame, load};
+use paradise_picture::PictureError;
+use paradise_runtime::say;
+use paradise_runtime::{Bundle, Verdict, load};
 use serde::Serialize;
+use std::path::Path;
 use std::time::Instant;
 
 /// A line of `--json`.
@@ -15,6 +18,14 @@ struct Line<'a> {
     latency_us: u64,
 }
 
+/// A picture file, or standard input for `-`.
+fn read(path: &Path) -> Result<Vec<u8>, PictureError> {
+    if path == Path::new("-") {
+        return paradise_picture::read_from(std::io::stdin().lock(), 0);
+    }
+    paradise_picture::read(path)
+}
+
 /// Classifies every picture; a bad one is reported and the rest go on, and the exit code is then 2.
 pub fn run(arguments: &Classify) -> anyhow::Result<u8> {
     let bundle = Bundle::open(&arguments.model.model)?;
@@ -24,17 +35,16 @@ pub fn run(arguments: &Classify) -> anyhow::Result<u8> {
     let mut code = 0;
     for path in &arguments.images {
         let began = Instant::now();
-        let outcome = frame::read(path)
-            .map_err(anyhow::Error::from)
-            .and_then(|bytes| Ok(backend.picture(&bytes, Some(&thresholds))?));
+        let outcome =
+            read(path).map_err(anyhow::Error::from).and_then(|bytes| Ok(backend.picture(&bytes, Some(&thresholds))?));
         pins.show(outcome.as_ref().ok())?;
         match outcome {
             Ok(verdict) if arguments.json => {
                 let latency_us = began.elapsed().as_micros() as u64;
                 let line = Line { image: path.display().to_string(), verdict: &verdict, latency_us };
-                println!("{}", serde_json::to_string(&line)?);
+                say!("{}", serde_json::to_string(&line)?);
             }
-            Ok(v) => println!(
+            Ok(v) => say!(
                 "{}: {} {:.1} %  {}{}  (rate {:.2} nats, typicality {:.3}, H {:.2} nats, predictive {:.3} nats)",
                 path.display(),
                 v.label,

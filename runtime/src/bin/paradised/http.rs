@@ -2,14 +2,16 @@
 
 use crate::arguments::Serve;
 use crate::gpio::Pins;
-use crate::worker::{self, Job, Queue, Refused};
+use crate::worker::{self, Failure, Health, Job, Queue, Refused};
+use crate::{body, listen};
 use anyhow::Context;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use paradise_runtime::say;
 use paradise_runtime::selftest;
 use paradise_runtime::{Bundle, Verdict, load};
 use serde::Serialize;
@@ -17,17 +19,15 @@ use serde_json::json;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::oneshot;
-
-/// Time to receive a body, and to answer it.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Service {
     queue: Queue,
     max_body: usize,
     model: String,
-    ready: AtomicBool,
+    stopping: AtomicBool,
+    health: Arc<Health>,
 }
 
 /// Serves until SIGINT or SIGTERM, then answers what waits and returns.
@@ -35,7 +35,7 @@ pub fn run(arguments: Serve) -> anyhow::Result<u8> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
     let folder = &arguments.model.model;
     let bundle = Bundle::open(folder)?;
-    let report = selftest::run(folder, arguments.model.backend, &selftest::Options::default());
+    let report = selftest::run(folder, arguments.model.backend, &selftest::Options::default())?;
     if report.exit_code() == 1 {
         eprintln!("{report}");
         return Ok(1);
@@ -43,12 +43,21 @@ pub fn run(arguments: Serve) -> anyhow::Result<u8> {
     let backend = load(&bundle, arguments.model.backend)?;
     let thresholds = arguments.thresholds.resolve(backend.as_ref())?;
     let pins = Pins::open(arguments.pins.gpio.as_deref())?;
-    let (queue, thread) = worker::start(backend, thresholds, pins, arguments.queue.into());
+    let (name, kind, folder) = (bundle.name().to_string(), arguments.model.backend, folder.clone());
+    drop(bundle);
+    // The one that is loaded already, then whatever the folder holds.
+    let mut first = Some(backend);
+    let fresh = move || match first.take() {
+        Some(backend) => Ok(backend),
+        None => Ok(load(&Bundle::open(&folder)?, kind)?),
+    };
+    let (queue, thread, health) = worker::start(fresh, thresholds, pins, arguments.queue.into())?;
     let service = Service {
         queue,
         max_body: arguments.max_body as usize,
-        model: bundle.name().to_string(),
-        ready: AtomicBool::new(true),
+        model: name,
+        stopping: AtomicBool::new(false),
+        health,
     };
     tokio::runtime::Runtime::new()?.block_on(serve(&arguments, service))?;
     thread.join().map_err(|_| anyhow::anyhow!("the worker panicked"))?;
@@ -67,20 +76,19 @@ async fn serve(arguments: &Serve, service: Service) -> anyhow::Result<()> {
             error(StatusCode::METHOD_NOT_ALLOWED, "this path has another method")
         })
         .with_state(service.clone());
-    let listener = tokio::net::TcpListener::bind(arguments.listen)
+    let listener = tokio::net::TcpListener::bind(&arguments.listen)
         .await
         .with_context(|| format!("cannot listen on {}", arguments.listen))?;
     // Tools read the address, port 0 included, from the first line.
-    println!("listening on http://{}", listener.local_addr()?);
+    say!("listening on http://{}", listener.local_addr()?);
     tracing::info!("serving {} on the {} back end", service.model, arguments.model.backend);
     let stopping = service.clone();
-    axum::serve(listener, app)
-        .with_graceful_shutdown(async move {
-            stop_signal().await;
-            stopping.ready.store(false, Ordering::Relaxed);
-            tracing::info!("stopping: answering what waits");
-        })
-        .await?;
+    let stop = async move {
+        stop_signal().await;
+        stopping.stopping.store(true, Ordering::Relaxed);
+        tracing::info!("stopping: answering what waits");
+    };
+    listen::serve(listener, app, stop).await;
     Ok(())
 }
 
@@ -121,21 +129,18 @@ fn error(status: StatusCode, message: &str) -> Response {
     answer(status, &json!({ "error": message }))
 }
 
+/// Whether pictures are answered: not while stopping, and not without a worker.
 async fn ready(State(service): State<Arc<Service>>) -> Response {
-    let ready = service.ready.load(Ordering::Relaxed);
-    answer(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &json!({ "ready": ready }))
+    let ready = !service.stopping.load(Ordering::Relaxed) && service.health.is_up();
+    let body = json!({ "ready": ready, "workers_replaced": service.health.replaced() });
+    answer(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
 }
 
-async fn classify(State(service): State<Arc<Service>>, body: Body) -> Response {
+async fn classify(State(service): State<Arc<Service>>, headers: HeaderMap, body: Body) -> Response {
     let began = Instant::now();
-    let bytes = match tokio::time::timeout(PATIENCE, axum::body::to_bytes(body, service.max_body)).await {
-        Ok(Ok(bytes)) => bytes.to_vec(),
-        Ok(Err(why)) if is_limit(&why) => {
-            let message = format!("the body exceeds the limit of {} bytes", service.max_body);
-            return error(StatusCode::PAYLOAD_TOO_LARGE, &message);
-        }
-        Ok(Err(why)) => return error(StatusCode::BAD_REQUEST, &format!("the body broke off: {why}")),
-        Err(_) => return error(StatusCode::REQUEST_TIMEOUT, "the body did not arrive within 30 s"),
+    let bytes = match body::read(&headers, body, service.max_body).await {
+        Ok(bytes) => bytes,
+        Err((status, why)) => return closing(error(status, &why)),
     };
     let (reply, receive) = oneshot::channel();
     match service.queue.push(Job { bytes, reply }) {
@@ -145,28 +150,27 @@ async fn classify(State(service): State<Arc<Service>>, body: Body) -> Response {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             return response;
         }
-        Err(Refused::Stopped) => return error(StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+        Err(Refused::Stopped) => {
+            return error(StatusCode::SERVICE_UNAVAILABLE, "the worker is down; the log says why");
+        }
     }
-    match tokio::time::timeout(PATIENCE, receive).await {
+    match tokio::time::timeout(listen::ANSWER, receive).await {
         Ok(Ok(Ok(verdict))) => {
             let latency_us = began.elapsed().as_micros() as u64;
             let body = Reply { verdict: &verdict, model: &service.model, latency_us };
             answer(StatusCode::OK, &body)
         }
-        Ok(Ok(Err(why))) => error(StatusCode::UNPROCESSABLE_ENTITY, &format!("request body: {why}")),
+        Ok(Ok(Err(Failure::Picture(why)))) => {
+            error(StatusCode::UNPROCESSABLE_ENTITY, &format!("request body: {why}"))
+        }
+        Ok(Ok(Err(Failure::Worker(why)))) => error(StatusCode::INTERNAL_SERVER_ERROR, &why),
         Ok(Err(_)) => error(StatusCode::INTERNAL_SERVER_ERROR, "the worker stopped"),
-        Err(_) => error(StatusCode::GATEWAY_TIMEOUT, "no answer within 30 s"),
+        Err(_) => error(StatusCode::GATEWAY_TIMEOUT, &format!("no answer within {} s", listen::ANSWER.as_secs())),
     }
 }
 
-/// Whether a body was refused for its length rather than broken off.
-fn is_limit(error: &axum::Error) -> bool {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(e) = source {
-        if e.to_string().contains("length limit exceeded") {
-            return true;
-        }
-        source = e.source();
-    }
-    false
+/// An answer after which the connection ends: what else its client sends is not read.
+fn closing(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }

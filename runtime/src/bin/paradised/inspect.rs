@@ -3,8 +3,25 @@
 use crate::arguments::Inspect;
 use anyhow::Context;
 use paradise_engine::Model;
+use paradise_engine::image::{ALL_PARTS, Geometry, ImagePolicy, Polarity};
 use paradise_runtime::Bundle;
+use paradise_runtime::say;
 use serde_json::json;
+
+/// The image policy: the record's fields, and the sentence that people read.
+fn pictures(policy: &ImagePolicy) -> serde_json::Value {
+    let (geometry, share) = match policy.geometry {
+        Geometry::Stretch => ("stretch", None),
+        Geometry::Crop { parts } => ("crop", Some(f64::from(parts) / f64::from(ALL_PARTS))),
+        Geometry::Letterbox => ("letterbox", None),
+    };
+    let polarity = match policy.polarity {
+        Polarity::AsTaken => "as-taken",
+        Polarity::LightOnDark => "light-on-dark",
+        Polarity::Inverted => "inverted",
+    };
+    json!({ "geometry": geometry, "crop_share": share, "polarity": polarity, "in_words": policy.to_string() })
+}
 
 pub fn run(arguments: &Inspect) -> anyhow::Result<u8> {
     let bundle = Bundle::open(&arguments.model)?;
@@ -24,7 +41,7 @@ pub fn run(arguments: &Inspect) -> anyhow::Result<u8> {
     let report = json!({
         "name": bundle.name(),
         "input": [header.input.h, header.input.w, header.input.c],
-        "image_policy": { "fit": format!("{:?}", header.policy.fit), "light_on_dark": header.policy.light_on_dark },
+        "pictures": pictures(&header.policy),
         "latent": header.latent,
         "labels": labels,
         "arena_bytes": header.arena_bytes,
@@ -41,10 +58,10 @@ pub fn run(arguments: &Inspect) -> anyhow::Result<u8> {
         "files": files,
     });
     if arguments.json {
-        println!("{report:#}");
+        say!("{report:#}");
         return Ok(0);
     }
-    println!(
+    say!(
         "{}: {} classes, latent {}, {} byte model, {} byte arena",
         bundle.name(),
         header.classes,
@@ -52,35 +69,41 @@ pub fn run(arguments: &Inspect) -> anyhow::Result<u8> {
         model.size(),
         header.arena_bytes
     );
-    println!(
+    say!(
         "  input      {} x {} x {} ({})",
         header.input.h,
         header.input.w,
         header.input.c,
         if header.input.c == 1 { "luma" } else { "RGB" }
     );
-    println!("  labels     {}", labels.join(", "));
+    say!("  pictures   {}", header.policy);
+    say!("  labels     {}", labels.join(", "));
     for (i, (layer, y)) in header.layers.iter().zip(header.activations.iter().skip(1)).enumerate() {
         let s = y.shape;
-        println!(
-            "  layer {i:<4} {:<9} reads {:?} -> {} x {} x {}  scale {:.3e} zero {}",
+        say!(
+            "  layer {i:<4} {:<9} reads {:?} -> {} x {} x {}  scale {:.3e} zero {} at {}",
             layer.op.name(),
             layer.reads(),
             s.h,
             s.w,
             s.c,
             y.scale,
-            y.zero_point
+            y.zero_point,
+            y.offset
         );
     }
+    say!("  rate       against a mixture of {} Gaussians", header.mixture.components);
     let t = header.thresholds;
-    println!(
+    say!(
         "  abstains   typicality < {:.4}, entropy p < {:.4}, predictive entropy > {:.3} nats ({} calibration images)",
-        t.typicality_min, t.entropy_p_min, t.predictive_entropy_max_nats, header.rate_table.n
+        t.typicality_min,
+        t.entropy_p_min,
+        t.predictive_entropy_max_nats,
+        header.rate_table.n
     );
     for (name, size) in bundle.files() {
-        println!("  file       {name:<20} {size} bytes");
+        say!("  file       {name:<20} {size} bytes");
     }
-    println!("  signature  {}", if bundle.is_signed() { "present, not verified by this build" } else { "none" });
+    say!("  signature  {}", if bundle.is_signed() { "present, not verified by this build" } else { "none" });
     Ok(0)
 }

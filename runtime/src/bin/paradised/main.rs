@@ -3,14 +3,19 @@
 
 mod arguments;
 mod bench;
+mod body;
 mod classify;
 mod gpio;
 mod http;
 mod inspect;
+mod listen;
 mod worker;
 
 use arguments::{Arguments, Command};
 use clap::Parser;
+use paradise_runtime::Bundle;
+use paradise_runtime::int8::Int8;
+use paradise_runtime::say;
 use std::process::ExitCode;
 
 /// A bad command line or input.
@@ -35,22 +40,31 @@ fn main() -> ExitCode {
 }
 
 fn selftest(arguments: &arguments::Selftest) -> anyhow::Result<u8> {
-    let known: Vec<&str> = paradise_runtime::selftest::check_names().collect();
+    let known: Vec<&str> = paradise_runtime::selftest::optional_names().collect();
     for name in &arguments.skip {
+        let needed = paradise_runtime::selftest::check_names().any(|n| n == name && !known.contains(&n));
+        anyhow::ensure!(!needed, "--skip {name}: the other checks need it; it cannot be left out");
         anyhow::ensure!(known.contains(&name.as_str()), "--skip {name:?}: there are {}", known.join(", "));
+    }
+    if let Some(limit) = arguments.max_latency_ms {
+        anyhow::ensure!(limit > 0.0 && limit.is_finite(), "--max-latency-ms {limit}: not a time above 0");
     }
     let engine = arguments.model.backend == paradise_runtime::BackendKind::Int8;
     anyhow::ensure!(engine || arguments.flip_weight_bit.is_none(), "--flip-weight-bit: the int8 back end only");
+    if let Some(bit) = arguments.flip_weight_bit {
+        let bits = Int8::load(&Bundle::open(&arguments.model.model)?)?.weight_bits();
+        anyhow::ensure!(bit < bits, "--flip-weight-bit {bit}: the weights have bits 0 to {}", bits - 1);
+    }
     let options = paradise_runtime::selftest::Options {
         max_latency_ms: arguments.max_latency_ms,
         skip: arguments.skip.clone(),
         flip_weight_bit: arguments.flip_weight_bit,
     };
-    let report = paradise_runtime::selftest::run(&arguments.model.model, arguments.model.backend, &options);
+    let report = paradise_runtime::selftest::run(&arguments.model.model, arguments.model.backend, &options)?;
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        say!("{}", serde_json::to_string_pretty(&report)?);
     } else {
-        println!("{report}");
+        say!("{report}");
     }
     Ok(report.exit_code())
 }

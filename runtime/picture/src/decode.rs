@@ -1,0 +1,155 @@
+//! Picture bytes to 8-bit pixels as they are meant to be seen, within limits.
+
+use crate::contain::contained;
+use crate::format::Format;
+use crate::jpeg;
+use crate::{MAX_DECODED, MAX_SIDE, PictureError};
+use image::metadata::Orientation;
+use image::{DynamicImage, GenericImageView, ImageDecoder, ImageFormat, ImageReader, Limits};
+use paradise_engine::Shape;
+use paradise_engine::image::{FitError, ImagePolicy, Layout, Pixels, fit};
+use std::io::Cursor;
+
+/// A decoded picture, upright.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Picture(DynamicImage);
+
+impl Picture {
+    /// Decodes the bytes of a picture file. Its size is checked before its pixels are.
+    ///
+    /// # Errors
+    /// If they are no picture, not all of one, or too large a one.
+    pub fn decode(bytes: &[u8]) -> Result<Self, PictureError> {
+        let decoded = contained(|| match Self::format(bytes)? {
+            Format::Jpeg => jpeg::decode(bytes),
+            Format::Other(format) => other(bytes, format),
+        });
+        let (mut picture, orientation) = decoded.unwrap_or_else(|| Err(broken("its decoder gave up")))?;
+        // Turned on its side it is held twice, which the limit on decoded bytes allows for.
+        picture.apply_orientation(orientation);
+        Ok(Self(eight_bits(picture)))
+    }
+
+    /// Rows and columns of a picture as it is seen, from its headers alone.
+    ///
+    /// # Errors
+    /// As [`Picture::decode`], for what headers tell.
+    pub fn size(bytes: &[u8]) -> Result<[u32; 2], PictureError> {
+        let read = contained(|| match Self::format(bytes)? {
+            Format::Jpeg => jpeg::size(bytes),
+            Format::Other(format) => {
+                let mut decoder = decoder(bytes, format)?;
+                let (width, height) = decoder.dimensions();
+                Ok(([height, width], decoder.orientation().map_err(reason)?))
+            }
+        });
+        let ([h, w], orientation) = read.unwrap_or_else(|| Err(broken("its decoder gave up")))?;
+        Ok(if on_its_side(orientation) { [w, h] } else { [h, w] })
+    }
+
+    fn format(bytes: &[u8]) -> Result<Format, PictureError> {
+        if bytes.is_empty() {
+            return Err(PictureError::Empty);
+        }
+        Format::of(bytes).ok_or(PictureError::Unknown)
+    }
+
+    /// Columns.
+    pub fn width(&self) -> u32 {
+        self.0.width()
+    }
+
+    /// Rows.
+    pub fn height(&self) -> u32 {
+        self.0.height()
+    }
+
+    /// The rectangle of `width` x `height` pixels whose left upper corner is at column `x`, row `y`; what reaches past the
+    /// picture is cut off.
+    pub fn part(&self, x: u32, y: u32, width: u32, height: u32) -> Self {
+        Self(self.0.crop_imm(x, y, width, height))
+    }
+
+    /// The model's input for this picture: u8 in HWC order.
+    ///
+    /// # Errors
+    /// If the input has neither one nor three channels.
+    pub fn input(&self, policy: &ImagePolicy, shape: Shape) -> Result<Vec<u8>, PictureError> {
+        let (width, height) = self.0.dimensions();
+        let (layout, bytes) = match &self.0 {
+            DynamicImage::ImageLuma8(pixels) => (Layout::Luma, pixels.as_raw()),
+            DynamicImage::ImageLumaA8(pixels) => (Layout::LumaAlpha, pixels.as_raw()),
+            DynamicImage::ImageRgba8(pixels) => (Layout::Rgba, pixels.as_raw()),
+            DynamicImage::ImageRgb8(pixels) => (Layout::Rgb, pixels.as_raw()),
+            other => return Err(broken(&format!("pixels of kind {:?}", other.color()))),
+        };
+        let refused = |error| match error {
+            FitError::Side { width, height } => PictureError::Size { width, height },
+            error => PictureError::Decode(error.to_string()),
+        };
+        let mut out = vec![0; shape.len() as usize];
+        let pixels = Pixels::new(width, height, layout, bytes).map_err(refused)?;
+        fit(&pixels, policy, shape, &mut out).map_err(refused)?;
+        Ok(out)
+    }
+}
+
+pub(crate) fn broken(why: &str) -> PictureError {
+    PictureError::Decode(why.into())
+}
+
+/// Whether an orientation exchanges rows and columns.
+fn on_its_side(orientation: Orientation) -> bool {
+    matches!(
+        orientation,
+        Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH
+    )
+}
+
+/// Refuses a picture by its size and the bytes that its decoder needs.
+pub(crate) fn within_limits(width: u32, height: u32, bytes_a_pixel: u64) -> Result<(), PictureError> {
+    let bytes = u64::from(width).saturating_mul(height.into()).saturating_mul(bytes_a_pixel);
+    if width == 0 || height == 0 {
+        return Err(broken("no pixels"));
+    }
+    if width > MAX_SIDE || height > MAX_SIDE || bytes > MAX_DECODED {
+        return Err(PictureError::Size { width, height });
+    }
+    Ok(())
+}
+
+fn reason(error: image::ImageError) -> PictureError {
+    match error {
+        image::ImageError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => PictureError::EndsEarly,
+        error => PictureError::Decode(error.to_string()),
+    }
+}
+
+fn decoder(bytes: &[u8], format: ImageFormat) -> Result<impl ImageDecoder + '_, PictureError> {
+    let mut decoder = ImageReader::with_format(Cursor::new(bytes), format).into_decoder().map_err(reason)?;
+    let (width, height) = decoder.dimensions();
+    within_limits(width, height, decoder.color_type().bytes_per_pixel().into())?;
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MAX_DECODED);
+    decoder.set_limits(limits).map_err(reason)?;
+    Ok(decoder)
+}
+
+fn other(bytes: &[u8], format: ImageFormat) -> Result<(DynamicImage, Orientation), PictureError> {
+    let mut decoder = decoder(bytes, format)?;
+    let orientation = decoder.orientation().map_err(reason)?;
+    Ok((DynamicImage::from_decoder(decoder).map_err(reason)?, orientation))
+}
+
+/// Deeper pixels rounded to 8 bits, their kind kept.
+fn eight_bits(picture: DynamicImage) -> DynamicImage {
+    match picture {
+        DynamicImage::ImageLuma16(_) => DynamicImage::ImageLuma8(picture.into_luma8()),
+        DynamicImage::ImageLumaA16(_) => DynamicImage::ImageLumaA8(picture.into_luma_alpha8()),
+        DynamicImage::ImageRgb16(_) | DynamicImage::ImageRgb32F(_) => DynamicImage::ImageRgb8(picture.into_rgb8()),
+        DynamicImage::ImageRgba16(_) | DynamicImage::ImageRgba32F(_) => {
+            DynamicImage::ImageRgba8(picture.into_rgba8())
+        }
+        picture => picture,
+    }
+}

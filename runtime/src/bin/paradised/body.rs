@@ -1,0 +1,98 @@
+//! The body of a request: a picture's bytes and nothing around them, within the limits of size and time.
+
+use crate::listen::BODY;
+use axum::body::Body;
+use axum::http::{HeaderMap, StatusCode, header};
+use http_body_util::BodyExt;
+use std::time::Duration;
+
+/// What is told to whoever sends something else.
+const WANTED: &str =
+    "the body must be the bytes of one picture file, as `curl --data-binary @picture.jpg` sends them";
+
+/// How long, and how much of, a refused body is still read, so that its sender sees the answer and not a broken connection.
+const DRAIN: (Duration, u64) = (Duration::from_secs(10), 256 << 20);
+
+/// Why a body is refused.
+pub type Refusal = (StatusCode, String);
+
+/// Refuses bodies that are more than a picture, by what their headers say.
+pub fn check(headers: &HeaderMap) -> Result<(), Refusal> {
+    let value = |name| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("").trim().to_lowercase();
+    let kind = value(header::CONTENT_TYPE);
+    let wrapped = kind.starts_with("multipart/") || kind.starts_with("application/json") || kind.contains("+json");
+    if wrapped {
+        return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("{kind}: {WANTED}")));
+    }
+    let encoding = value(header::CONTENT_ENCODING);
+    if !matches!(&*encoding, "" | "identity") {
+        return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("content encoding {encoding}: {WANTED}")));
+    }
+    Ok(())
+}
+
+/// Refuses bodies that are more than a picture, by how they begin.
+fn look(bytes: &[u8]) -> Result<(), Refusal> {
+    let what = match bytes {
+        [0x1f, 0x8b, ..] => "gzip",
+        [b'{' | b'[' | b'"', ..] => "JSON",
+        [b'-', b'-', ..] => "multipart",
+        _ => return Ok(()),
+    };
+    Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("this looks like {what}: {WANTED}")))
+}
+
+fn too_large(limit: usize) -> Refusal {
+    (StatusCode::PAYLOAD_TOO_LARGE, format!("the body exceeds the limit of {limit} bytes"))
+}
+
+/// Reads a body of at most `limit` bytes. One whose length is announced as more is refused before it is read.
+pub async fn read(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<Vec<u8>, Refusal> {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let refused = match announced {
+        Some(length) if length > limit as u64 => Err(too_large(limit)),
+        _ => check(headers),
+    };
+    if let Err(refusal) = refused {
+        drain(body);
+        return Err(refusal);
+    }
+    let mut bytes = Vec::with_capacity(announced.unwrap_or(0).min(limit as u64) as usize);
+    let receive = async {
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|why| (StatusCode::BAD_REQUEST, format!("the body broke off: {why}")))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if bytes.len() + data.len() > limit {
+                return Err(too_large(limit));
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(BODY, receive).await {
+        Ok(Ok(())) => look(&bytes).map(|()| bytes),
+        Ok(Err(refusal)) => {
+            drain(body);
+            Err(refusal)
+        }
+        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, format!("the body did not arrive within {} s", BODY.as_secs()))),
+    }
+}
+
+/// Reads on and forgets, while the answer is being sent.
+fn drain(mut body: Body) {
+    tokio::spawn(async move {
+        let (time, most) = DRAIN;
+        let forget = async {
+            let mut left = most;
+            while let Some(Ok(frame)) = body.frame().await {
+                let length = frame.data_ref().map_or(0, |d| d.len() as u64);
+                left = left.saturating_sub(length);
+                if left == 0 {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(time, forget).await;
+    });
+}
