@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The engine for aarch64 Linux on another machine: `build` its example `kernels`, `test` the library in QEMU once on a CPU
+# The engine and pictures for aarch64 Linux on another machine: `build` the examples `kernels` and `tensors`, `test` the library in QEMU once on a CPU
 # with dot products and matrix multiplication and once on one without. With rustup's target where it is installed, otherwise with Debian's compiler
 # and its own standard-library source (packages rustc-web, cargo-web, rust-web-src).
 set -euo pipefail
@@ -19,16 +19,17 @@ else
     exit 1
 fi
 run() {
-    "${cargo[@]}" "$1" --release --package paradise-engine --features std "${std[@]}" --target "$target" --target-dir target/aarch64 "${@:2}"
+    "${cargo[@]}" "$1" --release --package "$2" "${std[@]}" --target "$target" --target-dir target/aarch64 "${@:3}"
 }
 case "${1-}" in
 build)
-    run build --example kernels
+    run build paradise-engine --features std --example kernels
+    run build paradise-picture --example tensors
     ;;
 test)
     for cpu in max cortex-a57; do
         echo "engine on aarch64, $cpu in QEMU"
-        CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu $cpu" run test --lib
+        CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu $cpu" run test paradise-engine --features std --lib
     done
     ;;
 *)

@@ -7,6 +7,9 @@ use paradise_tests::{microcontroller_bundles, root, skipped, text};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+/// Most stack that parsing a model and its self-test may take on the chip, bytes.
+const MOST_STACK: usize = 2048;
+
 /// What the firmware must log after its first line, computed here.
 fn expected(folder: &Path) -> Vec<String> {
     let bundle = Bundle::open(folder).expect("a committed bundle");
@@ -82,5 +85,8 @@ fn equal_in_qemu(bundle: &Path) {
     println!("{log}{errors}");
     assert!(status.success(), "qemu: {status}");
     let logged: Vec<&str> = log.lines().filter_map(|l| l.strip_prefix("INFO ")).map(str::trim).collect();
+    let stack = logged[0].rsplit_once("parsed with ").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+    let stack: usize = stack.unwrap_or_else(|| panic!("{}", logged[0]));
+    assert!(stack <= MOST_STACK, "parsing took {stack} bytes of stack");
     assert_eq!(logged[1..], expected(bundle));
 }

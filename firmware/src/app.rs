@@ -7,8 +7,8 @@
 
 use heapless::Vec;
 use paradise_engine::golden::{Golden, MAX_CASES, Probes, crc32};
-use paradise_engine::record::Records;
 use paradise_engine::layer::MAX_LAYERS;
+use paradise_engine::record::Records;
 use paradise_engine::{Model, RunError, Workspace, classify};
 
 /// The device's answer to one golden image.

@@ -16,15 +16,17 @@ mod device {
 
     #[cortex_m_rt::entry]
     fn main() -> ! {
-        let (Ok(model), Ok(golden)) = (Model::parse(MODEL), Golden::parse(GOLDEN)) else {
+        let (parsed, stack) = board::with_stack(|| (Model::parse(MODEL), Golden::parse(GOLDEN)));
+        let (Ok(model), Ok(golden)) = parsed else {
             defmt::error!("the bundle in flash is damaged");
             board::stop(false)
         };
         defmt::info!(
-            "model {=str}, {=usize} bytes, arena {=usize} bytes",
+            "model {=str}, {=usize} bytes, arena {=usize} bytes, parsed with {=usize} bytes of stack",
             model.header().name,
             MODEL.len(),
-            ARENA
+            ARENA,
+            stack
         );
         let (mut arena, mut floats) = ([0i8; ARENA], [0f32; FLOATS]);
         let mut memory = Workspace { arena: &mut arena, floats: &mut floats };

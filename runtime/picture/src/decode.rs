@@ -38,6 +38,10 @@ impl Picture {
         let read = contained(|| match Self::format(bytes)? {
             Format::Jpeg => jpeg::size(bytes),
             Format::Other(format) => {
+                let (bytes, format) = match (format, png_of_icon(bytes)) {
+                    (ImageFormat::Ico, Some(png)) => (png, ImageFormat::Png),
+                    _ => (bytes, format),
+                };
                 let mut decoder = decoder(bytes, format)?;
                 let (width, height) = decoder.dimensions();
                 Ok(([height, width], decoder.orientation().map_err(reason)?))
@@ -136,9 +140,28 @@ fn decoder(bytes: &[u8], format: ImageFormat) -> Result<impl ImageDecoder + '_, 
 }
 
 fn other(bytes: &[u8], format: ImageFormat) -> Result<(DynamicImage, Orientation), PictureError> {
+    if let (ImageFormat::Ico, Some(png)) = (format, png_of_icon(bytes)) {
+        return other(png, ImageFormat::Png);
+    }
     let mut decoder = decoder(bytes, format)?;
     let orientation = decoder.orientation().map_err(reason)?;
     Ok((DynamicImage::from_decoder(decoder).map_err(reason)?, orientation))
+}
+
+/// The largest picture of an icon, where it is a PNG: the `image` crate takes none but RGBA there.
+fn png_of_icon(bytes: &[u8]) -> Option<&[u8]> {
+    let count = usize::from(u16::from_le_bytes([*bytes.get(4)?, *bytes.get(5)?]));
+    let entries = bytes.get(6..)?.chunks_exact(16).take(count);
+    // A side of 256 is written as 0.
+    let area = |entry: &&[u8]| {
+        [entry[0], entry[1]].iter().map(|s| if *s == 0 { 256 } else { u32::from(*s) }).product::<u32>()
+    };
+    let largest = entries.max_by_key(|entry| (area(entry), u16::from_le_bytes([entry[6], entry[7]])))?;
+    let number =
+        |at: usize| u32::from_le_bytes([largest[at], largest[at + 1], largest[at + 2], largest[at + 3]]) as usize;
+    let (length, from) = (number(8), number(12));
+    let file = bytes.get(from..from.checked_add(length)?)?;
+    file.starts_with(b"\x89PNG\r\n\x1a\n").then_some(file)
 }
 
 /// Deeper pixels rounded to 8 bits, their kind kept.
