@@ -257,3 +257,63 @@ fn the_training_program_names_its_bad_input() {
     assert!(train(&["evaluate", "--run", "/no/such", "--attacks", "magic"]).contains("magic"));
     assert!(train(&["export", "--run", "/no/such", "--out", "/tmp/x"]).contains("/no/such"));
 }
+
+/// A quiet stack is enough to load and run a ResNet-8.
+#[test]
+fn sixty_four_kibibytes_of_stack_are_enough() {
+    let bytes =
+        fs::read(paradise_tests::root().join("models/cifar10-resnet8-am/model.pmq")).expect("a committed model");
+    let answered = move || {
+        let mut int8 = paradise_runtime::int8::Int8::new(bytes).expect("a model");
+        let image: Vec<u8> = (0..3072).map(|i| (i * 7 % 256) as u8).collect();
+        let mut class = None;
+        paradise_runtime::Backend::answer(&mut int8, &image, &mut |_, a| class = Some(a.class)).expect("runs");
+        class
+    };
+    let thread = std::thread::Builder::new().stack_size(64 << 10).spawn(answered).expect("a thread");
+    assert!(thread.join().expect("no overflow").is_some());
+}
+
+#[test]
+fn standard_input_is_a_picture_and_icons_and_targas_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let grey =
+        image::DynamicImage::ImageLuma8(image::GrayImage::from_fn(28, 28, |x, y| image::Luma([(x * y) as u8])));
+    let rgba = image::DynamicImage::ImageRgba8(grey.to_rgba8());
+    let mut printed = Vec::new();
+    for (name, picture) in [("a.png", &grey), ("a.tga", &grey), ("a.ico", &rgba), ("a.qoi", &rgba)] {
+        let path = folder.path().join(name);
+        picture.save(&path).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        let mut child = program("paradised")
+            .args(["classify", "--json", "--model"])
+            .arg(shipped())
+            .arg("-")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), &bytes).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{name}: {}", text(&output).1);
+        let answer: serde_json::Value = serde_json::from_str(&text(&output).0).unwrap();
+        assert_eq!(answer["image"], "-");
+        printed.push(answer["probabilities"].clone());
+    }
+    assert!(printed.iter().all(|p| *p == printed[0]), "{printed:?}");
+}
+
+#[test]
+fn a_damaged_manifest_is_named_as_such() {
+    let (_keep, bundle) = copy_of_shipped();
+    let path = bundle.join("manifest.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let at = text.find("sha256").unwrap() + 12;
+    let mut bytes = text.into_bytes();
+    bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
+    fs::write(&path, bytes).unwrap();
+    let (code, error) = paradised(&["inspect", "--model", &bundle.to_string_lossy()], &[]);
+    assert!(code == Some(2) && error.contains("manifest.json") && error.contains("damaged: its own seal"), "{error}");
+    let (code, error) = paradised(&["selftest", "--backend", "tract", "--model", "/no/such/bundle"], &[]);
+    assert!(code == Some(2) && error.contains("/no/such/bundle: no such folder"), "{error}");
+}

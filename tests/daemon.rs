@@ -166,6 +166,116 @@ fn a_stop_answers_what_is_under_way() {
     assert_eq!(answer(stream).0, 200);
 }
 
+/// A grey progressive JPEG at which zune-jpeg alone panics.
+const ADOBE: &[u8] = include_bytes!("golden/progressive-app14.jpg");
+
+#[test]
+fn no_picture_ends_the_service() {
+    let daemon = Daemon::start(&[]);
+    let mut cut = Vec::new();
+    let grey = image::GrayImage::from_fn(64, 64, |x, y| image::Luma([(x * y) as u8]));
+    image::codecs::jpeg::JpegEncoder::new(&mut cut).encode_image(&grey).unwrap();
+    cut.truncate(cut.len() * 3 / 10);
+    for _ in 0..3 {
+        assert_eq!(daemon.request("POST", "/v1/classify", ADOBE).0, 200);
+        let (status, answer) = daemon.request("POST", "/v1/classify", &cut);
+        assert_eq!((status, &answer["error"]), (422, &"request body: not a readable picture: ends early".into()));
+        assert_eq!(daemon.request("POST", "/v1/classify", &picture(28)).0, 200);
+    }
+    let (status, ready) = daemon.request("GET", "/v2/health/ready", b"");
+    assert_eq!((status, ready), (200, serde_json::json!({ "ready": true, "workers_replaced": 0 })));
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn what_is_wrapped_around_a_picture_gets_415_and_why() {
+    let daemon = Daemon::start(&[]);
+    let send = |headers: &str, body: &[u8]| {
+        let mut stream = daemon.connect();
+        let head = format!(
+            "POST /v1/classify HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(body).unwrap();
+        answer(stream)
+    };
+    let picture = picture(28);
+    for kind in ["", "Content-Type: image/png\r\n", "Content-Type: application/x-www-form-urlencoded\r\n"] {
+        assert_eq!(send(kind, &picture).0, 200, "{kind}");
+    }
+    let refused = [
+        ("Content-Type: multipart/form-data; boundary=x\r\n", &b"--x"[..]),
+        ("Content-Type: application/json\r\n", br#"{"image":"aGVsbG8="}"#),
+        ("Content-Encoding: gzip\r\n", &[0x1f, 0x8b, 8, 0]),
+        ("", &[0x1f, 0x8b, 8, 0]),
+        ("", br#"{"image":"aGVsbG8="}"#),
+    ];
+    for (headers, body) in refused {
+        let (status, answer) = send(headers, body);
+        assert_eq!(status, 415, "{headers}: {answer}");
+        assert!(answer["error"].as_str().unwrap().contains("--data-binary"), "{answer}");
+    }
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn a_length_over_the_limit_is_told_before_the_body_is_read() {
+    let daemon = Daemon::start(&["--max-body", "1000"]);
+    let mut stream = daemon.connect();
+    stream.write_all(b"POST /v1/classify HTTP/1.1\r\nHost: test\r\nContent-Length: 50000000\r\n\r\n").unwrap();
+    // Nothing of the body was sent yet.
+    let mut first = [0; 12];
+    stream.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 413");
+    // A client that sends all before it reads sees the answer, too.
+    let (status, answer) = daemon.request("POST", "/v1/classify", &vec![7; 5_000_000]);
+    assert_eq!(status, 413, "{answer}");
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn half_sent_heads_neither_block_nor_outlive_the_service() {
+    let daemon = Daemon::start(&[]);
+    let began = std::time::Instant::now();
+    let half: Vec<TcpStream> = (0..300)
+        .map(|_| {
+            let mut stream = daemon.connect();
+            stream.write_all(b"POST /v1/classify HTTP/1.1\r\nHost: t").unwrap();
+            stream
+        })
+        .collect();
+    assert_eq!(daemon.request("POST", "/v1/classify", &picture(28)).0, 200);
+    // All of them end by themselves, within seconds.
+    for mut stream in half {
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
+    // One more does not hold up the stop.
+    let mut last = daemon.connect();
+    last.write_all(b"POST /v1/classify HTTP/1.1\r\nHost: t").unwrap();
+    let began = std::time::Instant::now();
+    assert_eq!(daemon.stop(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+#[test]
+fn names_of_hosts_are_listened_on() {
+    let mut child = program("paradised")
+        .args(["serve", "--listen", "localhost:0", "--model"])
+        .arg(shipped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("listening on http://").unwrap().to_string();
+    let daemon = Daemon { child, address };
+    assert_eq!(daemon.request("GET", "/v2/health/live", b"").0, 200);
+    assert_eq!(daemon.stop(), Some(0));
+}
+
 #[test]
 fn a_damaged_model_is_not_served() {
     let output = program("paradised").args(["serve", "--listen", "127.0.0.1:0", "--model", "/no/such"]).output();

@@ -75,7 +75,7 @@ fn jpeg(picture: &DynamicImage) -> Result<Vec<u8>> {
 }
 
 /// A JPEG with an EXIF segment that says how it is meant to be seen.
-fn turned(jpeg: &[u8]) -> Vec<u8> {
+pub fn turned(jpeg: &[u8]) -> Vec<u8> {
     let mut exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
     exif.extend([TURNED, 0, 0, 0, 0, 0, 0, 0]);
     let length = (exif.len() as u16 + 2).to_be_bytes();
