@@ -57,8 +57,8 @@ fn pictures(folder: &Path, labels: &[String]) -> Result<(Vec<PathBuf>, Vec<u16>)
 
 /// Rows and columns of the first picture whose headers can be read.
 fn own_side(paths: &[PathBuf], skip_corrupt: bool) -> Result<u16> {
-    let sizes = paths.iter().map(|path| (path, Policy::size(path)));
-    let readable = sizes.filter(|(_, size)| !skip_corrupt || size.is_ok()).next();
+    let mut sizes = paths.iter().map(|path| (path, Policy::size(path)));
+    let readable = sizes.find(|(_, size)| !skip_corrupt || size.is_ok());
     let (path, size) = readable.context("none of the pictures can be read")?;
     let [h, w] = size?;
     ensure!(h == w && h <= 1024, "{}: {w} x {h}; data.side says what size to make", path.display());

@@ -156,7 +156,7 @@ pub(super) fn walk(
     Ok(bits.at)
 }
 
-fn table<'t>(table: Option<&'t Table>) -> Result<&'t Table, PictureError> {
+fn table(table: Option<&Table>) -> Result<&Table, PictureError> {
     table.ok_or_else(|| broken("a Huffman table is missing"))
 }
 
