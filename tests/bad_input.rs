@@ -1,7 +1,7 @@
 //! Bad input at every entrance: a clear error that names the file and the limit, never a panic, never wild memory.
 
-use paradise_engine::artifact::VERSION;
-use paradise_engine::container::reseal;
+use paradise_engine::artifact::{KNOWN, MAGIC, VERSION};
+use paradise_engine::container::{Tag, open, reseal, seal};
 use paradise_engine::golden::Golden;
 use paradise_engine::{FormatError, Model, Workspace, classify};
 use paradise_engine_fuzz::Sequence;
@@ -119,6 +119,37 @@ fn resealed_corruptions_of_the_self_test_are_refused_or_readable() {
     }
     println!("{refused} refused, {read} read");
     assert!(refused > 0 && read > 0);
+}
+
+#[test]
+fn later_sections_are_left_aside_and_what_must_be_known_is_refused() {
+    let good = model_bytes();
+    let sealed = open(&good, MAGIC, VERSION, KNOWN).unwrap();
+    let with = |change: &dyn Fn(&mut Vec<(Tag, &'static [u8])>)| {
+        let own: Vec<(Tag, Vec<u8>)> = sealed.sections().map(|(tag, bytes)| (tag, bytes.to_vec())).collect();
+        let mut more = Vec::new();
+        change(&mut more);
+        let all: Vec<(Tag, &[u8])> =
+            more.iter().copied().chain(own.iter().map(|(tag, bytes)| (*tag, &bytes[..]))).collect();
+        seal(MAGIC, VERSION, &all)
+    };
+    assert_eq!(with(&|_| ()), good);
+    let later = with(&|more| more.push((*b"more", b"of a later version")));
+    let (old, new) = (Model::parse(&good).unwrap(), Model::parse(&later).unwrap());
+    assert_eq!(old.header().layers.len(), new.header().layers.len());
+    let refused = |bytes: &[u8], why: &str| {
+        let error = Model::parse(bytes).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    };
+    refused(&with(&|more| more.push((*b"More", b""))), "section More is not known to this build");
+    refused(&with(&|more| more.push((*b"LABL", b"a\nb"))), "section LABL stands twice");
+    refused(&with(&|more| more.push((*b"a b1", b""))), "not four letters");
+    refused(
+        &with(&|more| more.extend((0..40u8).map(|i| ([b'a', b'a', b'a' + i / 26, b'a' + i % 26], &b""[..])))),
+        "sections",
+    );
+    let without: Vec<(Tag, &[u8])> = sealed.sections().filter(|(tag, _)| tag != b"LAYR").collect();
+    refused(&seal(MAGIC, VERSION, &without), "section LAYR is missing");
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn an_interrupted_epoch_goes_on_to_the_same_bits_whatever_the_threads() {
     let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(interrupt.success());
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(output.status.code(), Some(130));
     assert!(text(&output).1.contains("add --resume"), "{}", text(&output).1);
 
     let run = train(stopped.path(), &config, &["fit", "--resume"]).output().unwrap();
