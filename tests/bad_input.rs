@@ -125,29 +125,23 @@ fn resealed_corruptions_of_the_self_test_are_refused_or_readable() {
 fn later_sections_are_left_aside_and_what_must_be_known_is_refused() {
     let good = model_bytes();
     let sealed = open(&good, MAGIC, VERSION, KNOWN).unwrap();
-    let with = |change: &dyn Fn(&mut Vec<(Tag, &'static [u8])>)| {
-        let own: Vec<(Tag, Vec<u8>)> = sealed.sections().map(|(tag, bytes)| (tag, bytes.to_vec())).collect();
-        let mut more = Vec::new();
-        change(&mut more);
-        let all: Vec<(Tag, &[u8])> =
-            more.iter().copied().chain(own.iter().map(|(tag, bytes)| (*tag, &bytes[..]))).collect();
+    let with = |more: &[(Tag, &[u8])]| {
+        let all: Vec<(Tag, &[u8])> = more.iter().copied().chain(sealed.sections()).collect();
         seal(MAGIC, VERSION, &all)
     };
-    assert_eq!(with(&|_| ()), good);
-    let later = with(&|more| more.push((*b"more", b"of a later version")));
+    assert_eq!(with(&[]), good);
+    let later = with(&[(*b"more", b"of a later version")]);
     let (old, new) = (Model::parse(&good).unwrap(), Model::parse(&later).unwrap());
     assert_eq!(old.header().layers.len(), new.header().layers.len());
     let refused = |bytes: &[u8], why: &str| {
         let error = Model::parse(bytes).unwrap_err().to_string();
         assert!(error.contains(why), "{error}");
     };
-    refused(&with(&|more| more.push((*b"More", b""))), "section More is not known to this build");
-    refused(&with(&|more| more.push((*b"LABL", b"a\nb"))), "section LABL stands twice");
-    refused(&with(&|more| more.push((*b"a b1", b""))), "not four letters");
-    refused(
-        &with(&|more| more.extend((0..40u8).map(|i| ([b'a', b'a', b'a' + i / 26, b'a' + i % 26], &b""[..])))),
-        "sections",
-    );
+    refused(&with(&[(*b"More", b"")]), "section More is not known to this build");
+    refused(&with(&[(*b"LABL", b"a\nb")]), "section LABL stands twice");
+    refused(&with(&[(*b"a b1", b"")]), "not four letters");
+    let many: Vec<(Tag, &[u8])> = (0..40u8).map(|i| ([b'a', b'a', b'a' + i / 26, b'a' + i % 26], &b""[..])).collect();
+    refused(&with(&many), "sections");
     let without: Vec<(Tag, &[u8])> = sealed.sections().filter(|(tag, _)| tag != b"LAYR").collect();
     refused(&seal(MAGIC, VERSION, &without), "section LAYR is missing");
 }
