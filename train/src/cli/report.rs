@@ -107,7 +107,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 fn table(arguments: &Report, text: &str, numbers: &impl serde::Serialize) -> Result<()> {
-    print!("{text}");
+    say!("{}", text.trim_end());
     let path = arguments.out("md");
     write(&path, text.as_bytes())?;
     write(&path.with_extension("json"), serde_json::to_string_pretty(numbers)?.as_bytes())
