@@ -21,8 +21,8 @@ impl Picture {
     /// If they are no picture, not all of one, or too large a one.
     pub fn decode(bytes: &[u8]) -> Result<Self, PictureError> {
         let decoded = contained(|| match Self::format(bytes)? {
-            Format::Jpeg => jpeg::decode(bytes),
-            Format::Other(format) => other(bytes, format),
+            (bytes, Format::Jpeg) => jpeg::decode(bytes),
+            (bytes, Format::Other(format)) => other(bytes, format),
         });
         let (mut picture, orientation) = decoded.unwrap_or_else(|| Err(broken("its decoder gave up")))?;
         // Turned on its side it is held twice, which the limit on decoded bytes allows for.
@@ -36,12 +36,8 @@ impl Picture {
     /// As [`Picture::decode`], for what headers tell.
     pub fn size(bytes: &[u8]) -> Result<[u32; 2], PictureError> {
         let read = contained(|| match Self::format(bytes)? {
-            Format::Jpeg => jpeg::size(bytes),
-            Format::Other(format) => {
-                let (bytes, format) = match (format, png_of_icon(bytes)) {
-                    (ImageFormat::Ico, Some(png)) => (png, ImageFormat::Png),
-                    _ => (bytes, format),
-                };
+            (bytes, Format::Jpeg) => jpeg::size(bytes),
+            (bytes, Format::Other(format)) => {
                 let mut decoder = decoder(bytes, format)?;
                 let (width, height) = decoder.dimensions();
                 Ok(([height, width], decoder.orientation().map_err(reason)?))
@@ -51,11 +47,16 @@ impl Picture {
         Ok(if on_its_side(orientation) { [w, h] } else { [h, w] })
     }
 
-    fn format(bytes: &[u8]) -> Result<Format, PictureError> {
+    /// The bytes that are decoded, and their format.
+    fn format(bytes: &[u8]) -> Result<(&[u8], Format), PictureError> {
         if bytes.is_empty() {
             return Err(PictureError::Empty);
         }
-        Format::of(bytes).ok_or(PictureError::Unknown)
+        let format = Format::of(bytes).ok_or(PictureError::Unknown)?;
+        Ok(match (format, png_of_icon(bytes)) {
+            (Format::Other(ImageFormat::Ico), Some(png)) => (png, Format::Other(ImageFormat::Png)),
+            _ => (bytes, format),
+        })
     }
 
     /// Columns.
@@ -140,9 +141,6 @@ fn decoder(bytes: &[u8], format: ImageFormat) -> Result<impl ImageDecoder + '_, 
 }
 
 fn other(bytes: &[u8], format: ImageFormat) -> Result<(DynamicImage, Orientation), PictureError> {
-    if let (ImageFormat::Ico, Some(png)) = (format, png_of_icon(bytes)) {
-        return other(png, ImageFormat::Png);
-    }
     let mut decoder = decoder(bytes, format)?;
     let orientation = decoder.orientation().map_err(reason)?;
     Ok((DynamicImage::from_decoder(decoder).map_err(reason)?, orientation))

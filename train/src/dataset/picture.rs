@@ -49,7 +49,6 @@ impl Policy {
         let picture = read(path)?;
         let (w, h) = (picture.width(), picture.height());
         let area = f64::from(w) * f64::from(h);
-        let mut seen = picture.input(&self.image, self.shape);
         for _ in 0..10 {
             let share = 0.08 + 0.92 * f64::from(random::uniform(rng));
             let shape = ((4.0f64 / 3.0).ln() * (2.0 * f64::from(random::uniform(rng)) - 1.0)).exp();
@@ -59,10 +58,10 @@ impl Policy {
                 let x = random::below(rng, (w - part_w) as usize + 1) as u32;
                 let y = random::below(rng, (h - part_h) as usize + 1) as u32;
                 let stretched = ImagePolicy { geometry: Geometry::Stretch, ..self.image };
-                seen = picture.part(x, y, part_w, part_h).input(&stretched, self.shape);
-                break;
+                let part = picture.part(x, y, part_w, part_h).input(&stretched, self.shape);
+                return part.with_context(|| path.display().to_string());
             }
         }
-        seen.with_context(|| path.display().to_string())
+        picture.input(&self.image, self.shape).with_context(|| path.display().to_string())
     }
 }
