@@ -35,7 +35,7 @@ TARGET=x86_64-unknown-linux-gnu
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-L $STUBS -C link-arg=-Wl,--no-as-needed -C link-arg=-lcuda -C link-arg=-Wl,--unresolved-symbols=ignore-all"
 WITH=(--release --package paradise-train --features cuda --target $TARGET)
 
-nvcc -ptx -arch=compute_80 train/src/cuda/kernels.cu -o target/cuda/kernels.ptx
+nvcc -ptx -arch=compute_80 train/nn/src/cuda/kernels.cu -o target/cuda/kernels.ptx
 if [ "${1:-}" = check ]; then
     exec cargo clippy "${WITH[@]}" --all-targets -- -D warnings
 fi

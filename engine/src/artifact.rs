@@ -4,7 +4,7 @@ use crate::container::{self, BLOB, Sealed, Tag, Tensors};
 use crate::error::FormatError;
 #[cfg(feature = "alloc")]
 use crate::header::Draft;
-use crate::header::{Confidence, Header, Heads, Input};
+use crate::header::{Confidence, Header, Heads, Input, float_len};
 use crate::layer::Activation;
 use crate::record::{Fields, Record, Records};
 use crate::tensor::{Le, Span};
@@ -126,7 +126,7 @@ impl<'a> Model<'a> {
 
     /// f32 values an inference needs beside the arena: mu, s, log sigma, sigma, logits, probabilities.
     pub fn float_len(&self) -> usize {
-        4 * self.header.latent as usize + 2 * self.header.classes as usize
+        float_len(self.header.latent as usize, self.header.classes as usize)
     }
 
     /// The numbers.

@@ -19,7 +19,7 @@ pub const PREFIX: usize = 64;
 /// Alignment of sections in the file and of each tensor in the blob, bytes.
 pub const ALIGN: usize = 64;
 /// Bytes of a section's entry in the table.
-const ENTRY: usize = 16;
+pub(crate) const ENTRY: usize = 16;
 /// Most sections of a file.
 pub const MAX_SECTIONS: usize = 32;
 
@@ -38,7 +38,7 @@ pub struct Sealed<'a> {
     pub hash: [u8; 32],
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(crate) const fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 

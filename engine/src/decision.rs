@@ -87,9 +87,38 @@ impl Decision {
         }
     }
 
+    /// `accept` or `abstain`.
+    pub fn name(&self) -> &'static str {
+        if self.is_accept() { "accept" } else { "abstain" }
+    }
+
+    /// Why it abstains; none where it accepts.
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Accept => None,
+            Self::Abstain(reason) => Some(*reason),
+        }
+    }
+
     /// Whether the class may be used.
     pub fn is_accept(&self) -> bool {
         matches!(self, Self::Accept)
+    }
+}
+
+impl core::fmt::Display for Reason {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl core::fmt::Display for Decision {
+    /// `accept`, or `abstain: ` and the reason.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Accept => f.write_str("accept"),
+            Self::Abstain(reason) => write!(f, "abstain: {reason}"),
+        }
     }
 }
 

@@ -337,9 +337,9 @@ impl<'a> Golden<'a> {
 
     /// How far outputs (mu `[d]`, log sigma `[d]`, logits `[classes]`) are from a case's of the float encoder: the largest
     /// difference, relative where values exceed 1. Infinite if one is not a number or their number is another.
-    pub fn float_gap(&self, case: &Case, outputs: &[f32]) -> f32 {
+    pub fn float_gap(&self, case: &Case, outputs: impl Iterator<Item = f32> + Clone) -> f32 {
         let expected = self.f32s(case.float_outputs);
-        if expected.len() != outputs.len() {
+        if expected.len() != outputs.clone().count() {
             return f32::INFINITY;
         }
         let gaps = expected.iter().zip(outputs).map(|(a, b)| (a - b).abs() / a.abs().max(1.0));

@@ -185,6 +185,11 @@ impl Record for Classifier {
     }
 }
 
+/// f32 values of an inference: mu, s, log sigma, sigma; logits, probabilities.
+pub(crate) const fn float_len(latent: usize, classes: usize) -> usize {
+    4 * latent + 2 * classes
+}
+
 impl Record for Heads {
     const SIZE: usize = 8 + 2 * Head::SIZE + Classifier::SIZE;
 

@@ -17,6 +17,13 @@ pub struct Workspace<'m> {
     pub floats: &'m mut [f32],
 }
 
+impl Workspace<'_> {
+    /// The same memory for a shorter while.
+    pub fn reborrow(&mut self) -> Workspace<'_> {
+        Workspace { arena: self.arena, floats: self.floats }
+    }
+}
+
 /// What the device says of an image.
 #[derive(Debug, Clone, Copy)]
 pub struct Answer<'m> {
@@ -66,14 +73,14 @@ pub fn classify<'m>(
     memory: &'m mut Workspace<'_>,
     observe: &mut dyn FnMut(usize, &[i8]),
 ) -> Result<Answer<'m>, RunError> {
-    run(model, image, memory, |arena, heads| encoder::run(model, image, arena, observe, heads))
+    run(model, image, memory.reborrow(), |arena, heads| encoder::run(model, image, arena, observe, heads))
 }
 
 /// [`classify`] with an encoder that turns the checked image into the heads' outputs, over the checked arena.
 pub(crate) fn run<'m>(
     model: &Model,
     image: &[u8],
-    memory: &'m mut Workspace<'_>,
+    memory: Workspace<'m>,
     encode: impl FnOnce(&mut [i8], Heads),
 ) -> Result<Answer<'m>, RunError> {
     let header = model.header();

@@ -38,9 +38,13 @@ pub mod layer;
 #[cfg(all(feature = "std", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod plan;
 pub mod posterior;
+#[cfg(feature = "alloc")]
+pub mod predictor;
 pub mod prepared;
 pub mod record;
 pub mod requant;
+pub mod selftest;
+mod sizes;
 pub mod tensor;
 #[cfg(all(feature = "std", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod tiled;
@@ -48,6 +52,7 @@ mod tiled;
 #[path = "untiled.rs"]
 mod tiled;
 mod validate;
+pub mod watch;
 
 pub use artifact::Model;
 pub use decision::{Decision, Reason, Thresholds};
@@ -55,5 +60,9 @@ pub use error::{FormatError, RunError};
 pub use header::Header;
 pub use inference::{Answer, Workspace, classify};
 pub use layer::{Layer, Op};
-pub use prepared::{Prepared, Watch};
+#[cfg(feature = "alloc")]
+pub use predictor::{Memory, Predictor};
+pub use prepared::Prepared;
+pub use sizes::Sizes;
 pub use tensor::Shape;
+pub use watch::Watch;

@@ -8,27 +8,7 @@ use crate::error::RunError;
 use crate::inference::{self, Answer, Workspace};
 use crate::kernel::scalar;
 use crate::tiled::{Memory, Tiled};
-use core::ops::Range;
-
-/// Who watches an inference.
-pub enum Watch<'a> {
-    /// Nobody: what follows a linear map happens in its registers.
-    Nobody,
-    /// `(layer, output)` of each layer, int8 in NHWC order; every layer is written out on its own.
-    Layers(&'a mut dyn FnMut(usize, &[i8])),
-    /// Called with the layers that have just run in one go, after nothing once the image is in place.
-    Groups(&'a mut dyn FnMut(Range<usize>)),
-}
-
-impl core::fmt::Debug for Watch<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Self::Nobody => "Nobody",
-            Self::Layers(_) => "Layers",
-            Self::Groups(_) => "Groups",
-        })
-    }
-}
+use crate::watch::Watch;
 
 /// A model ready to run.
 #[derive(Debug, Clone)]
@@ -108,6 +88,17 @@ impl<'m> Prepared<'m> {
         &self,
         image: &[u8],
         memory: &'w mut Workspace<'_>,
+        scratch: &mut [u8],
+        watch: Watch,
+    ) -> Result<Answer<'w>, RunError> {
+        self.run(image, memory.reborrow(), scratch, watch)
+    }
+
+    /// [`Prepared::classify`] in memory whose answer may outlive its [`Workspace`].
+    pub(crate) fn run<'w>(
+        &self,
+        image: &[u8],
+        memory: Workspace<'w>,
         scratch: &mut [u8],
         watch: Watch,
     ) -> Result<Answer<'w>, RunError> {

@@ -5,11 +5,11 @@ use crate::encoder::{Heads, borrow, rows};
 use crate::kernel::grid::{Grid, View};
 use crate::kernel::isa::Isa;
 use crate::kernel::map::{self, Columns, Map, Sum};
-use crate::kernel::packed::{LANES, Line, Packed, push_constants};
+use crate::kernel::packed::{CacheLine, LANES, Packed, push_constants};
 use crate::layer::{Activation, Head, Layer, Op, Window};
 use crate::plan::{Plan, columns, is_depthwise};
-use crate::prepared::Watch;
 use crate::requant::Output;
+use crate::watch::Watch;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -50,7 +50,7 @@ pub(crate) struct Tiled {
     layers: Vec<Layer>,
     activations: Vec<Activation>,
     /// All packed numbers, in one aligned block.
-    lines: Vec<Line>,
+    lines: Vec<CacheLine>,
     steps: Vec<Step>,
     heads: [Packed; 2],
     /// Of the block, as it was made.
@@ -154,7 +154,7 @@ impl Tiled {
 
     /// Bytes of scratch memory of an inference, at any alignment.
     pub fn scratch_len(&self) -> usize {
-        self.plan.len + align_of::<Line>()
+        self.plan.len + align_of::<CacheLine>()
     }
 
     /// From a u8 HWC image of the model's input length to its heads.
@@ -314,7 +314,7 @@ impl Tiled {
 
 /// The memory from its first aligned byte on.
 fn aligned(scratch: &mut [u8]) -> &mut [u8] {
-    let skip = scratch.as_ptr().align_offset(align_of::<Line>()).min(scratch.len());
+    let skip = scratch.as_ptr().align_offset(align_of::<CacheLine>()).min(scratch.len());
     &mut scratch[skip..]
 }
 

@@ -2,7 +2,7 @@
 
 use crate::artifact::Model;
 use crate::encoder::Heads;
-use crate::prepared::Watch;
+use crate::watch::Watch;
 
 /// A model for tiles: none here.
 #[derive(Debug, Clone)]

@@ -8,11 +8,14 @@ mod board;
 mod device {
     use crate::board::mps2_an386 as board;
     use paradise_engine::golden::Golden;
-    use paradise_engine::{Model, Workspace};
-    use paradise_firmware::app::{App, Event, Fault, State};
+    use paradise_engine::selftest::{Event, Fault, Scalar, State};
+    use paradise_engine::{Model, RunError, Sizes, Workspace};
+    use paradise_firmware::app::App;
 
-    // MODEL and GOLDEN, the bundle's two files, and ARENA and FLOATS, the memory that its model needs.
+    // MODEL and GOLDEN: the bundle's two files.
     include!(concat!(env!("OUT_DIR"), "/bundle.rs"));
+
+    const SIZES: Sizes = Sizes::of(MODEL);
 
     #[cortex_m_rt::entry]
     fn main() -> ! {
@@ -25,18 +28,19 @@ mod device {
             "model {=str}, {=usize} bytes, arena {=usize} bytes, parsed with {=usize} bytes of stack",
             model.header().name,
             MODEL.len(),
-            ARENA,
+            SIZES.arena,
             stack
         );
-        let (mut arena, mut floats) = ([0i8; ARENA], [0f32; FLOATS]);
-        let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
-        let mut app = App::new(model, golden);
+        let (mut arena, mut floats) = ([0i8; SIZES.arena], [0f32; SIZES.floats]);
+        let memory = Workspace { arena: &mut arena, floats: &mut floats };
+        let mut app = App::new(Scalar { model: &model, memory }, &golden);
+        let probes = golden.header().probes;
         loop {
-            match app.step(&mut memory) {
+            match app.step() {
                 Some(Event::Golden(o)) => defmt::info!(
                     "golden {=usize} class {=str} rate {=f32} bits {=u32:08x} H {=u32:08x} outputs {=u32:08x} {=str}",
                     o.case,
-                    app.model().label(o.class),
+                    model.label(o.class),
                     o.rate_nats,
                     o.rate_nats.to_bits(),
                     o.posterior_entropy_nats.to_bits(),
@@ -44,14 +48,14 @@ mod device {
                     if o.accept { "accept" } else { "abstain" }
                 ),
                 Some(Event::Probes(t)) => {
-                    let probes = app.probes().at(t.set);
+                    let set = probes.at(t.set);
                     defmt::info!(
                         "{=str} probes, {=str}: {=u16} of {=u16} right (need {=u16}), {=u16} abstained",
-                        probes.kind.name(),
-                        app.images(),
+                        set.kind.name(),
+                        golden.header().origin.name(),
                         t.correct,
                         t.n,
-                        probes.min_correct,
+                        set.min_correct,
                         t.abstained
                     )
                 }
@@ -62,7 +66,7 @@ mod device {
                     defmt::info!(
                         "done: {=usize} golden images equal bit for bit, {=usize} sets of probes passed",
                         app.outcomes().len(),
-                        app.probes().len()
+                        probes.len()
                     );
                     board::stop(true)
                 }
@@ -70,12 +74,12 @@ mod device {
                     report(fault);
                     board::stop(false)
                 }
-                State::Verify | State::Run(_) | State::Probe(..) => {}
+                State::Verify | State::Golden(_) | State::Probe(..) => {}
             }
         }
     }
 
-    fn report(fault: Fault) {
+    fn report(fault: Fault<RunError>) {
         match fault {
             Fault::Model => defmt::error!("fault: model and golden file do not belong together"),
             Fault::Run(_) => defmt::error!("fault: the workspace is too small"),
@@ -83,7 +87,9 @@ mod device {
                 defmt::error!("fault: golden {=usize}, layer {=usize} differs", case, layer)
             }
             Fault::Probes { set } => defmt::error!("fault: probes {=usize}, fewer right than they ask for", set),
-            Fault::Answer { case } => defmt::error!("fault: golden {=usize}, the answer differs", case),
+            Fault::Answer { case } | Fault::Gap { case, .. } => {
+                defmt::error!("fault: golden {=usize}, the answer differs", case)
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::bundle::{Bundle, BundleError, MODEL};
 use crate::pipeline::{Backend, BackendError, BackendKind};
-use paradise_engine::{Answer, FormatError, Model, Prepared, Watch, Workspace};
+use paradise_engine::{Answer, FormatError, Memory, Model, Prepared, Watch, Workspace};
 use self_cell::self_cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -134,13 +134,11 @@ impl Int8 {
         let model = prepared.model();
         let next = AtomicUsize::new(0);
         let work = || {
-            let mut arena = vec![0; model.header().arena_bytes as usize];
-            let (mut floats, mut scratch) = (vec![0.0; model.float_len()], vec![0; prepared.scratch_len()]);
+            let mut memory = Memory::new(prepared);
             loop {
                 let i = next.fetch_add(1, Ordering::Relaxed);
                 let Some(input) = inputs.get(i) else { return Ok(()) };
-                let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
-                let answer = prepared.classify(input, &mut memory, &mut scratch, Watch::Nobody);
+                let answer = memory.classify(prepared, input, Watch::Nobody);
                 read(i, model, &answer.map_err(BackendError::Run)?);
             }
         };

@@ -2,6 +2,7 @@
 
 use crate::bundle::{Bundle, BundleError};
 use crate::int8::Int8;
+#[cfg(feature = "tract")]
 use crate::onnx::Tract;
 use crate::pipeline::{Backend, BackendKind};
 
@@ -11,6 +12,7 @@ pub enum Loaded {
     /// The engine.
     Int8(Box<Int8>),
     /// The float encoder.
+    #[cfg(feature = "tract")]
     Tract(Box<Tract>),
 }
 
@@ -22,7 +24,13 @@ impl Loaded {
     pub fn open(bundle: &Bundle, kind: BackendKind) -> Result<Self, BundleError> {
         Ok(match kind {
             BackendKind::Int8 => Self::Int8(Box::new(Int8::load(bundle)?)),
+            #[cfg(feature = "tract")]
             BackendKind::Tract => Self::Tract(Box::new(Tract::load(bundle)?)),
+            #[cfg(not(feature = "tract"))]
+            BackendKind::Tract => {
+                let why = "this build has no tract back end; build with the feature `tract`";
+                return Err(BundleError::Backend(bundle.path(crate::bundle::ENCODER), why.into()));
+            }
         })
     }
 
@@ -30,6 +38,7 @@ impl Loaded {
     pub fn backend(&mut self) -> &mut dyn Backend {
         match self {
             Self::Int8(int8) => int8.as_mut(),
+            #[cfg(feature = "tract")]
             Self::Tract(tract) => tract.as_mut(),
         }
     }
@@ -38,6 +47,7 @@ impl Loaded {
     pub fn int8(&mut self) -> Option<&mut Int8> {
         match self {
             Self::Int8(int8) => Some(int8),
+            #[cfg(feature = "tract")]
             Self::Tract(_) => None,
         }
     }
@@ -50,6 +60,7 @@ impl Loaded {
 pub fn load(bundle: &Bundle, kind: BackendKind) -> Result<Box<dyn Backend>, BundleError> {
     Ok(match Loaded::open(bundle, kind)? {
         Loaded::Int8(int8) => int8,
+        #[cfg(feature = "tract")]
         Loaded::Tract(tract) => tract,
     })
 }

@@ -72,10 +72,10 @@ impl Backend for Tract {
         if input.len() != need {
             return Err(BackendError::Run(RunError::Image { need, got: input.len() }));
         }
-        let [logits, mu, sigma, log_sigma] = self.run(input).map_err(|e| BackendError::Tract(format!("{e:#}")))?;
+        let [logits, mu, sigma, log_sigma] = self.run(input).map_err(|e| BackendError::Float(format!("{e:#}")))?;
         let (d, classes) = (header.latent as usize, header.classes as usize);
         if [logits.len(), mu.len(), sigma.len(), log_sigma.len()] != [classes, d, d, d] {
-            return Err(BackendError::Tract("encoder.onnx and model.pmq disagree on their extents".into()));
+            return Err(BackendError::Float("encoder.onnx and model.pmq disagree on their extents".into()));
         }
         let mut probabilities = vec![0.0; classes];
         let answer = inference::assess(model, &mu, &sigma, &log_sigma, &logits, &mut probabilities);

@@ -56,20 +56,24 @@ pub struct Verdict {
     pub typicality: f32,
     /// Two-sided p-value of the posterior entropy.
     pub entropy_p: f32,
-    /// `accept` or `abstain`.
-    pub decision: &'static str,
-    /// Why it abstains.
-    pub reason: Option<&'static str>,
+    /// Accept or abstain: `decision`, `accept` or `abstain`, and `reason`, a sentence or null, where it is sent.
+    #[serde(flatten, serialize_with = "decision_and_reason")]
+    pub decision: Decision,
+}
+
+fn decision_and_reason<S: serde::Serializer>(decision: &Decision, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Sent {
+        decision: &'static str,
+        reason: Option<&'static str>,
+    }
+    Sent { decision: decision.name(), reason: decision.reason().map(|r| r.name()) }.serialize(serializer)
 }
 
 impl Verdict {
     /// An owned copy of an answer, decided by `thresholds`.
     pub fn new(model: &Model, answer: &Answer, thresholds: &Thresholds) -> Self {
         let decision = Decision::new(thresholds, answer.typicality, answer.entropy_p, answer.predictive_entropy_nats);
-        let (name, reason) = match decision {
-            Decision::Accept => ("accept", None),
-            Decision::Abstain(reason) => ("abstain", Some(reason.name())),
-        };
         Self {
             label: model.label(answer.class).to_string(),
             class: answer.class,
@@ -80,14 +84,13 @@ impl Verdict {
             predictive_entropy_nats: answer.predictive_entropy_nats,
             typicality: answer.typicality,
             entropy_p: answer.entropy_p,
-            decision: name,
-            reason,
+            decision,
         }
     }
 
     /// Whether the class may be used.
     pub fn is_accept(&self) -> bool {
-        self.decision == "accept"
+        self.decision.is_accept()
     }
 }
 
@@ -96,8 +99,8 @@ impl Verdict {
 pub enum BackendError {
     /// The engine refuses the input.
     Run(RunError),
-    /// tract failed.
-    Tract(String),
+    /// The float encoder failed.
+    Float(String),
     /// The bytes are no picture, or too large a one.
     Picture(PictureError),
 }
@@ -106,13 +109,21 @@ impl std::fmt::Display for BackendError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Run(error) => write!(f, "{error}"),
-            Self::Tract(why) => write!(f, "tract: {why}"),
+            Self::Float(why) => write!(f, "tract: {why}"),
             Self::Picture(error) => write!(f, "{error}"),
         }
     }
 }
 
-impl std::error::Error for BackendError {}
+impl std::error::Error for BackendError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Run(error) => error.source(),
+            Self::Picture(error) => error.source(),
+            Self::Float(_) => None,
+        }
+    }
+}
 
 /// A loaded model that answers.
 pub trait Backend: Send {
@@ -137,7 +148,7 @@ pub trait Backend: Send {
         self.answer(input, &mut |model, answer| {
             verdict = Some(Verdict::new(model, answer, thresholds.unwrap_or(&model.header().thresholds)));
         })?;
-        verdict.ok_or_else(|| BackendError::Tract("no answer".into()))
+        verdict.ok_or_else(|| BackendError::Float("no answer".into()))
     }
 
     /// The model's input for a picture: u8 HWC, by the bundle's own image policy.

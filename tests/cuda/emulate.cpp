@@ -1,5 +1,5 @@
 // The GPU's kernels on the CPU, block by block with a thread for each of a block's, against f64 from the definitions.
-// KERNELS is train/src/cuda/kernels.cu with its shared memory made static (see tests/cuda_kernels.rs).
+// KERNELS is train/nn/src/cuda/kernels.cu with its shared memory made static (see tests/cuda_kernels.rs).
 #include <algorithm>
 #include <barrier>
 #include <cmath>

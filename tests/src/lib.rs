@@ -3,11 +3,11 @@
 
 pub mod random_network;
 
+use paradise_data::{Splits, Training, embedded};
 use paradise_engine::layer::Window;
 use paradise_engine::{Model, Shape, Workspace, classify};
-use paradise_runtime::bundle::{MANIFEST, manifest};
+use paradise_runtime::bundle::{self, MANIFEST};
 use paradise_train::config::Config;
-use paradise_train::dataset::{Splits, Training, embedded};
 use paradise_train::export::int8_onnx;
 use paradise_train::fit::{self, Fitted, RunFolder};
 use paradise_train::objective::Kind;
@@ -134,8 +134,8 @@ pub fn remake_manifest(bundle: &Path) {
         .filter(|name| name != MANIFEST)
         .map(|name| (name.clone(), std::fs::read(bundle.join(name)).expect("readable")))
         .collect();
-    let text = manifest("remade", files.iter().map(|(name, bytes)| (name.as_str(), &bytes[..])));
-    std::fs::write(bundle.join(MANIFEST), text).expect("writable");
+    let files: Vec<(&str, Vec<u8>)> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
+    bundle::write(bundle, "remade", &files).expect("writable");
 }
 
 /// A configuration that trains in a few seconds.

@@ -3,8 +3,8 @@
 use crate::window;
 use paradise_engine::image::{Geometry, ImagePolicy, Polarity};
 use paradise_engine::{Shape, Thresholds};
+use paradise_support::random::{self, Purpose};
 use paradise_train::quantise::assemble::{Assembly, Confidence, Identity, Linear, Quantisation};
-use paradise_train::random::{self, Purpose};
 
 /// Draws for one random network, from the project's own keyed generator.
 struct Dice {

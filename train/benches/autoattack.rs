@@ -5,15 +5,15 @@
 //! below 1: ours is better. Exits with 1 where robust accuracy differs by more than 0.6 points, or outcomes agree on
 //! fewer than 99 % (APGD-CE) or 98 % (Square) of the images.
 
-use paradise_train::answer;
-use paradise_train::attack::served::Served;
-use paradise_train::attack::threat::Ball;
-use paradise_train::attack::{Attempt, Victim, launch, pixels, samples, suite};
+use paradise_attack::Ball;
+use paradise_attack::{Attempt, Victim, launch, pixels, samples, suite};
+use paradise_data::Dataset;
+use paradise_evaluate::prediction::classify;
+use paradise_support::statistics::Proportion;
 use paradise_train::config::parse_eps;
-use paradise_train::dataset::Dataset;
+use paradise_train::encoder::LogitModel;
 use paradise_train::export::float_onnx;
 use paradise_train::fit::RunFolder;
-use paradise_train::statistics::Proportion;
 use serde::Deserialize;
 use std::error::Error;
 use std::path::Path;
@@ -60,7 +60,7 @@ fn compare(python: &str, ball: Ball, run: &Path, ratios: &mut Vec<(String, f64)>
     let config = folder.read_config()?;
     let splits = config.data.load()?;
     let (network, _) = folder.best_network(&config, &splits)?;
-    let served = Served::new(&network)?;
+    let served = LogitModel::new(&network)?;
     let set = splits.test.head(IMAGES);
     let shared = tempfile::tempdir()?;
     let put = |file: &str, bytes: &[u8]| std::fs::write(shared.path().join(file), bytes);
@@ -68,7 +68,7 @@ fn compare(python: &str, ball: Ball, run: &Path, ratios: &mut Vec<(String, f64)>
     put("images.u8", &set.images)?;
     put("labels.u16", &set.labels.iter().flat_map(|l| l.to_le_bytes()).collect::<Vec<_>>())?;
     put("shape.json", format!("[{}, {}, {}, {}]", set.len(), set.shape.h, set.shape.w, set.shape.c).as_bytes())?;
-    let clean = answer::predictions(&served, &set)?.correct_share();
+    let clean = classify(&served, &set)?.correct_share();
     println!("{name}: {IMAGES} test images, l_inf eps {:.2}/255, clean {clean}", ball.eps * 255.0);
     let peer = |threads: usize, what: &str| -> Outcome<Peer> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/autoattack.py");
@@ -119,7 +119,7 @@ fn alike(a: &[bool], b: &[bool]) -> Proportion {
 }
 
 /// AutoAttack's order: each attack on the survivors of those before it.
-fn cascade(served: &Served, ball: Ball, set: &Dataset) -> anyhow::Result<Vec<bool>> {
+fn cascade(served: &LogitModel, ball: Ball, set: &Dataset) -> anyhow::Result<Vec<bool>> {
     let x = pixels(set);
     let mut standing = samples(set, &x);
     let mut broken = vec![false; set.len()];

@@ -6,19 +6,19 @@
 //! taken off their times. Where `make aarch64` has built the engine, the table also counts its instructions in QEMU, which
 //! say nothing of latency. Ends with `ratio NAME OURS/PEER` lines, below 1: ours is better.
 
+use paradise_data::{Dataset, Splits, Training};
 use paradise_engine::image::{Geometry, ImagePolicy, Polarity};
 use paradise_engine::{Model, Shape};
+use paradise_evaluate::prediction::int8;
 use paradise_runtime::int8::Int8;
 use paradise_runtime::profile;
 use paradise_runtime::{Backend, BackendKind, Bundle, load};
-use paradise_train::answer::int8;
+use paradise_support::random::{self, Purpose};
 use paradise_train::config::encoder::{Encoder, Kind};
-use paradise_train::dataset::{Dataset, Splits, Training};
 use paradise_train::encoder::Network;
 use paradise_train::export::{confidence, float_onnx};
 use paradise_train::quantise::assemble::Identity;
 use paradise_train::quantise::plain;
-use paradise_train::random::{self, Purpose};
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -151,8 +151,9 @@ fn models(name: &str, kind: Kind, images: &Dataset) -> Outcome<[Vec<u8>; 2]> {
         labels,
         source: "random".into(),
         policy: identity.policy,
+        read: false,
     };
-    let model = confidence::fit(&assembly, &identity, &splits, 0.05, &int8::records)?;
+    let model = confidence::fit(&assembly, &identity, &splits, 0.05, &int8::predict)?;
     Ok([float_onnx::encode(&network.frozen())?, model])
 }
 

@@ -7,11 +7,12 @@
 use candle_core::{Device, Tensor};
 use candle_nn::loss::cross_entropy;
 use paradise_engine::Shape;
+use paradise_nn::Precision;
+use paradise_nn::device::{Choice, cpu_multiplies_bf16};
+use paradise_nn::optimiser::{self, Settings};
+use paradise_support::random::{self, Purpose};
 use paradise_train::checkpoint::State;
 use paradise_train::config::encoder::{Encoder, Kind};
-use paradise_train::device::{Choice, Precision, cpu_multiplies_bf16};
-use paradise_train::optimiser::{self, Settings};
-use paradise_train::random::{self, Purpose};
 use std::process::Command;
 use std::time::Instant;
 use turns::{Outcome, Side, median};

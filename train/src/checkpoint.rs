@@ -1,13 +1,13 @@
 //! Checkpoints: weights, batch-norm statistics, optimiser state and progress in one safetensors file. Randomness is
 //! keyed, so no generator state is needed.
 
-use crate::device::Precision;
 use crate::encoder::{Architecture, Network};
-use crate::files;
 use crate::objective::Terms;
-use crate::optimiser::{Optimiser, Settings};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
+use paradise_nn::Precision;
+use paradise_nn::optimiser::{Optimiser, Settings};
+use paradise_support::files;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::HashMap;
 use std::path::Path;
@@ -180,8 +180,8 @@ mod tests {
     use super::*;
     use crate::encoder::resnet::ResNet;
     use crate::encoder::values;
-    use crate::optimiser::Kind;
     use paradise_engine::Shape;
+    use paradise_nn::optimiser::Kind;
 
     fn architecture(latent: usize) -> Architecture {
         let net = ResNet { stem: 2, large: false, groups: vec![(3, 1), (4, 1)], latent };

@@ -1,27 +1,28 @@
 //! `train demo`: the main job, the whole way on the embedded images.
 
-use crate::answer;
-use crate::answer::int8;
-use crate::attack::gradient::Pgd;
-use crate::attack::served::Served;
-use crate::attack::threat::Ball;
-use crate::attack::{Outcome, Victim};
 use crate::config::Config;
-use crate::dataset::{Dataset, Splits, embedded, foreign};
-use crate::evaluate;
+use crate::encoder::LogitModel;
+use paradise_attack::Ball;
+use paradise_attack::gradient::Pgd;
+use paradise_attack::{Outcome, Victim};
+use paradise_data::{Dataset, Splits, embedded, foreign};
+use paradise_evaluate::prediction::{self, int8};
+use paradise_evaluate::robust;
+use paradise_runtime::bundle::MODEL;
+
 use crate::export::card::{Card, masking_verdict};
 use crate::export::{self, CardSettings};
-use crate::figure::report::{self, Curve, Sample};
-use crate::files;
 use crate::fit::{self, Fitted, RunFolder};
 use crate::interrupt;
 use crate::objective::Kind;
-use crate::statistics::{Proportion, Share};
 use anyhow::{Context, Result};
 use image::{ExtendedColorType, ImageEncoder};
 use paradise_engine::Model;
+use paradise_evaluate::figure::summary::{self, Curve, Sample};
 use paradise_runtime::say;
 use paradise_runtime::{BackendKind, Bundle, load, selftest};
+use paradise_support::files;
+use paradise_support::statistics::Proportion;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -37,7 +38,7 @@ const BUNDLE: &str = "fashion-mnist-small";
 
 /// A card's figures in a few lines.
 pub fn describe(card: &Card) -> String {
-    let share = Share::to_string;
+    let share = Proportion::to_string;
     let a = &card.accuracy;
     let sizes: usize = card.sizes.values().sum();
     format!(
@@ -55,7 +56,7 @@ pub fn describe(card: &Card) -> String {
         "abstained on test images",
         share(&card.false_abstain_test),
         format!("bundle {}", card.name),
-        card.sizes.get("model.pmq").unwrap_or(&0) / 1024,
+        card.sizes.get(MODEL).unwrap_or(&0) / 1024,
         sizes / 1024,
         card.arena_bytes
     )
@@ -111,7 +112,7 @@ pub fn run(out: &Path) -> Result<u8> {
         "Curves: {} x 1, l_inf, {CURVE_IMAGES} test images, per-image worst case, bars Wilson 95 %; masking checks: {}",
         "PGD-20", card.accuracy.masking_checks
     );
-    files::write(&path, &report::draw(&[standard_curve, robust_curve], &samples, &rates, &splits.labels, &note)?)?;
+    files::write(&path, &summary::draw(&[standard_curve, robust_curve], &samples, &rates, &splits.labels, &note)?)?;
     say!("\n6. Report: {}", path.display());
     next(&bundle_folder, out, began.elapsed().as_secs_f64());
     Ok(code)
@@ -133,15 +134,10 @@ fn train(splits: &Splits, out: &Path, kind: Kind, stop: &AtomicBool) -> Result<F
 
 fn table(standard: &Fitted, card: &Card, splits: &Splits) -> Result<()> {
     let settings = CardSettings::default();
-    let served = Served::new(&standard.network)?;
-    let (report, _) = evaluate::robust::measure(
-        Victim::White(&served),
-        &splits.test,
-        &[&settings.attack],
-        Ball::linf(settings.eps),
-        0,
-    )?;
-    let back = |s: &Share| Proportion { correct: s.correct, n: s.n };
+    let served = LogitModel::new(&standard.network)?;
+    let (report, _) =
+        robust::measure(Victim::White(&served), &splits.test, &[&settings.attack], Ball::linf(settings.eps), 0)?;
+    let back = |s: &Proportion| Proportion { correct: s.correct, n: s.n };
     let robust_name = format!("{} at {TABLE_EPS:.0}/255", card.accuracy.attack);
     say!("  {:<14}{:<26}{robust_name}", "", "clean");
     for (name, clean, robust) in [
@@ -157,7 +153,7 @@ fn table(standard: &Fitted, card: &Card, splits: &Splits) -> Result<()> {
 
 /// Robust accuracy at every radius, and the adversarial points of the table's radius.
 fn curve(name: &str, fitted: &Fitted, set: &Dataset) -> Result<(Curve, Outcome)> {
-    let served = Served::new(&fitted.network)?;
+    let served = LogitModel::new(&fitted.network)?;
     let mut points = Vec::new();
     let mut kept = None;
     for eps in CURVE_EPS {
@@ -186,7 +182,7 @@ fn samples(set: &Dataset, models: [(&Fitted, &Outcome); 2]) -> Result<Vec<Sample
         .collect();
     for (fitted, outcome) in models {
         let adversarial = outcome.on_grid(set).head(COUNT);
-        let classes = answer::predictions(&fitted.network.frozen(), &adversarial)?.classes;
+        let classes = prediction::classify(&fitted.network.frozen(), &adversarial)?.classes;
         for (i, sample) in samples.iter_mut().enumerate() {
             sample.shown.push((adversarial.image(i).to_vec(), classes[i]));
         }
@@ -197,9 +193,9 @@ fn samples(set: &Dataset, models: [(&Fitted, &Outcome); 2]) -> Result<Vec<Sample
 /// int8 rates of test images and of each kind of foreign image.
 fn rates(bundle: &Path, splits: &Splits) -> Result<Vec<(String, Vec<f32>)>> {
     let bundle = Bundle::open(bundle)?;
-    let model = Model::parse(bundle.file("model.pmq")?)?;
+    let model = Model::parse(bundle.file(MODEL)?)?;
     let of = |set: &Dataset| -> Result<Vec<f32>> {
-        Ok(int8::records(&model, set)?.into_iter().map(|r| r.rate_nats).collect())
+        Ok(int8::predict(&model, set)?.into_iter().map(|r| r.rate_nats).collect())
     };
     let mut all = vec![("test images".to_string(), of(&splits.test)?)];
     for (name, set) in foreign::made(&splits.test, 0) {
@@ -235,11 +231,11 @@ fn classify(splits: &Splits, out: &Path, bundle: &Path) -> Result<()> {
             path.display(),
             v.label,
             100.0 * v.score,
-            v.decision,
+            v.decision.name(),
             v.rate_nats,
             v.posterior_entropy_nats,
             v.predictive_entropy_nats,
-            v.reason.map(|r| format!("  ({r})")).unwrap_or_default()
+            v.decision.reason().map(|r| format!("  ({r})")).unwrap_or_default()
         );
     }
     Ok(())

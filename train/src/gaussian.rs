@@ -50,7 +50,7 @@ pub fn mini_batch_log_density(z: &Tensor, mu: &Tensor, log_sigma: &Tensor) -> Re
         let both = z.detach().contiguous()?.apply_op3_no_bwd(
             &mu.detach().contiguous()?,
             &log_sigma.detach().contiguous()?,
-            &crate::cuda::density::Density,
+            &paradise_nn::cuda::density::Density,
         )?;
         let (value, gradient) = (both.narrow(1, 0, 1)?.mean_all()?, (both.narrow(1, 1, d)? / m as f64)?);
         return Ok((((z - z.detach())? * gradient)?.sum_all()? + value)?);
@@ -119,8 +119,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn rows(m: usize, d: usize, seed: u64, scale: f32, shift: f32) -> Vec<f32> {
-        let mut rng = crate::random::stream(seed, crate::random::Purpose::Noise, 0, 0, 0);
-        (0..m * d).map(|_| shift + scale * crate::random::normal(&mut rng)).collect()
+        let mut rng = paradise_support::random::stream(seed, paradise_support::random::Purpose::Noise, 0, 0, 0);
+        (0..m * d).map(|_| shift + scale * paradise_support::random::normal(&mut rng)).collect()
     }
 
     /// Equation 7 by summing densities in f64, without the row's own (possible while nothing underflows).

@@ -1,16 +1,17 @@
 //! Whether a GPU computes what the CPU does, network by network: loss and every gradient of whole steps, and what attacks
 //! see of the network that is served.
 
-use crate::attack::model::{Classifier, Differentiable};
-use crate::attack::served::Served;
 use crate::config::encoder::{Encoder as Settings, Kind as Net};
-use crate::device::{Choice, Precision};
+use crate::encoder::LogitModel;
 use crate::encoder::{Architecture, Network, values};
 use crate::objective::{Batch, Kind, Objective};
-use crate::random::{self, Purpose};
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
+use paradise_attack::{Classifier, Differentiable};
 use paradise_engine::Shape;
+use paradise_nn::Precision;
+use paradise_nn::device::Choice;
+use paradise_support::random::{self, Purpose};
 
 /// Images of a step.
 const BATCH: usize = 32;
@@ -109,7 +110,7 @@ pub fn run(mut report: impl FnMut(&Row)) -> Result<bool> {
             report(&row);
         }
         if classes > 0 {
-            let served = Served::new(&network)?;
+            let served = LogitModel::new(&network)?;
             let exact = pull(&served)?;
             let name = format!("{net:?} under attack");
             let row = compare(name, &network, &exact, &pull(&served.on(&device)?)?, CORNER)?;
@@ -155,7 +156,7 @@ fn step(network: &Network, objective: &Objective, shape: Shape, device: &Device)
 }
 
 /// What attacks see: a weighed sum of the logits, and its gradient.
-fn pull(served: &Served) -> Result<Step> {
+fn pull(served: &LogitModel) -> Result<Step> {
     let mut rng = random::stream(4, Purpose::Noise, 0, 0, 0);
     let pixels: Vec<f32> = (0..BATCH * served.shape().len() as usize).map(|_| random::uniform(&mut rng)).collect();
     let weights: Vec<f32> = (0..BATCH * served.classes()).map(|_| random::normal(&mut rng)).collect();
@@ -175,7 +176,7 @@ fn norm(values: impl Iterator<Item = f64>) -> f64 {
     values.map(|v| v * v).sum::<f64>().sqrt()
 }
 
-/// Share of the whole gradient's norm below which a parameter's own is rounding: that of a bias before a batch norm, say.
+/// Proportion of the whole gradient's norm below which a parameter's own is rounding: that of a bias before a batch norm, say.
 const NOISE: f64 = 1e-2;
 
 fn compare(name: String, network: &Network, exact: &Step, got: &Step, limit: f64) -> Result<Row> {

@@ -5,13 +5,15 @@ mod cli;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use paradise_data::settings::Source;
+use paradise_evaluate::figure::scatter;
 use paradise_runtime::say;
-use paradise_train::config::{Config, Source};
-use paradise_train::evaluate::latent::points;
-use paradise_train::figure::latent;
+use paradise_support::files;
+use paradise_train::config::Config;
 use paradise_train::fit::{self, RunFolder};
-use paradise_train::report::subject::Trained;
-use paradise_train::{demo, files, gpu_check, interrupt, sweep};
+use paradise_train::latent::points;
+use paradise_train::trained::Trained;
+use paradise_train::{demo, gpu_check, interrupt, sweep};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -155,11 +157,16 @@ struct Latent {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // What libraries have to say goes to standard error, a line each.
+    tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().with_level(false).with_target(false).init();
     let outcome = interrupt::end_at_once().and_then(|()| run(arguments));
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("train: {error:#}");
+            match cli::hint::of(&error) {
+                Some(hint) => eprintln!("train: {error:#}; {hint}"),
+                None => eprintln!("train: {error:#}"),
+            }
             let interrupted = error.chain().any(|e| e.is::<interrupt::Interrupted>());
             ExitCode::from(if interrupted { interrupt::EXIT } else { 2 })
         }
@@ -247,7 +254,7 @@ fn latent(arguments: &Latent) -> Result<u8> {
     let (points, axes) = points(&network.frozen(), &set)?;
     let names = axes.map(|a| format!("mu {a}"));
     let title = format!("{}: posterior means, {} test images", config.objective.kind.name(), set.len());
-    let png = latent::draw(&points, &splits.labels, [&names[0], &names[1]], &title)?;
+    let png = scatter::draw(&points, &splits.labels, [&names[0], &names[1]], &title)?;
     let out = arguments.out.clone().unwrap_or_else(|| arguments.run.join("latent.png"));
     files::write(&out, &png)?;
     say!("{}", out.display());

@@ -2,12 +2,12 @@
 //! images, then a grid of gamma. Every run has a folder of its own, so that an interrupted search goes on.
 
 use crate::config::Config;
-use crate::dataset::{Dataset, Splits};
-use crate::figure::search::{self, Bar};
-use crate::files;
 use crate::fit::{self, RunFolder};
 use crate::objective::Batch;
 use anyhow::{Result, ensure};
+use paradise_data::{Dataset, Splits};
+use paradise_evaluate::figure::search::{self, Bar};
+use paradise_support::files;
 use serde::Serialize;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;

@@ -3,26 +3,27 @@
 //! The float network is read back from `encoder.onnx`, the int8 model is `model.pmq` itself, so nothing of the run that made
 //! them is needed. A bundle without the float network has its int8 model's figures repeated, and no others.
 
-use crate::attack::Victim;
-use crate::attack::served::Served;
-use crate::attack::suite;
-use crate::attack::threat::Norm;
-use crate::dataset::{Splits, foreign, hex};
+use crate::encoder::LogitModel;
 use crate::encoder::Network;
-use crate::evaluate::confidence::{Foreign, Scores};
-use crate::evaluate::plan::{Identity, Plan, Request};
-use crate::evaluate::work::{Shard, Work};
+use crate::export::CardSettings;
 use crate::export::card::{self, Accuracy, Card, Int8Figures, Robust, Statement};
-use crate::export::{CardSettings, FLOAT};
 use crate::import;
 use crate::interrupt::{self, Interrupted};
-use crate::report::share as shown;
-use crate::statistics::Share;
 use anyhow::{Context, Result, ensure};
+use paradise_attack::Victim;
+use paradise_attack::suite;
+use paradise_attack::threat::Norm;
+use paradise_data::{Splits, foreign};
 use paradise_engine::Model;
 use paradise_engine::golden::Golden;
+use paradise_evaluate::confidence::{Foreign, Scores};
+use paradise_evaluate::plan::{Identity, Plan, Request};
+use paradise_evaluate::work::{Shard, Work};
 use paradise_runtime::Bundle;
 use paradise_runtime::bundle::SELFTEST;
+use paradise_runtime::bundle::{ENCODER, MODEL};
+use paradise_support::hex;
+use paradise_support::statistics::Proportion;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -109,14 +110,14 @@ pub fn verify(options: &Options, mut report: impl FnMut(&Row)) -> Result<bool> {
     let bundle = Bundle::open(&options.bundle)?;
     let at = |file: &str| format!("{}: {file}", options.bundle.display());
     let card = Card::of(&bundle)?;
-    let bytes = bundle.file("model.pmq")?;
-    let model = Model::parse(bytes).with_context(|| at("model.pmq"))?;
-    let read = |bytes: &[u8]| import::exported(bytes).with_context(|| at(FLOAT));
-    let network = bundle.file(FLOAT).ok().map(read).transpose()?;
+    let bytes = bundle.file(MODEL)?;
+    let model = Model::parse(bytes).with_context(|| at(MODEL))?;
+    let read = |bytes: &[u8]| import::exported(bytes).with_context(|| at(ENCODER));
+    let network = bundle.file(ENCODER).ok().map(read).transpose()?;
     let splits = card.load(options.data.as_deref())?;
     let home = (model.header().input, usize::from(model.header().classes));
     let float = network.as_ref().map(|n| (n.architecture.graph.input, n.architecture.classes));
-    ensure!(float.is_none_or(|float| float == home), "{} and model.pmq disagree on their extents", at(FLOAT));
+    ensure!(float.is_none_or(|float| float == home), "{} and model.pmq disagree on their extents", at(ENCODER));
     ensure!(
         home == (splits.test.shape, splits.labels.len()),
         "the model takes images of {:?} in {} classes, the data's are of {:?} in {}",
@@ -136,23 +137,23 @@ pub fn verify(options: &Options, mut report: impl FnMut(&Row)) -> Result<bool> {
     let others = foreign::named(&options.foreign, splits.seen())?;
     let settings = settings(&card, options, splits.test.len())?;
     let left_out = |robust: &Robust, why: &str| {
-        not_repeated(format!("float, {}", evaluation(robust)), shown(&robust.float), why)
+        not_repeated(format!("float, {}", evaluation(robust)), robust.float.short(), why)
     };
     let Some(network) = network else {
         int8_figures(&card, &Int8Figures::of(&model, &splits.test, &others, card.seed)?, &mut tell);
-        let here = format!("the bundle has no {FLOAT}");
+        let here = format!("the bundle has no {ENCODER}");
         float_figures(&card.accuracy, Err(&here), &mut tell);
         card.robust.iter().for_each(|robust| tell(left_out(robust, &here)));
         return Ok(all);
     };
-    let served = Served::new(&network)?;
+    let served = LogitModel::new(&network)?;
     let folded = network.folded()?;
     let found = card::measure(&folded.frozen(), &served, bytes, &splits, &others, &settings, card.seed)?;
     int8_figures(&card, &found.int8, &mut tell);
     float_figures(&card.accuracy, Ok(&found.accuracy), &mut tell);
     for robust in &card.robust {
         match &options.evaluations {
-            None => tell(left_out(robust, "hours: name a folder with --evaluations")),
+            None => tell(left_out(robust, "hours, and no folder is given to go on in")),
             Some(folder) => again(robust, &card, options.n, (&network, &served, &model), &splits, folder)?
                 .into_iter()
                 .for_each(&mut tell),
@@ -192,7 +193,7 @@ fn described(bundle: &Bundle, card: &Card, model: &Model, tell: &mut impl FnMut(
 fn settings(card: &Card, options: &Options, available: usize) -> Result<CardSettings> {
     let settings = CardSettings::of(card)?;
     let n = options.n.unwrap_or(card.accuracy.float_robust.n);
-    ensure!((1..=available).contains(&n), "--n {n}: the test set has {available} images");
+    ensure!((1..=available).contains(&n), "{n} test images were asked for, the test set has {available} images");
     let checked = if options.checks && card.accuracy.masking_checks != card::NOT_RUN { settings.checked } else { 0 };
     Ok(CardSettings { n, checked, ..settings })
 }
@@ -212,18 +213,20 @@ fn exactly(figure: &str, card: &str, here: &str) -> Row {
     Row { figure: figure.into(), card: short(card), here: short(here), verdict }
 }
 
-fn share(figure: &str, card: &Share, here: &Share, exactness: Exactness) -> Row {
-    let [a, b] = [card, here].map(|s| s.wilson_95_percent);
+fn share(figure: &str, card: &Proportion, here: &Proportion, exactness: Exactness) -> Row {
+    let [a, b] = [card, here].map(|s| s.wilson_percent());
     let verdict = if (card.correct, card.n) == (here.correct, here.n) {
         Verdict::Same
     } else if card.n != here.n && a[0] <= b[1] && b[0] <= a[1]
-        || card.n == here.n && exactness == Exactness::Float && (card.percent - here.percent).abs() <= FLOAT_POINTS
+        || card.n == here.n
+            && exactness == Exactness::Float
+            && (card.percent() - here.percent()).abs() <= FLOAT_POINTS
     {
         Verdict::Close
     } else {
         Verdict::Differs
     };
-    Row { figure: figure.into(), card: shown(card), here: shown(here), verdict }
+    Row { figure: figure.into(), card: card.short(), here: here.short(), verdict }
 }
 
 /// Numbers that follow from the engine's integers, a score each where there are four.
@@ -242,7 +245,7 @@ fn numbers(figure: &str, card: &[f64], here: &[f64]) -> Row {
 
 /// What the int8 model's integers decide.
 fn int8_figures(card: &Card, found: &Int8Figures, tell: &mut impl FnMut(Row)) {
-    let clean = Share::from(found.classes.correct_share());
+    let clean = found.classes.correct_share();
     for (figure, then, now) in [
         ("int8, clean", &card.accuracy.int8_clean, &clean),
         ("abstained on test images", &card.false_abstain_test, &found.false_abstain_test),
@@ -254,7 +257,7 @@ fn int8_figures(card: &Card, found: &Int8Figures, tell: &mut impl FnMut(Row)) {
 }
 
 /// A share of a card.
-type ShareOf = fn(&Accuracy) -> &Share;
+type ShareOf = fn(&Accuracy) -> &Proportion;
 
 /// What needs the float network: as it was found, or why it was not.
 fn float_figures(asked: &Accuracy, found: Result<&Accuracy, &str>, tell: &mut impl FnMut(Row)) {
@@ -268,7 +271,7 @@ fn float_figures(asked: &Accuracy, found: Result<&Accuracy, &str>, tell: &mut im
     for (figure, of) in shares {
         tell(match found {
             Ok(found) => share(figure, of(asked), of(found), Exactness::Float),
-            Err(why) => not_repeated(figure.into(), shown(of(asked)), why),
+            Err(why) => not_repeated(figure.into(), of(asked).short(), why),
         });
     }
     let (figure, checks) = ("masking checks", &asked.masking_checks);
@@ -309,7 +312,7 @@ fn confidence(card: &Card, found: &Int8Figures, tell: &mut impl FnMut(Row)) {
 fn foreign_not_repeated(then: &Foreign, other: Option<&Foreign>) -> Row {
     let here = match other {
         Some(now) => format!("{} images there", now.n),
-        None => format!("name its folder: --foreign {:?}=DIR", then.name),
+        None => format!("the folder of {:?} is not given", then.name),
     };
     let card = format!("{} images, AUROC of the rate {}", then.n, then.auroc.rate);
     not_repeated(format!("AUROC of {}", then.name), card, &here)
@@ -327,7 +330,7 @@ fn again(
     robust: &Robust,
     card: &Card,
     n: Option<usize>,
-    (network, served, model): (&Network, &Served, &Model),
+    (network, served, model): (&Network, &LogitModel, &Model),
     splits: &Splits,
     folder: &Path,
 ) -> Result<Vec<Row>> {
@@ -359,11 +362,11 @@ fn again(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::statistics::Proportion;
+    use paradise_support::statistics::Proportion;
 
     #[test]
     fn integers_must_be_the_same_and_floats_nearly() {
-        let of = |correct, n| Share::from(Proportion { correct, n });
+        let of = |correct, n| Proportion { correct, n };
         let verdict = |a: (usize, usize), b: (usize, usize), e| share("x", &of(a.0, a.1), &of(b.0, b.1), e).verdict;
         assert_eq!(verdict((87, 100), (87, 100), Exactness::Integer), Verdict::Same);
         assert_eq!(verdict((870, 1000), (871, 1000), Exactness::Integer), Verdict::Differs);
@@ -376,7 +379,7 @@ mod tests {
 
     #[test]
     fn masking_checks_that_nobody_ran_are_not_the_same_as_themselves() {
-        let half = || Share::from(Proportion { correct: 1, n: 2 });
+        let half = || Proportion { correct: 1, n: 2 };
         let mut accuracy = Accuracy {
             float_clean: half(),
             int8_clean: half(),

@@ -1,7 +1,7 @@
 //! A linear map at every pixel of a grid, and what follows in the same registers: residual sum and per-channel affine map.
 
 use super::grid::View;
-use super::packed::{LANES, Line, Packed};
+use super::packed::{CacheLine, DEPTH, LANES, Packed};
 use crate::requant::Output;
 
 /// Bytes after the last grid that a tile may read: what lies there meets weights of 0 or is not stored.
@@ -60,7 +60,7 @@ impl Columns {
     }
 
     /// Rows that lie side by side.
-    pub const DEPTH: usize = 4;
+    pub const DEPTH: usize = DEPTH;
 
     /// For each four rows: the first byte of each, for a block of channels and a row of pixels, and where their columns are
     /// laid. What a kernel has no row for meets weights of 0; its last row stands there. Only to be used where
@@ -86,7 +86,7 @@ impl Columns {
 #[derive(Debug, Clone, Copy)]
 pub struct Map<'a> {
     /// The block in which all numbers lie.
-    pub lines: &'a [Line],
+    pub lines: &'a [CacheLine],
     /// The map.
     pub packed: Packed,
     /// The first tap of output pixel (0, 0).
@@ -123,7 +123,7 @@ pub struct Roundings<T> {
 
 impl<'a> Map<'a> {
     /// A map of one pixel at the memory's beginning that is written nowhere yet.
-    pub fn new(lines: &'a [Line], packed: Packed, taps: &'a [usize], out: Output) -> Self {
+    pub fn new(lines: &'a [CacheLine], packed: Packed, taps: &'a [usize], out: Output) -> Self {
         Self {
             lines,
             packed,
@@ -142,7 +142,7 @@ impl<'a> Map<'a> {
 
     /// The first tap of a tile's first pixel, and its block's weights; only to be read where [`Map::check`] has held.
     #[inline(always)]
-    pub fn tile(&self, [block, row, column]: [usize; 3], memory: *const u8) -> (*const u8, *const Line) {
+    pub fn tile(&self, [block, row, column]: [usize; 3], memory: *const u8) -> (*const u8, *const CacheLine) {
         let from = memory.wrapping_add(self.x + row * self.step[1] + column * self.step[0]);
         (from, self.line(self.packed.at + block * self.packed.span()))
     }
@@ -195,7 +195,7 @@ impl<'a> Map<'a> {
 
     /// Line `at` of the block; only to be read where [`Map::check`] has held.
     #[inline(always)]
-    pub fn line(&self, at: usize) -> *const Line {
+    pub fn line(&self, at: usize) -> *const CacheLine {
         self.lines.as_ptr().wrapping_add(at)
     }
 

@@ -1,6 +1,5 @@
 //! Weights as register tiles read them: made once from a model, the same numbers in another order.
 
-use super::map::Columns;
 use super::scalar::Rows;
 use alloc::{vec, vec::Vec};
 
@@ -41,17 +40,20 @@ impl Order {
 /// Output channels of a line.
 pub const LANES: usize = 16;
 
+/// Rows of a depthwise convolution's input that lie side by side, as four neighbouring inputs do to other maps.
+pub const DEPTH: usize = 4;
+
 /// Sixty-four bytes of the block in which a model's packed numbers lie: weights of four neighbouring inputs for sixteen
 /// output channels in an [`Order`] (of eight for eight), or a constant of each of sixteen channels.
 #[repr(C, align(64))]
 #[derive(Debug, Clone, Copy)]
-pub struct Line(pub [u8; 64]);
+pub struct CacheLine(pub [u8; 64]);
 
 /// Appends four bytes a channel, zeros up to whole blocks.
-pub fn push_constants(lines: &mut Vec<Line>, constants: impl Iterator<Item = [u8; 4]>) {
+pub fn push_constants(lines: &mut Vec<CacheLine>, constants: impl Iterator<Item = [u8; 4]>) {
     for (i, bytes) in constants.enumerate() {
         if i % LANES == 0 {
-            lines.push(Line([0; 64]));
+            lines.push(CacheLine([0; 64]));
         }
         if let Some(line) = lines.last_mut() {
             line.0[4 * (i % LANES)..][..4].copy_from_slice(&bytes);
@@ -82,7 +84,7 @@ impl Packed {
     ///
     /// # Panics
     /// If the weights have another number.
-    pub fn push(lines: &mut Vec<Line>, rows: Rows, runs: usize, run: usize, order: Order, flip: u8) -> Self {
+    pub fn push(lines: &mut Vec<CacheLine>, rows: Rows, runs: usize, run: usize, order: Order, flip: u8) -> Self {
         let channels = rows.bias.len();
         assert_eq!(rows.weight.len(), channels * runs * run, "weights of {channels} x {runs} x {run}");
         let this = Self { at: lines.len(), runs, steps: run.div_ceil(4).next_multiple_of(order.steps()), channels };
@@ -91,7 +93,7 @@ impl Packed {
             for row in 0..runs {
                 for step in (0..this.steps).step_by(order.steps()) {
                     let start = lines.len();
-                    lines.resize(start + order.steps(), Line([0; 64]));
+                    lines.resize(start + order.steps(), CacheLine([0; 64]));
                     for lane in 0..LANES.min(channels - block * LANES) {
                         let own = &rows.weight[((block * LANES + lane) * runs + row) * run..][..run];
                         let taps = own.iter().skip(4 * step).take(4 * order.steps());
@@ -117,7 +119,7 @@ impl Packed {
     /// Appends a grouped convolution, i8 `[channels][runs][run]` in `groups`, as maps side by side: each over as many
     /// groups as fill a block, a channel's weights 0 for the inputs of the other groups.
     pub fn push_groups(
-        lines: &mut Vec<Line>,
+        lines: &mut Vec<CacheLine>,
         rows: Rows,
         [runs, run]: [usize; 2],
         groups: usize,
@@ -146,19 +148,19 @@ impl Packed {
     /// # Panics
     /// If the weights have another number.
     pub fn push_depthwise(
-        lines: &mut Vec<Line>,
+        lines: &mut Vec<CacheLine>,
         rows: Rows,
         [kernel_h, kernel_w]: [usize; 2],
         order: Order,
         flip: u8,
     ) -> Self {
-        let (channels, runs) = (rows.bias.len(), kernel_h.div_ceil(Columns::DEPTH));
-        let run = kernel_w * Columns::DEPTH;
+        let (channels, runs) = (rows.bias.len(), kernel_h.div_ceil(DEPTH));
+        let run = kernel_w * DEPTH;
         let mut weight = vec![0; channels * runs * run];
         for (own, to) in rows.weight.chunks_exact(kernel_h * kernel_w).zip(weight.chunks_exact_mut(runs * run)) {
             for (i, w) in own.iter().enumerate() {
                 let (row, column) = (i / kernel_w, i % kernel_w);
-                to[row / Columns::DEPTH * run + column * Columns::DEPTH + row % Columns::DEPTH] = *w;
+                to[row / DEPTH * run + column * DEPTH + row % DEPTH] = *w;
             }
         }
         Self::push(lines, Rows { weight: &weight, ..rows }, runs, run, order.own(), flip)

@@ -4,7 +4,7 @@
 use crate::kernel::grid::{Grid, View};
 use crate::kernel::isa::Isa;
 use crate::kernel::map::{Affine, Map, SLACK, Sum};
-use crate::kernel::packed::{LANES, Line, Packed, push_constants};
+use crate::kernel::packed::{CacheLine, LANES, Packed, push_constants};
 use crate::kernel::scalar::{self, Rows, Source, Target};
 use crate::layer::Window;
 use crate::plan::columns;
@@ -128,7 +128,7 @@ fn convolution_is_equal(isa: Isa, shape: Shape, window: Window, channels: usize,
             let residual = memory.grid(y_shape, [1, 0, 0, 2], zeros[2], Some(&other));
             let y = memory.grid(y_shape, [0, 1, 1, 0], zero, None);
             let after = memory.grid(y_shape, [0; 4], zeros[3], None);
-            let mut lines: Vec<Line> = Vec::new();
+            let mut lines: Vec<CacheLine> = Vec::new();
             push_constants(&mut lines, mul.as_chunks().0.iter().copied());
             let summands = lines.len();
             push_constants(&mut lines, add.as_chunks().0.iter().copied());
@@ -187,7 +187,7 @@ fn channelwise_operations_are_equal(shape: Shape, window: Window, scale: f32, ze
             let from = memory.grid(shape, pad, zeros[0], Some(&x));
             let to = memory.grid(Shape::new(h, w, shape.c), [0, 2, 1, 0], zeros[1], None);
             let kernel = window.kernel.map(usize::from);
-            let mut lines = vec![Line([0; 64]); 3];
+            let mut lines = vec![CacheLine([0; 64]); 3];
             let packed = Packed::push_depthwise(&mut lines, case.rows(), kernel, isa.order(), flip);
             let columns = columns(&from, &window, &to);
             let taps: Vec<usize> = (0..packed.runs).map(|run| run * columns.pitch()).collect();

@@ -1,9 +1,10 @@
 //! Picture bytes to 8-bit pixels as they are meant to be seen, within limits.
 
 use crate::contain::contained;
-use crate::format::Format;
+use crate::error::{PictureError, broken};
+use crate::format::{Format, PROMISED};
 use crate::jpeg;
-use crate::{MAX_DECODED, MAX_SIDE, PictureError};
+use crate::limits::{self, MAX_DECODED, MAX_SIDE};
 use image::metadata::Orientation;
 use image::{DynamicImage, GenericImageView, ImageDecoder, ImageFormat, ImageReader, Limits};
 use paradise_engine::Shape;
@@ -52,7 +53,7 @@ impl Picture {
         if bytes.is_empty() {
             return Err(PictureError::Empty);
         }
-        let format = Format::of(bytes).ok_or(PictureError::Unknown)?;
+        let format = Format::of(bytes).ok_or(PictureError::Unknown(PROMISED))?;
         Ok(match (format, png_of_icon(bytes)) {
             (Format::Other(ImageFormat::Ico), Some(png)) => (png, Format::Other(ImageFormat::Png)),
             _ => (bytes, format),
@@ -89,7 +90,9 @@ impl Picture {
             other => return Err(broken(&format!("pixels of kind {:?}", other.color()))),
         };
         let refused = |error| match error {
-            FitError::Side { width, height } => PictureError::Size { width, height },
+            FitError::Side { width, height } => {
+                PictureError::Size { width, height, side: MAX_SIDE, mib: MAX_DECODED >> 20 }
+            }
             error => PictureError::Decode(error.to_string()),
         };
         let mut out = vec![0; shape.len() as usize];
@@ -99,28 +102,12 @@ impl Picture {
     }
 }
 
-pub(crate) fn broken(why: &str) -> PictureError {
-    PictureError::Decode(why.into())
-}
-
 /// Whether an orientation exchanges rows and columns.
 fn on_its_side(orientation: Orientation) -> bool {
     matches!(
         orientation,
         Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH
     )
-}
-
-/// Refuses a picture by its size and the bytes that its decoder needs.
-pub(crate) fn within_limits(width: u32, height: u32, bytes_a_pixel: u64) -> Result<(), PictureError> {
-    let bytes = u64::from(width).saturating_mul(height.into()).saturating_mul(bytes_a_pixel);
-    if width == 0 || height == 0 {
-        return Err(broken("no pixels"));
-    }
-    if width > MAX_SIDE || height > MAX_SIDE || bytes > MAX_DECODED {
-        return Err(PictureError::Size { width, height });
-    }
-    Ok(())
 }
 
 fn reason(error: image::ImageError) -> PictureError {
@@ -133,10 +120,10 @@ fn reason(error: image::ImageError) -> PictureError {
 fn decoder(bytes: &[u8], format: ImageFormat) -> Result<impl ImageDecoder + '_, PictureError> {
     let mut decoder = ImageReader::with_format(Cursor::new(bytes), format).into_decoder().map_err(reason)?;
     let (width, height) = decoder.dimensions();
-    within_limits(width, height, decoder.color_type().bytes_per_pixel().into())?;
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(MAX_DECODED);
-    decoder.set_limits(limits).map_err(reason)?;
+    limits::within(width, height, decoder.color_type().bytes_per_pixel().into())?;
+    let mut decoder_limits = Limits::default();
+    decoder_limits.max_alloc = Some(MAX_DECODED);
+    decoder.set_limits(decoder_limits).map_err(reason)?;
     Ok(decoder)
 }
 

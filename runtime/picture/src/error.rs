@@ -1,7 +1,5 @@
 //! Why a picture was refused.
 
-use crate::{MAX_DECODED, MAX_SIDE};
-
 /// Why a picture was refused. Messages do not name the picture; callers that know its name add it.
 #[derive(Debug)]
 pub enum PictureError {
@@ -18,8 +16,8 @@ pub enum PictureError {
     },
     /// There are no bytes.
     Empty,
-    /// The bytes begin like no format that is read.
-    Unknown,
+    /// The bytes begin like none of these formats.
+    Unknown(&'static str),
     /// A part of the picture is missing.
     EndsEarly,
     /// The data are broken, or of a kind that is not read.
@@ -30,6 +28,10 @@ pub enum PictureError {
         width: u32,
         /// Height in pixels.
         height: u32,
+        /// The longest side that is taken.
+        side: u32,
+        /// Mebibytes of pixels that are taken.
+        mib: u64,
     },
 }
 
@@ -40,16 +42,26 @@ impl std::fmt::Display for PictureError {
             Self::Folder => f.write_str("is a folder, not a picture"),
             Self::TooLarge { got, limit } => write!(f, "{got} bytes exceed the limit of {limit} bytes"),
             Self::Empty => f.write_str("is empty (0 bytes)"),
-            Self::Unknown => write!(f, "not a readable picture: none of {}", crate::PROMISED),
+            Self::Unknown(promised) => write!(f, "not a readable picture: none of {promised}"),
             Self::EndsEarly => f.write_str("not a readable picture: ends early"),
             Self::Decode(why) => write!(f, "not a readable picture: {why}"),
-            Self::Size { width, height } => write!(
-                f,
-                "{width} x {height} pixels exceed the limit of {MAX_SIDE} a side and {} MiB decoded",
-                MAX_DECODED >> 20
-            ),
+            Self::Size { width, height, side, mib } => {
+                write!(f, "{width} x {height} pixels exceed the limit of {side} a side and {mib} MiB decoded")
+            }
         }
     }
 }
 
-impl std::error::Error for PictureError {}
+impl std::error::Error for PictureError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Read(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+/// What is wrong with a picture's data.
+pub(crate) fn broken(why: &str) -> PictureError {
+    PictureError::Decode(why.into())
+}

@@ -29,24 +29,18 @@ mod decode;
 mod error;
 mod format;
 mod jpeg;
+mod limits;
 
 pub use decode::Picture;
 pub use error::PictureError;
 pub use format::{Format, PROMISED};
+pub use limits::{MAX_DECODED, MAX_FILE, MAX_REFUSED, MAX_SIDE};
 
 use paradise_engine::Shape;
 use paradise_engine::image::ImagePolicy;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-
-/// Largest picture file, bytes.
-pub const MAX_FILE: u64 = 64 << 20;
-/// Most bytes of decoded pixels, and of what else a decoder keeps beside them.
-pub const MAX_DECODED: u64 = 256 << 20;
-/// Most memory that a picture which is refused has taken, bytes: pixels, a GIF's colour indices beside them, and tables.
-pub const MAX_REFUSED: u64 = MAX_DECODED + MAX_DECODED / 4 + (16 << 20);
-pub use paradise_engine::image::MAX_SIDE;
 
 /// The model's input for the bytes of a picture: u8 in HWC order.
 ///

@@ -1,10 +1,12 @@
 //! The checks themselves, in the order in which they run.
 
+use super::device::Device;
 use super::{Options, Status};
 use crate::int8::Int8;
 use crate::load::Loaded;
 use crate::pipeline::Backend;
-use paradise_engine::golden::{Case, Golden, Origin, ProbeKind, crc32, crc32_bytes};
+use paradise_engine::golden::{Golden, Origin, ProbeKind, crc32, crc32_bytes};
+use paradise_engine::selftest::{Fault, Subject as _, Tally};
 use paradise_engine::{Answer, Model};
 use std::time::Instant;
 
@@ -57,36 +59,18 @@ fn resident_weights(subject: &mut Subject) -> Outcome {
     })
 }
 
-/// The first layer of a case whose output differs from the golden one.
-fn first_difference(int8: &mut Int8, golden: &Golden, case: &Case) -> Result<Option<usize>, String> {
-    let expected = golden.u32s(case.crc);
-    let mut first = None;
-    let mut look = |layer: usize, output: &[i8]| {
-        if first.is_none() && (layer >= expected.len() || crc32(output) != expected.at(layer)) {
-            first = Some(layer);
-        }
-    };
-    int8.observe(golden.bytes(case.image), &mut look, &mut |_, _| {}).map_err(|e| e.to_string())?;
-    Ok(first)
-}
-
 fn checksums(int8: &mut Int8, golden: &Golden) -> Outcome {
-    if int8.model().hash() != golden.header().model {
-        return judge(false, "selftest.bin is of another model");
+    let mut device = Device::observed(int8);
+    if !device.is_model(&golden.header().model) {
+        return judge(false, device.said(&Fault::Model));
     }
-    for (i, case) in golden.header().cases.iter().enumerate() {
-        match first_difference(int8, golden, &case) {
-            Ok(None) => {}
-            Ok(Some(layer)) => {
-                let name = int8.model().header().layers.get(layer);
-                let name = name.map_or("?", |l| l.op.name());
-                return judge(false, format!("golden image {i}: layer {layer} ({name}) differs"));
-            }
-            Err(error) => return judge(false, format!("golden image {i}: {error}")),
+    match device.golden(golden) {
+        Ok(_) => {
+            let (cases, layers) = (golden.header().cases.len(), golden.header().layers);
+            judge(true, format!("{cases} images x {layers} layers equal bit for bit"))
         }
+        Err(fault) => judge(false, device.said(&fault)),
     }
-    let (cases, layers) = (golden.header().cases.len(), golden.header().layers);
-    judge(true, format!("{cases} images x {layers} layers equal bit for bit"))
 }
 
 fn golden_checksums(subject: &mut Subject) -> Outcome {
@@ -106,33 +90,14 @@ fn outputs(backend: &mut dyn Backend, image: &[u8]) -> Result<(Vec<f32>, usize, 
 }
 
 fn golden_outputs(subject: &mut Subject) -> Outcome {
-    let exact = subject.loaded.int8().is_some();
-    let tolerance = subject.golden.header().float_tolerance;
-    let mut worst = 0.0f32;
-    for (i, case) in subject.golden.header().cases.iter().enumerate() {
-        let (got, class, accept, rate) = match outputs(subject.loaded.backend(), subject.golden.bytes(case.image)) {
-            Ok(outputs) => outputs,
-            Err(error) => return judge(false, format!("golden image {i}: {error}")),
-        };
-        if exact {
-            let expected = subject.golden.f32s(case.int8_outputs);
-            let same =
-                expected.len() == got.len() && expected.iter().zip(&got).all(|(a, b)| a.to_bits() == b.to_bits());
-            let decided = class == case.class as usize && accept == case.accept;
-            if !same || !decided || rate.to_bits() != case.rate_nats.to_bits() {
-                return judge(false, format!("golden image {i}: posterior, rate or decision differs"));
-            }
-        } else {
-            worst = worst.max(subject.golden.float_gap(&case, &got));
-            if worst > tolerance {
-                return judge(false, format!("golden image {i}: off by {worst:.1e}, allowed {tolerance:.0e}"));
-            }
-        }
+    let (golden, tolerance) = (subject.golden, subject.golden.header().float_tolerance);
+    let mut device = Device::answering(subject.loaded.backend());
+    match device.golden(golden) {
+        Ok(_) if device.is_exact() => judge(true, "equal bit for bit"),
+        Ok(gap) => judge(true, format!("within {gap:.1e}, allowed {tolerance:.0e}")),
+        Err(fault @ Fault::Gap { .. }) => judge(false, format!("{}, allowed {tolerance:.0e}", device.said(&fault))),
+        Err(fault) => judge(false, device.said(&fault)),
     }
-    judge(
-        true,
-        if exact { "equal bit for bit".into() } else { format!("within {worst:.1e}, allowed {tolerance:.0e}") },
-    )
 }
 
 /// Pictures as files: what a decoder, an orientation, a transparency or a resize of another kind would change.
@@ -228,25 +193,17 @@ fn arena_guard(subject: &mut Subject) -> Outcome {
 }
 
 fn probes(subject: &mut Subject, kind: ProbeKind) -> Outcome {
-    let Some(probe) = subject.golden.header().probes.iter().find(|p| p.kind == kind) else {
+    let golden = subject.golden;
+    let Some((set, probe)) = golden.header().probes.iter().enumerate().find(|(_, p)| p.kind == kind) else {
         return (Status::NotApplicable, "the bundle has none".into());
     };
-    let images = subject.golden.bytes(probe.images);
-    let labels = subject.golden.u32s(probe.labels);
-    let each = subject.golden.header().image_bytes as usize;
-    let (mut correct, mut abstained) = (0u16, 0u16);
-    for (i, image) in images.chunks_exact(each).enumerate() {
-        match subject.loaded.backend().verdict(image, None) {
-            Ok(verdict) => {
-                correct += u16::from(verdict.class as u32 == labels.at(i));
-                abstained += u16::from(!verdict.is_accept());
-            }
-            Err(error) => return judge(false, format!("probe {i}: {error}")),
-        }
-    }
+    let Tally { correct, abstained, .. } = match Device::answering(subject.loaded.backend()).probes(golden, set) {
+        Ok(tally) => tally,
+        Err(why) => return judge(false, why),
+    };
     let (n, need) = (probe.n, probe.min_correct);
     let eps = if probe.eps_pixels > 0.0 { format!(", {:.1}/255", probe.eps_pixels) } else { String::new() };
-    let worth = match subject.golden.header().origin {
+    let worth = match golden.header().origin {
         // What few images can show: half the width of the binomial's 95 % interval at its widest.
         Origin::DataSet => format!("N = {n} shows +-{:.0} points", 98.0 / f64::from(n).sqrt()),
         origin @ Origin::Drawn => format!("{}, not a sample of the world", origin.name()),

@@ -2,6 +2,7 @@
 //! not run, and not run is never passed.
 
 mod checks;
+mod device;
 mod report;
 
 pub use report::{Check, Report, Status};

@@ -1,17 +1,20 @@
 //! `train export`, `import-onnx` and `verify-card`: bundles and their cards.
 
 use super::named_folder;
+use super::values::named;
 use anyhow::{Context, Result};
 use clap::Args;
+use paradise_data::settings::{Data, Geometry, Polarity};
 use paradise_engine::golden::Origin;
 use paradise_runtime::say;
-use paradise_train::config::{Data, Geometry, Polarity, parse_eps};
+use paradise_support::files;
+use paradise_train::config::parse_eps;
 use paradise_train::export::card::Card;
 use paradise_train::export::{self, CardSettings};
 use paradise_train::import::{self, Normalisation, Range};
-use paradise_train::renew::{self, Renewal};
-use paradise_train::report::subject::Trained;
-use paradise_train::{demo, files, verify};
+use paradise_train::probes::{self, Replacement};
+use paradise_train::trained::Trained;
+use paradise_train::{demo, verify};
 use std::path::{Path, PathBuf};
 
 /// How a bundle is quantised, and what its card measures.
@@ -90,13 +93,13 @@ pub struct ImportOnnx {
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
     /// How pictures of other sizes become the network's input, here and on devices.
-    #[arg(long, value_enum, default_value = "crop")]
+    #[arg(long, value_name = "stretch|crop|letterbox", default_value = "crop", value_parser = named::<Geometry>)]
     geometry: Geometry,
     /// Share of a picture's largest centred part that `crop` keeps: 0.875 for a network that was measured on 224 of 256 pixels.
     #[arg(long, value_name = "SHARE")]
     crop_share: Option<f64>,
     /// What is light and what is dark.
-    #[arg(long, value_enum, default_value = "as-taken")]
+    #[arg(long, value_name = "as-taken|light-on-dark|inverted", default_value = "as-taken", value_parser = named::<Polarity>)]
     polarity: Polarity,
     #[command(flatten)]
     card: CardArguments,
@@ -224,8 +227,9 @@ pub fn verify_card(arguments: &VerifyCard) -> Result<u8> {
 /// `train probes`.
 pub fn probes(arguments: &Probes) -> Result<u8> {
     let Probes { bundle, probes, data, run } = arguments;
-    let renewal = Renewal { bundle: bundle.clone(), origin: origin(probes), data: data.clone(), run: run.clone() };
-    renew::renew(&renewal)?;
+    let replacement =
+        Replacement { bundle: bundle.clone(), origin: origin(probes), data: data.clone(), run: run.clone() };
+    probes::replace(&replacement)?;
     say!("next: paradised selftest --model {}", bundle.display());
     Ok(0)
 }

@@ -1,19 +1,21 @@
 //! `train evaluate`, `train merge`, `train certify`.
 
 use super::named_folder;
+use super::values::named;
 use anyhow::{Result, ensure};
 use clap::Args;
+use paradise_attack::certificate::{self, Certificate, Smoothing};
+use paradise_attack::threat::Norm;
+use paradise_evaluate::plan::{Plan, Request};
+use paradise_evaluate::report::{self, Report};
+use paradise_evaluate::work::Shard;
+use paradise_nn::device::Choice;
 use paradise_runtime::say;
-use paradise_train::attack::threat::Norm;
-use paradise_train::certificate::{self, Certificate, Smoothing};
+use paradise_support::{files, progress};
 use paradise_train::config::parse_radius;
-use paradise_train::device::Choice;
-use paradise_train::evaluate::plan::{Plan, Request};
-use paradise_train::evaluate::work::Shard;
-use paradise_train::report::command::{self, Ended, Options};
-use paradise_train::report::subject::Trained;
-use paradise_train::report::{self, Report};
-use paradise_train::{files, interrupt, progress};
+use paradise_train::evaluation::{self, Ended, Options};
+use paradise_train::interrupt;
+use paradise_train::trained::Trained;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
@@ -48,7 +50,7 @@ struct Subject {
     #[arg(long)]
     no_confidence: bool,
     /// Where it computes; the int8 engine of a bundle is the CPU's.
-    #[arg(long, value_enum, default_value = "auto")]
+    #[arg(long, value_name = "auto|cpu|cuda", default_value = "auto", value_parser = named::<Choice>)]
     device: Choice,
     /// Also write the figures here.
     #[arg(long, value_name = "FILE")]
@@ -64,7 +66,7 @@ pub struct Evaluate {
     #[arg(long, value_name = "LIST", default_value = "fgsm,pgd:40x2")]
     attacks: String,
     /// How far is measured.
-    #[arg(long, value_enum, default_value = "linf")]
+    #[arg(long, value_name = "linf|l2", default_value = "linf", value_parser = named::<Norm>)]
     norm: Norm,
     /// Radii, comma-separated, pixels in [0, 1]; checks, confidence and pictures use the first.
     #[arg(long, value_name = "LIST", default_value = "8/255", allow_hyphen_values = true)]
@@ -122,7 +124,7 @@ impl Subject {
 
     fn run(&self, options: &Options) -> Result<u8> {
         let stop = interrupt::flag()?;
-        match command::evaluate(options, &stop)? {
+        match evaluation::evaluate(options, &stop)? {
             Ended::Done(report, out) => {
                 print(&report);
                 say!("report: {}", out.join("report.html").display());
@@ -233,7 +235,7 @@ pub struct Certify {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Where it computes.
-    #[arg(long, value_enum, default_value = "auto")]
+    #[arg(long, value_name = "auto|cpu|cuda", default_value = "auto", value_parser = named::<Choice>)]
     device: Choice,
     /// File of the certificates [default: certificates-SIGMA.json in the run folder].
     #[arg(long, value_name = "FILE")]
@@ -261,7 +263,7 @@ pub fn certify(arguments: &Certify) -> Result<u8> {
     smoothing.check()?;
     let trained = Trained::open(&arguments.run, arguments.data.as_deref())?;
     let set = trained.splits.test.head(trained.count(arguments.n, 100)?);
-    let served = trained.served(&arguments.device.open()?)?;
+    let served = trained.logit_model(&arguments.device.open()?)?;
     let out = match &arguments.out {
         Some(out) => out.clone(),
         None => arguments.run.join(format!("certificates-{}.json", arguments.sigma)),

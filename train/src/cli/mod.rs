@@ -2,7 +2,9 @@
 
 pub mod bundle;
 pub mod evaluate;
+pub mod hint;
 pub mod report;
+mod values;
 
 use anyhow::{Context, Result};
 use std::path::PathBuf;

@@ -2,14 +2,14 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
+use paradise_attack::Ball;
+use paradise_attack::suite::Surrogate;
+use paradise_data::Dataset;
 use paradise_runtime::say;
-use paradise_train::attack::suite::Surrogate;
-use paradise_train::attack::threat::Ball;
+use paradise_support::files;
 use paradise_train::config::parse_eps;
-use paradise_train::dataset::Dataset;
-use paradise_train::files;
-use paradise_train::report::subject::Trained;
-use paradise_train::supplement::{self, Model, accuracy, black_box, generation, gradients, surface, targeted};
+use paradise_train::paper::{self, Model, accuracy, black_box, generation, gradients, surface, targeted};
+use paradise_train::trained::Trained;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -82,7 +82,7 @@ impl Report {
     fn images(&self, models: &[Model], otherwise: usize) -> Result<Dataset> {
         let test = &models[0].trained.splits.test;
         match self.per_class {
-            Some(each) => supplement::per_class(test, each, self.seed),
+            Some(each) => paper::per_class(test, each, self.seed),
             None => Ok(test.head(otherwise)),
         }
     }
@@ -146,7 +146,7 @@ fn figure_2(arguments: &Report) -> Result<Vec<u8>> {
 }
 
 fn of_classifiers(arguments: &Report) -> Result<()> {
-    let models = supplement::open(&arguments.runs)?;
+    let models = paper::open(&arguments.runs)?;
     let seed = arguments.seed;
     let pair = || match &models[..] {
         [a, b] => Ok([a, b]),
@@ -165,7 +165,7 @@ fn of_classifiers(arguments: &Report) -> Result<()> {
         Target::Table4 => {
             let surrogate =
                 arguments.surrogate.as_ref().context("table-4 needs --surrogate, a naturally trained run")?;
-            let natural = supplement::open(&[surrogate])?.swap_remove(0);
+            let natural = paper::open(&[surrogate])?.swap_remove(0);
             let served: Surrogate = Arc::new(natural.served);
             let (set, ball) = (arguments.images(&models, usize::MAX)?, arguments.ball("8/255")?);
             let rows = black_box::rows(&models, &served, ball, &set, seed)?;

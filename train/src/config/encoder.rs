@@ -4,9 +4,9 @@ use crate::encoder::mobilenet::MobileNet;
 use crate::encoder::resnet::ResNet;
 use crate::encoder::small_conv::SmallConv;
 use crate::encoder::{Architecture, conv_celeba, mlp};
-use crate::graph::Graph;
 use anyhow::{Result, bail, ensure};
 use paradise_engine::Shape;
+use paradise_nn::graph::Graph;
 use serde::{Deserialize, Serialize};
 
 /// The networks.

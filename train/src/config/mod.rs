@@ -1,18 +1,17 @@
 //! What a run is: the TOML file, `--set key=value`, and the checks that refuse what cannot be meant.
 
-mod data;
 pub mod encoder;
 
-pub use data::{Data, Geometry, Polarity, Source};
-
-use crate::attack::threat::Norm;
-use crate::device::{self, Precision};
 use crate::encoder::Architecture;
 use crate::objective::{Kind, Objective};
-use crate::optimiser::schedule::{Rates, Schedule};
-use crate::optimiser::{self, Settings};
 use anyhow::{Context, Result, bail, ensure};
+use paradise_attack::threat::Norm;
+use paradise_data::settings::{Data, in_range};
 use paradise_engine::Shape;
+use paradise_nn::Precision;
+use paradise_nn::device;
+use paradise_nn::optimiser::schedule::{Rates, Schedule};
+use paradise_nn::optimiser::{self, Settings};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -152,11 +151,6 @@ impl Fit {
         }
         Ok(())
     }
-}
-
-fn in_range(name: &str, value: usize, low: usize, high: usize) -> Result<()> {
-    ensure!((low..=high).contains(&value), "{name} = {value} is not in {low}..={high}");
-    Ok(())
 }
 
 /// A whole run.

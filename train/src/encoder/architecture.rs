@@ -1,7 +1,7 @@
 //! The shape of a whole encoder without its numbers.
 
-use crate::graph::{Graph, Init, Parameter};
 use anyhow::{Result, ensure};
+use paradise_nn::graph::{Graph, Init, Parameter};
 
 /// How the heads' outputs become mu and log sigma.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

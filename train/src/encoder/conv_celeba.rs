@@ -3,9 +3,9 @@
 //! after each; the decoder mirrors it with transposed convolutions.
 
 use super::{Architecture, Bound};
-use crate::graph::{Graph, Init, Op, Stage};
 use paradise_engine::Shape;
 use paradise_engine::layer::Window;
+use paradise_nn::graph::{Graph, Init, Op, Stage};
 
 const HALVE: Window = Window { kernel: [4, 4], stride: [2, 2], pad: [1; 4] };
 const WHOLE: Window = Window { kernel: [4, 4], stride: [1, 1], pad: [0; 4] };

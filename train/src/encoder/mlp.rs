@@ -1,8 +1,8 @@
 //! The supplement's MNIST networks: fully connected layers with ReLU, and the same in reverse as a decoder.
 
 use super::{Architecture, Bound};
-use crate::graph::{Graph, Init, Op, Stage};
 use paradise_engine::Shape;
+use paradise_nn::graph::{Graph, Init, Op, Stage};
 
 fn dense(widths: &[usize], last_relu: bool) -> Vec<Stage> {
     let stage =

@@ -1,10 +1,10 @@
 //! MobileNetV1 (Howard et al., 2017): depthwise 3x3 and pointwise 1x1 convolutions, each with a batch norm and a ReLU.
 
 use super::{Architecture, Bound};
-use crate::graph::{Graph, Init, Op, Stage};
 use anyhow::Result;
 use paradise_engine::Shape;
 use paradise_engine::layer::Window;
+use paradise_nn::graph::{Graph, Init, Op, Stage};
 
 /// Channels at full width and stride of each depthwise and pointwise pair.
 const PAIRS: [(usize, u16); 13] = [

@@ -1,21 +1,20 @@
-//! A network that learns, and the view of it that objectives and attacks run.
+//! A network that learns: its architecture and its numbers.
 
-use super::{Architecture, Bound};
-use crate::device::Precision;
-use crate::gaussian;
-use crate::graph::{Init, Ledger, Mode, Parameter, Trunk, fold};
-use crate::random::{self, Purpose};
+use super::view::Encoder;
+use super::{Architecture, Heads, Place, values};
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor, Var};
-use candle_nn::ops::sigmoid;
+use paradise_nn::Precision;
+use paradise_nn::graph::{Init, Ledger, Mode, Parameter, Trunk, fold};
+use paradise_support::random::{self, Purpose};
+use std::ops::{Index, IndexMut};
 
 /// A network that learns: its architecture and variables.
 #[derive(Debug, Clone)]
 pub struct Network {
     /// Shape of the network.
     pub architecture: Architecture,
-    /// The trunk's parameters in one vector, then weight and bias of mu, s and the classifier, then the decoder's
-    /// parameters in one vector.
+    /// In the order of [`Place`], then the decoder's parameters in one vector.
     pub variables: Vec<Var>,
     /// The trunk and its running statistics.
     pub trunk: Trunk,
@@ -109,7 +108,7 @@ impl Network {
 
     /// Where its numbers are.
     pub fn device(&self) -> &Device {
-        self.variables[0].device()
+        self[Place::Trunk].device()
     }
 
     /// Sets the running statistics of trunk and decoder.
@@ -135,7 +134,7 @@ impl Network {
     /// If a tensor cannot be read.
     pub fn split(&self, tensors: &[Tensor]) -> Result<Vec<Vec<f32>>> {
         let parts = |trunk: &Trunk, flat: &Tensor| -> Result<Vec<Vec<f32>>> {
-            let flat = super::values(flat)?;
+            let flat = values(flat)?;
             let stage = |i| trunk.places(i).iter().map(|r| flat[r.clone()].to_vec()).collect::<Vec<_>>();
             Ok((0..trunk.graph().stages.len()).flat_map(stage).collect())
         };
@@ -143,7 +142,7 @@ impl Network {
         let mut all = parts(&self.trunk, body)?;
         let heads = tail.len() - usize::from(self.decoder.is_some());
         for tensor in &tail[..heads] {
-            all.push(super::values(tensor)?);
+            all.push(values(tensor)?);
         }
         if let Some(decoder) = &self.decoder {
             all.extend(parts(decoder, &tail[heads])?);
@@ -215,13 +214,27 @@ impl Network {
         }
     }
 
-    /// The network as it is served: without batch norms (see [`crate::graph::fold`]).
+    /// All parameters of the trunk, in one vector.
+    pub fn trunk_parameters(&self) -> &Tensor {
+        self[Place::Trunk].as_tensor()
+    }
+
+    /// Weight and bias of the heads and the classifier.
+    ///
+    /// # Errors
+    /// If there is no classifier.
+    pub fn heads(&self) -> Result<Heads<'_>> {
+        Heads::of(|place| self[place].as_tensor(), self.architecture.classes)
+            .context("this encoder has no classifier")
+    }
+
+    /// The network as it is served: without batch norms (see [`paradise_nn::graph::fold`]).
     ///
     /// # Errors
     /// If the graph holds what cannot be served.
     pub fn folded(&self) -> Result<Self> {
         ensure!(self.decoder.is_none(), "a network that reconstructs images is not served");
-        let theta = super::values(self.variables[0].as_tensor())?;
+        let theta = values(self.trunk_parameters())?;
         let (graph, theta) = fold(&self.trunk, &theta)?;
         let architecture = Architecture { graph, ..self.architecture.clone() };
         let trunk = Trunk::new(architecture.graph.clone())?;
@@ -233,163 +246,16 @@ impl Network {
     }
 }
 
-/// A batch of posteriors.
-#[derive(Debug, Clone)]
-pub struct Encoding {
-    /// f32 `[n, d]`.
-    pub mu: Tensor,
-    /// f32 `[n, d]`.
-    pub log_sigma: Tensor,
-    /// f32 `[n, d]`.
-    pub sigma: Tensor,
-}
+impl Index<Place> for Network {
+    type Output = Var;
 
-impl Encoding {
-    /// From the heads' outputs.
-    fn new(mu: Tensor, s: &Tensor, bound: Bound) -> Result<Self> {
-        Ok(match bound {
-            Bound::Sigmoid => Self { mu, log_sigma: gaussian::log_sigma(s)?, sigma: sigmoid(s)? },
-            Bound::Tanh => {
-                let log_sigma = s.tanh()?;
-                Self { mu: mu.tanh()?, sigma: log_sigma.exp()?, log_sigma }
-            }
-        })
-    }
-
-    /// Posteriors `from..from + n`.
-    ///
-    /// # Errors
-    /// If there are fewer.
-    pub fn narrow(&self, from: usize, n: usize) -> Result<Self> {
-        let part = |t: &Tensor| t.narrow(0, from, n);
-        Ok(Self { mu: part(&self.mu)?, log_sigma: part(&self.log_sigma)?, sigma: part(&self.sigma)? })
+    fn index(&self, place: Place) -> &Var {
+        &self.variables[place as usize]
     }
 }
 
-/// A network bound to tensors, ready to run.
-#[derive(Debug, Clone)]
-pub struct Encoder<'a> {
-    /// Shape of the network.
-    pub architecture: &'a Architecture,
-    trunk: Trunk,
-    decoder: Option<Trunk>,
-    mode: Mode,
-    weights: Vec<Tensor>,
-    /// Of the trunk and of the decoder.
-    ledgers: Option<[Ledger; 2]>,
-}
-
-impl Encoder<'_> {
-    /// Where it runs.
-    pub fn device(&self) -> &Device {
-        self.weights[0].device()
+impl IndexMut<Place> for Network {
+    fn index_mut(&mut self, place: Place) -> &mut Var {
+        &mut self.variables[place as usize]
     }
-
-    /// The gradient of a loss with respect to the network's variables, in their order; `None` where it does not depend
-    /// on one. Every application of this view since the last call counts.
-    ///
-    /// # Errors
-    /// If candle fails.
-    pub fn gradients(&self, variables: &[Var], loss: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        let mut store = loss.backward()?;
-        let mut all: Vec<Option<Tensor>> = variables.iter().map(|v| store.remove(v)).collect();
-        let last = variables.len() - 1;
-        let places = [Some(0), self.decoder.is_some().then_some(last)];
-        for (place, ledger) in places.into_iter().zip(self.ledgers.iter().flatten()) {
-            if let Some(at) = place {
-                all[at] = ledger.take();
-            }
-        }
-        Ok(all)
-    }
-
-    /// The same network as it is attacked: no gradient reaches the variables, batch norms stand still.
-    pub fn frozen(&self) -> Self {
-        let weights = self.weights.iter().map(Tensor::detach).collect();
-        Self { mode: Mode::Fixed, ledgers: None, weights, ..self.clone() }
-    }
-
-    /// Images f32 `[n, h, w, c]` from latents `[n, d]`.
-    ///
-    /// # Errors
-    /// If there is no decoder, or the latents have another dimension.
-    pub fn decode(&self, z: &Tensor) -> Result<Tensor> {
-        let decoder = self.decoder.as_ref().context("this encoder has no decoder")?;
-        let (n, d) = z.dims2()?;
-        let ledger = self.ledgers.as_ref().map(|l| &l[1]);
-        let theta = &self.weights[self.weights.len() - 1];
-        decoder.apply(&z.reshape((n, 1, 1, d))?, theta, self.mode, ledger)
-    }
-
-    /// Weight, then bias of the trunk's stage `i`, as they are stored.
-    ///
-    /// # Errors
-    /// If the parameters cannot be read.
-    pub fn stage(&self, i: usize) -> Result<Vec<Vec<f32>>> {
-        let theta = &self.weights[0];
-        self.trunk.places(i).iter().map(|r| super::values(&theta.narrow(0, r.start, r.len())?)).collect()
-    }
-
-    fn pair(&self, k: usize) -> (&Tensor, &Tensor) {
-        (&self.weights[1 + 2 * k], &self.weights[2 + 2 * k])
-    }
-
-    /// Weight and bias of the heads and the classifier: mu, s, classifier.
-    ///
-    /// # Errors
-    /// If there is no classifier.
-    pub fn heads(&self) -> Result<[(&Tensor, &Tensor); 3]> {
-        ensure!(self.architecture.classes > 0, "this encoder has no classifier");
-        Ok([self.pair(0), self.pair(1), self.pair(2)])
-    }
-
-    /// Every activation of images f32 `[n, h, w, c]` in [0, 1]: the images, then each stage's output.
-    ///
-    /// # Errors
-    /// If the images have another shape.
-    pub fn activations(&self, images: &Tensor) -> Result<Vec<Vec<f32>>> {
-        self.trunk.activations(&super::values(images)?, images.dim(0)?, &super::values(&self.weights[0])?)
-    }
-
-    /// The posteriors of images f32 `[n, h, w, c]` in [0, 1].
-    ///
-    /// # Errors
-    /// If the images have another shape.
-    pub fn encode(&self, images: &Tensor) -> Result<Encoding> {
-        let features = self.features(images)?;
-        let head = |(w, b): (&Tensor, &Tensor)| linear(&features, w, b);
-        Encoding::new(head(self.pair(0))?, &head(self.pair(1))?, self.architecture.bound)
-    }
-
-    fn features(&self, images: &Tensor) -> Result<Tensor> {
-        // Images of a validation or test set come from the host.
-        let images = &images.to_device(self.device())?;
-        Ok(self
-            .trunk
-            .apply(images, &self.weights[0], self.mode, self.ledgers.as_ref().map(|l| &l[0]))?
-            .flatten_from(1)?)
-    }
-
-    /// Logits f32 `[n, classes]` of latents `[n, d]`.
-    ///
-    /// # Errors
-    /// If the latents have another dimension, or there is no classifier.
-    pub fn classify(&self, z: &Tensor) -> Result<Tensor> {
-        let [_, _, (w, b)] = self.heads()?;
-        linear(z, w, b)
-    }
-
-    /// Logits of images, the classifier fed mu: what is served and attacked.
-    ///
-    /// # Errors
-    /// If the images have another shape.
-    pub fn logits(&self, images: &Tensor) -> Result<Tensor> {
-        let (w, b) = self.pair(0);
-        let mu = linear(&self.features(images)?, w, b)?;
-        self.classify(&if self.architecture.bound == Bound::Tanh { mu.tanh()? } else { mu })
-    }
-}
-
-fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    Ok(x.matmul(&weight.t()?)?.broadcast_add(bias)?)
 }

@@ -4,10 +4,10 @@
 //! convolution of `a` where extents change.
 
 use super::{Architecture, Bound};
-use crate::graph::{Graph, Init, Op, Stage};
 use anyhow::{Result, ensure};
 use paradise_engine::Shape;
 use paradise_engine::layer::Window;
+use paradise_nn::graph::{Graph, Init, Op, Stage};
 
 /// What distinguishes one residual network from another.
 #[derive(Debug, Clone, PartialEq, Eq)]

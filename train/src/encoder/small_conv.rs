@@ -1,9 +1,9 @@
 //! The small convolutional encoder: 5x5 stride 2, 3x3 stride 2, one dense layer.
 
 use super::{Architecture, Bound};
-use crate::graph::{Graph, Init, Op, Stage};
 use paradise_engine::Shape;
 use paradise_engine::layer::Window;
+use paradise_nn::graph::{Graph, Init, Op, Stage};
 
 /// Its widths.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! The table of a network: every stage with its output, parameters and multiply-accumulates.
 
 use super::Architecture;
-use crate::graph::{Op, Parameter};
 use anyhow::Result;
 use paradise_engine::Shape;
+use paradise_nn::graph::{Op, Parameter};
 use std::fmt::Write;
 
 fn name(op: &Op) -> String {

@@ -2,28 +2,32 @@
 
 use super::CardSettings;
 use super::quantisation::Quantisation;
-use crate::answer::{self, Predictions, int8};
-use crate::attack::int8::Int8;
-use crate::attack::model::Classifier;
-use crate::attack::served::Served;
-use crate::attack::suite;
-use crate::attack::threat::{Ball, Norm};
-use crate::attack::{Attack, Victim};
-use crate::config::{Config, Data};
-use crate::dataset::{Dataset, Splits};
+use crate::config::Config;
 use crate::encoder::Encoder;
-use crate::evaluate::confidence::{self, Coverage, Foreign, Quality, Scores};
-use crate::evaluate::masking::Checks;
-use crate::evaluate::plan::Plan;
-use crate::evaluate::radius::Radius;
-use crate::evaluate::work::Work;
-use crate::evaluate::{self, masking};
+use crate::encoder::LogitModel;
 use crate::objective::Objective;
-use crate::statistics::Share;
+use crate::remedy::Remedy;
 use anyhow::{Context, Result, ensure};
+use paradise_attack::Classifier;
+use paradise_attack::int8::Int8;
+use paradise_attack::suite;
+use paradise_attack::threat::{Ball, Norm};
+use paradise_attack::{Attack, Victim};
+use paradise_data::settings::Data;
+use paradise_data::{Dataset, Splits};
 use paradise_engine::Model;
 use paradise_engine::golden::Origin;
+use paradise_evaluate::confidence::{self, Coverage, Foreign, Quality, Scores};
+use paradise_evaluate::masking::Checks;
+use paradise_evaluate::plan::Plan;
+use paradise_evaluate::prediction::{PredictedClasses, classify, int8};
+use paradise_evaluate::radius::Radius;
+use paradise_evaluate::robust;
+use paradise_evaluate::work::Work;
+use paradise_evaluate::{self, masking};
 use paradise_runtime::Bundle;
+use paradise_runtime::bundle::CARD;
+use paradise_support::statistics::Proportion;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -33,11 +37,11 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
     /// Float, clean.
-    pub float_clean: Share,
+    pub float_clean: Proportion,
     /// int8, clean.
-    pub int8_clean: Share,
+    pub int8_clean: Proportion,
     /// Images on which both give the same class.
-    pub agreement: Share,
+    pub agreement: Proportion,
     /// The attack, with steps and restarts; per-image worst case.
     pub attack: String,
     /// `l_inf`.
@@ -45,9 +49,9 @@ pub struct Accuracy {
     /// Radius in 1/255.
     pub eps_pixels: f64,
     /// Float under attack.
-    pub float_robust: Share,
+    pub float_robust: Proportion,
     /// int8 on the float twin's adversarial images, rounded to 8 bits (transferred, not attacked itself).
-    pub int8_robust_transferred: Share,
+    pub int8_robust_transferred: Proportion,
     /// Verdict of the gradient-masking checks.
     pub masking_checks: String,
 }
@@ -66,9 +70,9 @@ pub struct Robust {
     /// Images of a unit of work.
     pub batch: usize,
     /// Float under attack.
-    pub float: Share,
+    pub float: Proportion,
     /// int8 on the float twin's adversarial images, rounded to 8 bits (transferred, not attacked itself).
-    pub int8_transferred: Share,
+    pub int8_transferred: Proportion,
     /// Verdict of the gradient-masking checks at the evaluation's first radius.
     pub masking_checks: String,
 }
@@ -96,7 +100,7 @@ pub struct Imported {
     /// Calibration pictures on which the file itself, run by tract, gives the class of the float network that was read from
     /// it; none where tract does not run it and the import was forced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub same_class: Option<Share>,
+    pub same_class: Option<Proportion>,
 }
 
 /// The card.
@@ -121,9 +125,9 @@ pub struct Card {
     /// Promised share of abstentions on images like the calibration ones, per cent.
     pub false_abstain_promised_percent: f64,
     /// The same, on the test images.
-    pub false_abstain_test: Share,
+    pub false_abstain_test: Proportion,
     /// Accuracy of the test images that are accepted.
-    pub accepted_accuracy: Share,
+    pub accepted_accuracy: Proportion,
     /// Bytes of the arena of an inference.
     pub arena_bytes: u32,
     /// Where the self-test's images came from.
@@ -201,17 +205,14 @@ impl Statement {
     }
 }
 
-/// The card's file.
-pub(crate) const FILE: &str = "card.toml";
-
 impl Card {
     /// A bundle's.
     ///
     /// # Errors
     /// If it has none, or it is not one.
     pub fn of(bundle: &Bundle) -> Result<Self> {
-        let at = || bundle.path(FILE).display().to_string();
-        toml::from_str(std::str::from_utf8(bundle.file(FILE)?).with_context(at)?).with_context(at)
+        let at = || bundle.path(CARD).display().to_string();
+        toml::from_str(std::str::from_utf8(bundle.file(CARD)?).with_context(at)?).with_context(at)
     }
 
     /// The images that it names, from the folder where they are here; none for the embedded ones.
@@ -220,8 +221,8 @@ impl Card {
     /// If they are not there.
     pub fn load(&self, folder: Option<&Path>) -> Result<Splits> {
         let folder = folder.map_or_else(|| Data::default().folder, Path::to_path_buf);
-        let named = || format!("its images are \"{}\"; name their folder with --data", self.data);
-        Data { folder, ..self.images.clone() }.load().with_context(named)
+        let named = || format!("its images are \"{}\"", self.data);
+        Data { folder, ..self.images.clone() }.load().with_context(named).context(Remedy::Images)
     }
 }
 
@@ -244,11 +245,11 @@ pub struct Measured {
 #[derive(Debug)]
 pub struct Int8Figures {
     /// Test images and the classes given them.
-    pub classes: Predictions,
-    /// Share of the test images on which the device abstains.
-    pub false_abstain_test: Share,
+    pub classes: PredictedClasses,
+    /// Proportion of the test images on which the device abstains.
+    pub false_abstain_test: Proportion,
     /// Accuracy of those that it accepts.
-    pub accepted_accuracy: Share,
+    pub accepted_accuracy: Proportion,
     /// What confidence is worth.
     pub confidence: Confidence,
     /// By kind of foreign image.
@@ -261,12 +262,12 @@ impl Int8Figures {
     /// # Errors
     /// If the images do not fit the model.
     pub fn of(model: &Model, test: &Dataset, others: &[(String, Dataset)], seed: u64) -> Result<Self> {
-        let answers = |set: &Dataset| int8::records(model, set);
+        let answers = |set: &Dataset| int8::predict(model, set);
         let home = answers(test)?;
         let quality = confidence::measure(&answers, test, &home, others, 0, seed)?.rounded();
         let Quality { abstained, accepted_accuracy, foreign, mistakes, coverage, ece_percent, .. } = quality;
         Ok(Self {
-            classes: int8::classes(&home, test),
+            classes: PredictedClasses::of(&home, test),
             false_abstain_test: abstained,
             accepted_accuracy,
             confidence: Confidence { ece_percent, mistakes_auroc: mistakes, coverage },
@@ -281,7 +282,7 @@ impl Int8Figures {
 /// If the images do not fit the model.
 pub fn measure(
     encoder: &Encoder,
-    served: &Served,
+    served: &LogitModel,
     bytes: &[u8],
     splits: &Splits,
     others: &[(String, Dataset)],
@@ -289,23 +290,23 @@ pub fn measure(
     seed: u64,
 ) -> Result<Measured> {
     let model = Model::parse(bytes)?;
-    let float = answer::predictions(encoder, &splits.test)?;
+    let float = classify(encoder, &splits.test)?;
     let int8 = Int8Figures::of(&model, &splits.test, others, seed)?;
     let attacked = splits.test.head(settings.n);
     let (attack, ball) = (settings.attack.strongest(), Ball::linf(settings.eps));
-    let (report, outcome) = evaluate::robust::measure(Victim::White(encoder), &attacked, &[&attack], ball, seed)?;
+    let (report, outcome) = robust::measure(Victim::White(encoder), &attacked, &[&attack], ball, seed)?;
     let adversarial = outcome.on_grid(&attacked);
-    let transferred = int8::predictions(&model, &adversarial)?;
+    let transferred = int8::classify(&model, &adversarial)?;
     Ok(Measured {
         accuracy: Accuracy {
-            float_clean: float.correct_share().into(),
-            int8_clean: int8.classes.correct_share().into(),
-            agreement: float.agreement(&int8.classes).into(),
+            float_clean: float.correct_share(),
+            int8_clean: int8.classes.correct_share(),
+            agreement: float.agreement(&int8.classes),
             attack: settings.attack.describe(),
             norm: report.norm.into(),
             eps_pixels: (f64::from(settings.eps) * 255.0 * 100.0).round() / 100.0,
-            float_robust: report.worst.into(),
-            int8_robust_transferred: transferred.correct_share().into(),
+            float_robust: report.worst,
+            int8_robust_transferred: transferred.correct_share(),
             masking_checks: masking_verdict(served, ball, &splits.test, settings.checked, seed)?,
         },
         int8,
@@ -330,7 +331,7 @@ impl Robust {
             seed: plan.seed,
             batch: plan.batch,
             float: radius.worst,
-            int8_transferred: int8.correct_share().into(),
+            int8_transferred: int8.correct_share(),
             masking_checks,
         })
     }
@@ -345,7 +346,7 @@ impl Robust {
 ///
 /// # Errors
 /// If it is of another network or other images, needs a surrogate, or is not finished.
-pub fn evaluated(folder: &Path, served: &Served, model: &Model, test: &Dataset) -> Result<Vec<Robust>> {
+pub fn evaluated(folder: &Path, served: &LogitModel, model: &Model, test: &Dataset) -> Result<Vec<Robust>> {
     let plan = Plan::read(folder)?;
     let at = folder.display();
     ensure!(plan.model.sha256 == served.digest(), "{at}: is an evaluation of another network ({})", plan.model.name);
@@ -366,7 +367,7 @@ pub const NOT_RUN: &str = "not run";
 ///
 /// # Errors
 /// If the model fails.
-pub fn masking_verdict(served: &Served, ball: Ball, test: &Dataset, n: usize, seed: u64) -> Result<String> {
+pub fn masking_verdict(served: &LogitModel, ball: Ball, test: &Dataset, n: usize, seed: u64) -> Result<String> {
     if n == 0 {
         return Ok(NOT_RUN.into());
     }
@@ -398,8 +399,8 @@ pub fn write(
         test_sha256: splits.test.digest(),
         calibration_images: splits.calibration.len(),
         false_abstain_promised_percent: 100.0 * settings.false_abstain,
-        false_abstain_test: measured.int8.false_abstain_test.clone(),
-        accepted_accuracy: measured.int8.accepted_accuracy.clone(),
+        false_abstain_test: measured.int8.false_abstain_test,
+        accepted_accuracy: measured.int8.accepted_accuracy,
         arena_bytes: model.header().arena_bytes,
         probes: settings.origin,
         sizes: files.iter().map(|(file, bytes)| ((*file).to_string(), bytes.len())).collect(),

@@ -1,13 +1,14 @@
 //! Fits what a device needs to know when not to trust itself, from the int8 engine's own outputs: the aggregate
 //! posterior (training images), calibration tables and thresholds (calibration images).
 
-use crate::answer::{Record, float};
-use crate::dataset::{Dataset, Splits};
 use crate::encoder::Network;
+use crate::prediction;
 use crate::quantise::assemble::{Assembly, Confidence, Identity};
 use crate::quantise::plain;
 use anyhow::{Result, ensure};
+use paradise_data::{Dataset, Splits};
 use paradise_engine::{Model, Thresholds};
+use paradise_evaluate::prediction::Prediction;
 
 /// Training images behind the mixture, where they are not in memory.
 const MIXTURE_IMAGES: usize = 50_000;
@@ -20,7 +21,7 @@ const PERMISSIVE: Thresholds =
     Thresholds { typicality_min: 0.0, entropy_p_min: 0.0, predictive_entropy_max_nats: f32::MAX };
 
 /// Who answers while confidence is fitted: each image's record under a model's mixture and tables.
-pub type Answers<'a> = &'a dyn Fn(&Model, &Dataset) -> Result<Vec<Record>>;
+pub type Answers<'a> = &'a dyn Fn(&Model, &Dataset) -> Result<Vec<Prediction>>;
 
 /// The finished `model.pmq`, its confidence fitted to the records that `answers` gives: the int8 engine's for what is
 /// exported.
@@ -66,14 +67,14 @@ pub fn fitted(
     Ok(confidence)
 }
 
-/// A `model.pmq` whose mixture, tables and thresholds are those of the folded network in float, for [`float::records`].
+/// A `model.pmq` whose mixture, tables and thresholds are those of the folded network in float, for [`prediction::predict`].
 ///
 /// # Errors
 /// If the network has no int8 form, or a class no training image.
 pub fn fit_float(network: &Network, splits: &Splits, false_abstain: f64) -> Result<Vec<u8>> {
     let assembly = plain(network, &super::calibration(splits)?)?;
     let encoder = &network.frozen();
-    let answers = |model: &Model, set: &Dataset| float::records(encoder, model, set);
+    let answers = |model: &Model, set: &Dataset| prediction::predict(encoder, model, set);
     let labels = splits.labels.clone();
     let identity = Identity { name: "float".into(), labels, policy: splits.policy, made: None };
     fit(&assembly, &identity, splits, false_abstain, &answers)
@@ -95,7 +96,7 @@ pub(crate) fn placeholder(assembly: &Assembly, identity: &Identity) -> Result<Co
 }
 
 /// One Gaussian a class: `m_c` the mean of mu, `s_c^2` the variance of mu plus the mean of sigma^2, floored.
-fn mixture(confidence: &mut Confidence, records: &[Record], labels: &[u16], classes: usize) -> Result<()> {
+fn mixture(confidence: &mut Confidence, records: &[Prediction], labels: &[u16], classes: usize) -> Result<()> {
     let d = records.first().map_or(0, |r| r.mu.len());
     let cells = classes * d;
     let (mut mean, mut square, mut inner) = (vec![0.0f64; cells], vec![0.0f64; cells], vec![0.0f64; cells]);
@@ -126,8 +127,8 @@ fn mixture(confidence: &mut Confidence, records: &[Record], labels: &[u16], clas
 
 /// Thresholds that abstain on at most the share `budget` of the calibration images for any reason, each of the three
 /// tests alone on the same number of images, as many as the budget allows.
-fn thresholds(records: &[Record], budget: f64) -> Thresholds {
-    let sorted = |pick: fn(&Record) -> f32| {
+fn thresholds(records: &[Prediction], budget: f64) -> Thresholds {
+    let sorted = |pick: fn(&Prediction) -> f32| {
         let mut v: Vec<f32> = records.iter().map(pick).collect();
         v.sort_by(f32::total_cmp);
         v
@@ -141,7 +142,7 @@ fn thresholds(records: &[Record], budget: f64) -> Thresholds {
         predictive_entropy_max_nats: predictive[n - 1 - k],
     };
     let abstained = |t: &Thresholds| {
-        let out = |r: &&Record| {
+        let out = |r: &&Prediction| {
             r.typicality < t.typicality_min
                 || r.entropy_p < t.entropy_p_min
                 || r.predictive_entropy_nats > t.predictive_entropy_max_nats
@@ -163,8 +164,8 @@ fn thresholds(records: &[Record], budget: f64) -> Thresholds {
 mod tests {
     use super::*;
 
-    fn record(typicality: f32, entropy_p: f32, predictive: f32) -> Record {
-        Record {
+    fn record(typicality: f32, entropy_p: f32, predictive: f32) -> Prediction {
+        Prediction {
             class: 0,
             probability: 0.5,
             mu: vec![],
@@ -183,9 +184,9 @@ mod tests {
         // Independent orders of 1,000 images: three tests of 1.7 % each make about 5 %.
         let n = 1000;
         let p = |i: usize, stride: usize| ((i * stride) % n + 1) as f32 / (n + 1) as f32;
-        let records: Vec<Record> = (0..n).map(|i| record(p(i, 1), p(i, 7), p(i, 333))).collect();
+        let records: Vec<Prediction> = (0..n).map(|i| record(p(i, 1), p(i, 7), p(i, 333))).collect();
         let t = thresholds(&records, 0.05);
-        let out = |r: &&Record| {
+        let out = |r: &&Prediction| {
             r.typicality < t.typicality_min
                 || r.entropy_p < t.entropy_p_min
                 || r.predictive_entropy_nats > t.predictive_entropy_max_nats

@@ -1,10 +1,11 @@
 //! `encoder.onnx`: the float encoder. Input `image` NCHW f32 in [0, 1]; outputs `logits`, `mu`, `sigma`, `log_sigma`.
 
 use super::onnx::{Builder, Element, int, to_nchw, window};
+use crate::encoder::Heads;
 use crate::encoder::{Bound, Encoder, values};
-use crate::graph::Op;
 use anyhow::{Result, bail, ensure};
 use paradise_engine::Shape;
+use paradise_nn::graph::Op;
 
 /// The bytes of `encoder.onnx` of a folded encoder.
 ///
@@ -28,7 +29,7 @@ pub fn encode(encoder: &Encoder) -> Result<Vec<u8>> {
     let x = graph.node("Flatten", &[&names[names.len() - 1]], vec![int("axis", 1)]);
     let features = shapes[shapes.len() - 1].len() as usize;
     let d = architecture.latent;
-    let [mu, s, classifier] = encoder.heads()?;
+    let Heads { mu, s, classifier } = encoder.heads()?;
     for ((weight, bias), name) in [(mu, "mu"), (s, "s")] {
         let (w, b) = (graph.f32s(&[d, features], &values(weight)?), graph.f32s(&[d], &values(bias)?));
         graph.named("Gemm", &[&x, &w, &b], vec![int("transB", 1)], name);

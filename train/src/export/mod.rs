@@ -2,32 +2,31 @@
 
 pub mod card;
 pub mod confidence;
-mod drawn;
 pub mod encoded;
 pub mod float_onnx;
 pub mod int8_onnx;
 mod onnx;
 pub mod quantisation;
 pub(crate) mod selftest;
+mod synthesised;
 
-use crate::answer::int8;
-use crate::attack::Attack;
-use crate::attack::gradient::Pgd;
-use crate::attack::served::Served;
 use crate::config::Config;
-use crate::dataset::{Dataset, Splits, foreign};
+use crate::encoder::LogitModel;
 use crate::encoder::{Encoder, Network};
-use crate::evaluate::plan::Plan;
-use crate::files;
 use crate::quantise::assemble::Identity;
 use crate::quantise::choose::choose;
 use crate::quantise::plain;
-use crate::statistics::Share;
 use anyhow::{Context, Result, ensure};
 use card::{Card, Imported, Statement};
+use paradise_attack::Attack;
+use paradise_attack::gradient::Pgd;
+use paradise_data::{Dataset, Splits, foreign};
 use paradise_engine::Model;
 use paradise_engine::golden::Origin;
-use paradise_runtime::bundle;
+use paradise_evaluate::plan::Plan;
+use paradise_evaluate::prediction::int8;
+use paradise_runtime::bundle::{self, CARD, ENCODER, ENCODER_INT8, MODEL, SELFTEST};
+use paradise_support::statistics::Proportion;
 use std::path::{Path, PathBuf};
 
 /// The robustness figure of a card: PGD with signed steps.
@@ -39,7 +38,7 @@ pub struct CardSettings {
     pub eps: f32,
     /// The attack.
     pub attack: Pgd,
-    /// Share of calibration images that may be abstained.
+    /// Proportion of calibration images that may be abstained.
     pub false_abstain: f64,
     /// Test images of the masking checks; 0 for none.
     pub checked: usize,
@@ -94,9 +93,6 @@ pub(crate) struct Bundled<'a> {
     pub model: &'a Model<'a>,
 }
 
-/// The float network's file.
-pub(crate) const FLOAT: &str = "encoder.onnx";
-
 /// Training images on which activation ranges are observed.
 const RANGE_IMAGES: usize = 2000;
 
@@ -138,7 +134,8 @@ pub fn export(
 ) -> Result<Card> {
     let folded = network.folded()?;
     let encoder = folded.frozen();
-    let name = out.file_name().context("--out has no folder name")?.to_string_lossy().into_owned();
+    let name =
+        out.file_name().with_context(|| format!("{}: no folder name", out.display()))?.to_string_lossy().into_owned();
     let identity = identity(&name, config, splits)?;
     // Read now, so that a wrong path is not found after minutes.
     let others = foreign::named(&settings.foreign, splits.seen())?;
@@ -151,10 +148,10 @@ pub fn export(
         }
         false => (plain(&folded, &seen)?, None),
     };
-    let fitted = confidence::fitted(&assembly, &identity, splits, settings.false_abstain, &int8::records)?;
+    let fitted = confidence::fitted(&assembly, &identity, splits, settings.false_abstain, &int8::predict)?;
     let bytes = assembly.finish(&identity, &fitted)?;
     let model = Model::parse(&bytes)?;
-    let served = Served::new(network)?;
+    let served = LogitModel::new(network)?;
     let robust = settings.evaluations.iter().map(|e| card::evaluated(e, &served, &model, &splits.test));
     let robust = robust.collect::<Result<Vec<_>>>()?.concat();
     let mut measured = card::measure(&encoder, &served, &bytes, splits, &others, settings, config.seed)?;
@@ -167,49 +164,26 @@ pub fn export(
     let bundled = Bundled { encoder: &encoder, model: &model };
     let test = (settings.origin == Origin::DataSet).then_some(&splits.test);
     let golden = selftest::build(&bundled, test, settings, config.seed)?;
-    let mut contents = vec![
-        ("model.pmq", bytes.clone()),
-        ("encoder.int8.onnx", int8_onnx::encode(&model)?),
-        (selftest::FILE, golden),
-    ];
+    let mut contents = vec![(MODEL, bytes.clone()), (ENCODER_INT8, int8_onnx::encode(&model)?), (SELFTEST, golden)];
     if settings.float {
-        contents.push((FLOAT, float_onnx::encode(&encoder)?));
+        contents.push((ENCODER, float_onnx::encode(&encoder)?));
     }
     let card = card::write(&name, config, splits, settings, &measured, &model, &contents)?;
-    contents.push((card::FILE, toml::to_string(&card)?.into_bytes()));
-    write(out, &name, &contents)?;
+    contents.push((CARD, toml::to_string(&card)?.into_bytes()));
+    bundle::write(out, &name, &contents)?;
     Ok(card)
 }
 
 /// Says on standard error if a model knows little more than the number of classes: a wrong folder, as a rule, or labels in
 /// another order.
-fn warn_near_chance(clean: &Share, classes: usize) {
+fn warn_near_chance(clean: &Proportion, classes: usize) {
     let chance = 100.0 / classes as f64;
-    if clean.wilson_95_percent[0] <= 1.5 * chance {
-        eprintln!(
-            "warning: {:.1} % of {} test images are right, and chance is {chance:.1} %: are classes and images those of the \
+    if clean.wilson_percent()[0] <= 1.5 * chance {
+        tracing::warn!(
+            "{:.1} % of {} test images are right, and chance is {chance:.1} %: are classes and images those of the \
              network?",
-            clean.percent, clean.n
+            clean.percent(),
+            clean.n
         );
     }
-}
-
-pub(crate) fn write(out: &Path, name: &str, contents: &[(&str, Vec<u8>)]) -> Result<()> {
-    let parent = match out.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p,
-        _ => Path::new("."),
-    };
-    files::create_folder(parent)?;
-    let building = parent.join(format!(".{name}.{}.building", std::process::id()));
-    files::create_folder(&building)?;
-    for (file, bytes) in contents {
-        files::write(&building.join(file), bytes)?;
-    }
-    let manifest = bundle::manifest(name, contents.iter().map(|(file, bytes)| (*file, &bytes[..])));
-    files::write(&building.join(bundle::MANIFEST), manifest.as_bytes())?;
-    files::replace_folder(&building, out, |there| there.join(bundle::MANIFEST).exists() || is_empty(there))
-}
-
-fn is_empty(folder: &Path) -> bool {
-    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }

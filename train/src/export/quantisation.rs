@@ -1,12 +1,13 @@
 //! What quantisation did to a network: accuracy, rate and entropy before and after, and what was tried.
 
-use crate::answer::{Record, float, int8};
-use crate::dataset::{Dataset, Splits};
 use crate::encoder::Encoder;
+use crate::prediction;
 use crate::quantise::choose::{Choice, Tried};
-use crate::statistics::{Proportion, Share};
 use anyhow::Result;
+use paradise_data::{Dataset, Splits};
 use paradise_engine::Model;
+use paradise_evaluate::prediction::{Prediction, int8};
+use paradise_support::statistics::Proportion;
 use serde::{Deserialize, Serialize};
 
 /// One model on the test images and on the float network's adversarial images.
@@ -15,11 +16,11 @@ pub struct Row {
     /// `float`, or the method.
     pub model: String,
     /// Right on test images.
-    pub clean: Share,
+    pub clean: Proportion,
     /// Right on the card's adversarial images.
-    pub robust_transferred: Share,
+    pub robust_transferred: Proportion,
     /// The float network's class on test images.
-    pub same_class: Share,
+    pub same_class: Proportion,
     /// Mean rate, nats.
     pub rate_nats: f64,
     /// Mean posterior entropy, nats.
@@ -50,7 +51,7 @@ impl std::fmt::Display for Quantisation {
         )?;
         for r in &self.rows {
             let (clean, robust) = (r.clean.to_string(), r.robust_transferred.to_string());
-            write!(f, "  {:<54}{clean:<26}{robust:<26}{:>8.2} %", r.model, r.same_class.percent)?;
+            write!(f, "  {:<54}{clean:<26}{robust:<26}{:>8.2} %", r.model, r.same_class.percent())?;
             let (rate, entropy) = (r.rate_nats, r.posterior_entropy_nats);
             writeln!(f, "{rate:>9.2}{entropy:>9.2}{:>10.4}{:>10.4}", r.rate_gap_nats, r.entropy_gap_nats)?;
         }
@@ -60,11 +61,17 @@ impl std::fmt::Display for Quantisation {
     }
 }
 
-fn row(model: String, records: &[Record], adversarial: &[Record], float: &[Record], sets: [&Dataset; 2]) -> Row {
-    let right = |records: &[Record], set: &Dataset| {
-        Proportion::of(records.iter().zip(&set.labels).map(|(r, l)| r.class == *l)).into()
+fn row(
+    model: String,
+    records: &[Prediction],
+    adversarial: &[Prediction],
+    float: &[Prediction],
+    sets: [&Dataset; 2],
+) -> Row {
+    let right = |records: &[Prediction], set: &Dataset| {
+        Proportion::of(records.iter().zip(&set.labels).map(|(r, l)| r.class == *l))
     };
-    let mean = |of: &dyn Fn(&Record, &Record) -> f32| {
+    let mean = |of: &dyn Fn(&Prediction, &Prediction) -> f32| {
         let sum: f64 = records.iter().zip(float).map(|(a, b)| f64::from(of(a, b))).sum();
         (1e4 * sum / records.len() as f64).round() / 1e4
     };
@@ -72,7 +79,7 @@ fn row(model: String, records: &[Record], adversarial: &[Record], float: &[Recor
         model,
         clean: right(records, sets[0]),
         robust_transferred: right(adversarial, sets[1]),
-        same_class: Proportion::of(records.iter().zip(float).map(|(a, b)| a.class == b.class)).into(),
+        same_class: Proportion::of(records.iter().zip(float).map(|(a, b)| a.class == b.class)),
         rate_nats: mean(&|a, _| a.rate_nats),
         posterior_entropy_nats: mean(&|a, _| a.posterior_entropy_nats),
         rate_gap_nats: mean(&|a, b| (a.rate_nats - b.rate_nats).abs()),
@@ -93,11 +100,11 @@ pub(super) fn report(
 ) -> Result<Quantisation> {
     let sets = [&splits.test, adversarial];
     let chosen = Model::parse(&models[1])?;
-    let float = [float::records(encoder, &chosen, sets[0])?, float::records(encoder, &chosen, sets[1])?];
+    let float = [prediction::predict(encoder, &chosen, sets[0])?, prediction::predict(encoder, &chosen, sets[1])?];
     let mut rows = vec![row("float".into(), &float[0], &float[1], &float[0], sets)];
     for (bytes, name) in models.iter().zip(["min-max".to_string(), choice.method.to_string()]) {
         let model = Model::parse(bytes)?;
-        let records = [int8::records(&model, sets[0])?, int8::records(&model, sets[1])?];
+        let records = [int8::predict(&model, sets[0])?, int8::predict(&model, sets[1])?];
         rows.push(row(format!("int8, {name}"), &records[0], &records[1], &float[0], sets));
     }
     Ok(Quantisation { method: choice.method.to_string(), rows, tried: choice.tried })

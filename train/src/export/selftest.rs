@@ -1,24 +1,23 @@
 //! `selftest.bin`: golden images with every operation's checksum, golden pictures as files, and labelled clean, noisy and
 //! adversarial probes.
 
-use super::drawn::drawn;
 use super::encoded::encoded;
+use super::synthesised::synthesised;
 use super::{Bundled, CardSettings};
-use crate::answer;
-use crate::answer::int8;
-use crate::attack::Victim;
-use crate::attack::threat::Ball;
-use crate::dataset::Dataset;
+use crate::encoder::batch;
 use crate::encoder::{Encoder, values};
-use crate::evaluate::robust;
-use crate::random::{self, Purpose};
 use anyhow::{Context, Result};
+use paradise_attack::Ball;
+use paradise_attack::Victim;
+use paradise_data::Dataset;
 use paradise_engine::container::Blob;
 use paradise_engine::golden::{self, About, Case, Draft, Golden, Origin, ProbeKind, Probes};
 use paradise_engine::{Workspace, classify};
+use paradise_evaluate::prediction;
+use paradise_evaluate::prediction::int8;
+use paradise_evaluate::robust;
+use paradise_support::random::{self, Purpose};
 
-/// The file.
-pub(crate) const FILE: &str = "selftest.bin";
 /// Probes among the golden images; an all-black and an all-white image follow.
 const GOLDEN_IMAGES: usize = 6;
 /// Images in each probe set.
@@ -41,7 +40,7 @@ pub(crate) fn build(
     let Bundled { encoder, model } = *bundled;
     let (origin, clean) = match test {
         Some(test) => (Origin::DataSet, test.head(PROBE_IMAGES)),
-        None => (Origin::Drawn, drawn(bundled, PROBE_IMAGES, seed)?),
+        None => (Origin::Drawn, synthesised(bundled, PROBE_IMAGES, seed)?),
     };
     let mut blob = Blob::default();
     let about = About {
@@ -66,8 +65,8 @@ pub(crate) fn build(
         (ProbeKind::Adversarial, settings.eps * 255.0, &outcome.on_grid(&clean)),
     ];
     for (kind, eps_pixels, set) in sets {
-        let float = answer::predictions(encoder, set)?.correct_share().correct;
-        let int8 = int8::predictions(model, set)?.correct_share().correct;
+        let float = prediction::classify(encoder, set)?.correct_share().correct;
+        let int8 = int8::classify(model, set)?.correct_share().correct;
         probes.push(Probes {
             kind,
             eps_pixels,
@@ -118,7 +117,7 @@ fn case(bundled: &Bundled, image: &[u8], blob: &mut Blob) -> Result<Case> {
 /// mu, log sigma and logits of one image, u8 `[h][w][c]`.
 fn float_outputs(encoder: &Encoder, image: &[u8]) -> Result<Vec<f32>> {
     let one = Dataset::new(encoder.architecture.graph.input, image.to_vec(), vec![0])?;
-    let encoding = encoder.encode(&one.batch(&[0])?)?;
+    let encoding = encoder.encode(&batch(&one, &[0])?)?;
     let logits = values(&encoder.classify(&encoding.mu)?)?;
     Ok([values(&encoding.mu)?, values(&encoding.log_sigma)?, logits].concat())
 }
@@ -131,7 +130,7 @@ pub(crate) fn float_gap(encoder: &Encoder, bytes: &[u8]) -> Result<f32> {
     let golden = Golden::parse(bytes)?;
     let mut widest = 0.0f32;
     for case in golden.header().cases.iter() {
-        widest = widest.max(golden.float_gap(&case, &float_outputs(encoder, golden.bytes(case.image))?));
+        widest = widest.max(golden.float_gap(&case, float_outputs(encoder, golden.bytes(case.image))?.into_iter()));
     }
     Ok(widest)
 }

@@ -1,8 +1,8 @@
 //! A training image as the network sees it: shifted and mirrored at random, keyed by epoch and image.
 
-use crate::config::Data;
-use crate::random::{self, Purpose};
+use paradise_data::settings::Data;
 use paradise_engine::Shape;
+use paradise_support::random::{self, Purpose};
 
 /// How one image is varied.
 #[derive(Debug, Clone, Copy)]

@@ -1,13 +1,16 @@
 //! The files of a run: resolved configuration, metrics, checkpoints.
 
 use crate::checkpoint::{self, Progress, State};
-use crate::config::{Config, Data};
-use crate::dataset::Splits;
-use crate::device::{Precision, cpu_multiplies_bf16};
+use crate::config::Config;
 use crate::encoder::Network;
-use crate::files;
-use crate::ops::lanes;
-use anyhow::{Context, Result, bail, ensure};
+use crate::remedy::Remedy;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use paradise_data::Splits;
+use paradise_data::settings::Data;
+use paradise_nn::Precision;
+use paradise_nn::device::cpu_multiplies_bf16;
+use paradise_nn::ops::lanes;
+use paradise_support::files;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -80,13 +83,13 @@ impl RunFolder {
         if self.config().exists() {
             let there = self.read_config()?;
             if !resume {
-                bail!("{}: holds a run already; add --resume or choose another --out", self.0.display());
+                return Err(anyhow!("{}: holds a run already", self.0.display()).context(Remedy::Resume));
             }
             // Where the images lie may change; which they are may not.
             let at_home = Config { data: Data { folder: config.data.folder.clone(), ..there.data.clone() }, ..there };
             ensure!(
                 at_home == *config,
-                "{}: holds a run of another configuration; choose another --out",
+                "{}: holds a run of another configuration; choose another folder",
                 self.0.display()
             );
             self.check_images(splits)?;

@@ -1,10 +1,10 @@
 //! Mini-batches made ahead of the step by threads of their own, in the order of the epoch.
 
 use super::augment;
-use crate::config::Data;
-use crate::dataset::{self, Training};
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
+use paradise_data::settings::Data;
+use paradise_data::{self, Training};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -61,7 +61,7 @@ impl Loader<'_> {
                     early.insert(ready, batch);
                 };
                 let (pixels, labels) = batch?;
-                let images = dataset::tensor(pixels, ids.len(), self.train.shape())?;
+                let images = paradise_nn::images(pixels, ids.len(), self.train.shape())?;
                 step(ids, images, Tensor::from_vec(labels, ids.len(), &Device::Cpu)?)?;
             }
             Ok(())
@@ -85,7 +85,7 @@ impl Loader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::Dataset;
+    use paradise_data::Dataset;
     use paradise_engine::Shape;
 
     fn train(n: usize) -> Training {

@@ -1,32 +1,33 @@
 //! The training loop.
 
 mod augment;
-mod aware;
 mod events;
 mod folder;
 mod loader;
+mod quantisation_aware;
 #[cfg(feature = "cuda")]
 mod resident;
 
 pub use folder::RunFolder;
 
-use crate::answer;
-use crate::attack::gradient::Pgd;
-use crate::attack::threat::Ball;
-use crate::attack::{Outcome, Victim};
 use crate::checkpoint::{self, Progress, State};
 use crate::config::{Config, Select};
-use crate::dataset::{Dataset, Splits, Training};
 use crate::encoder::Network;
 use crate::interrupt::Interrupted;
 use crate::objective::{Batch, Pending};
-use crate::progress::{self, Lines};
-use crate::random::{self, Purpose};
+use crate::remedy::Remedy;
 use anyhow::{Result, ensure};
 use candle_core::{Device, Tensor};
 use events::Events;
 use indicatif::ProgressBar;
 use loader::Loader;
+use paradise_attack::Ball;
+use paradise_attack::gradient::Pgd;
+use paradise_attack::{Outcome, Victim};
+use paradise_data::{Dataset, Splits, Training};
+use paradise_evaluate::prediction::classify;
+use paradise_support::progress::{self, PeriodicLog};
+use paradise_support::random::{self, Purpose};
 #[cfg(feature = "cuda")]
 use resident::Resident;
 use serde_json::json;
@@ -57,6 +58,8 @@ pub struct Fitted {
 /// checkpoint holds what was done.
 pub fn fit(config: &Config, splits: &Splits, folder: &RunFolder, resume: bool, stop: &AtomicBool) -> Result<Fitted> {
     let began = Instant::now();
+    // The run says of its images what is true of them, whatever the configuration began with.
+    let config = &Config { data: config.data.of(splits), ..config.clone() };
     let (train, validation) = splits.train.hold_out(config.data.validation, config.seed)?;
     let steps = config.fit.steps(train.len())?;
     let device = config.fit.device.open()?;
@@ -79,7 +82,7 @@ pub fn fit(config: &Config, splits: &Splits, folder: &RunFolder, resume: bool, s
         steps,
         state,
         bar,
-        lines: Lines::from_now(),
+        lines: PeriodicLog::from_now(),
         began: (began, first),
         stop,
         events: Events::new(folder.path()),
@@ -106,7 +109,7 @@ struct Run<'a> {
     steps: u64,
     state: State,
     bar: ProgressBar,
-    lines: Lines,
+    lines: PeriodicLog,
     /// When this call began, and at which step.
     began: (Instant, u64),
     stop: &'a AtomicBool,
@@ -206,14 +209,16 @@ impl Run<'_> {
         if self.stop.load(Ordering::Relaxed) {
             self.save()?;
             let there = self.folder.path().display();
-            return Err(Interrupted(format!("{there} holds a checkpoint: add --resume to go on")).into());
+            return Err(
+                anyhow::Error::from(Interrupted(format!("{there} holds a checkpoint"))).context(Remedy::Resume)
+            );
         }
         let Config { seed, fit, objective, .. } = self.config;
         let State { network, optimiser, terms, progress } = &mut self.state;
         let share = optimiser.step as f64 / (u64::from(fit.epochs) * self.steps) as f64;
         let batch = Batch { images: &images, labels: &labels, ids, seed: *seed, epoch: progress.epoch, share };
         let learning = match fit.int8_weights {
-            true => network.learning_at(aware::rounded(network)?)?,
+            true => network.learning_at(quantisation_aware::rounded(network)?)?,
             false => network.learning()?,
         };
         let loss = objective.loss(&learning, &batch)?;
@@ -273,7 +278,7 @@ fn validate(config: &Config, network: &Network, validation: &Dataset) -> Result<
         })?;
         return Ok(Validation::Images { loss });
     }
-    let clean = answer::predictions(&encoder, validation)?.correct_share().percent();
+    let clean = classify(&encoder, validation)?.correct_share().percent();
     let robust = match config.fit.select {
         Select::Clean => None,
         Select::Robust => {

@@ -1,11 +1,11 @@
 //! Training images that fit on a GPU: put there once, varied there with the same draws as on the host.
 
 use super::augment::{self, Variation};
-use crate::config::Data;
-use crate::cuda::augment::Pick;
-use crate::dataset::Training;
 use anyhow::Result;
 use candle_core::{Device, Tensor};
+use paradise_data::Training;
+use paradise_data::settings::Data;
+use paradise_nn::cuda::augment::Pick;
 
 /// Most bytes of images that are put there.
 const LIMIT: usize = 16 << 30;

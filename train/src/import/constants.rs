@@ -1,6 +1,6 @@
 //! What an ONNX file says in numbers: constants and attributes.
 
-use super::graph::View;
+use super::view::View;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashMap;
 use std::io::{Read, Seek, SeekFrom};

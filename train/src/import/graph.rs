@@ -1,26 +1,14 @@
 //! An ONNX graph from image to logits as the stages and numbers of a network.
 
 use super::constants::{self, Constant, int, ints};
+use super::view::View;
 use super::{Normalisation, Range};
-use crate::graph::{Graph, Op, Stage};
 use anyhow::{Context, Result, bail, ensure};
 use paradise_engine::Shape;
 use paradise_engine::layer::Window;
+use paradise_nn::graph::{Graph, Op, Stage};
 use std::collections::{HashMap, HashSet};
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, ValueInfoProto, tensor_shape_proto::dimension, type_proto};
-
-/// How the ONNX graph sees an activation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum View {
-    /// `[n, c, h, w]`.
-    Nchw,
-    /// `[n, h, w, c]`.
-    Nhwc,
-    /// `[n, c * h * w]`.
-    Flat,
-    /// `[n, h * w * c]`.
-    FlatNhwc,
-}
 
 /// A tensor of the ONNX graph.
 #[derive(Debug, Clone, Copy)]

@@ -7,16 +7,19 @@ mod constants;
 mod graph;
 mod nodes;
 mod original;
+mod view;
 
-use crate::config::{Config, Data, Source};
+use crate::config::Config;
 use crate::encoder::{Architecture, Bound, Network};
 use crate::export::card::{Card, Imported};
 use crate::export::{self, CardSettings};
-use crate::graph::{Graph, Init, Op, Stage};
 use crate::objective::Kind;
-use anyhow::{Context, Result, bail, ensure};
+use crate::remedy::Remedy;
+use anyhow::{Context, Result, anyhow, ensure};
 use graph::Contract;
+use paradise_data::settings::{Data, Source};
 use paradise_engine::layer::Window;
+use paradise_nn::graph::{Graph, Init, Op, Stage};
 use prost::Message;
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -167,9 +170,9 @@ pub fn import(
     if data.labels.is_empty() && !splits.labels.iter().all(|l| l.parse::<u64>().is_ok()) {
         let few: Vec<String> =
             splits.labels.iter().take(3).enumerate().map(|(i, name)| format!("{i} is {name}")).collect();
-        eprintln!(
-            "warning: classes are the folders in order of their names ({}, ...); if the network's outputs are in another \
-             order, name it with --labels FILE",
+        tracing::warn!(
+            "classes are the folders in order of their names ({}, ...); if the network's outputs are in another \
+             order, state theirs",
             few.join(", ")
         );
     }
@@ -178,20 +181,23 @@ pub fn import(
     // The file itself, by another tool, on pictures that neither has seen: what the reader misunderstood shows here.
     let same = original::same_classes(&onnx, contract, normalisation, &network, &splits.calibration);
     let agreement = match same {
-        Ok(same) if same.percent < ENOUGH_PERCENT && !force => bail!(
-            "{}: the original, run by tract, gives the class of what was read from it on {} of {} calibration pictures; \
-             {ENOUGH_PERCENT} % are needed (--force imports it all the same)",
-            file.display(),
-            same.correct,
-            same.n
-        ),
+        Ok(same) if same.percent() < ENOUGH_PERCENT && !force => {
+            let why = anyhow!(
+                "{}: the original, run by tract, gives the class of what was read from it on {} of {} calibration \
+                 pictures; {ENOUGH_PERCENT} % are needed",
+                file.display(),
+                same.correct,
+                same.n
+            );
+            return Err(why.context(Remedy::Force));
+        }
         Ok(same) => Some(same),
         Err(why) if !force => {
-            return Err(why.context(format!(
-                "{}: the original does not run in tract, so what was read from it cannot be checked (--force imports it all \
-                 the same)",
+            let told = format!(
+                "{}: the original does not run in tract, so what was read from it cannot be checked",
                 file.display()
-            )));
+            );
+            return Err(why.context(told).context(Remedy::Force));
         }
         Err(_) => None,
     };
@@ -201,7 +207,7 @@ pub fn import(
     config.data = data;
     let imported = Imported {
         file: file.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
-        sha256: crate::dataset::hex(&Sha256::digest(&bytes)),
+        sha256: paradise_support::hex(&Sha256::digest(&bytes)),
         same_class: agreement,
         confidence: "no sigma head: the rate is that of the penultimate features, the posterior entropy is constant"
             .into(),

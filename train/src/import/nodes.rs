@@ -1,11 +1,12 @@
 //! Each kind of ONNX node as stages.
 
 use super::constants::{self, float, int, ints};
-use super::graph::{Reader, Value, View};
-use crate::graph::Op;
+use super::graph::{Reader, Value};
+use super::view::View;
 use anyhow::{Context, Result, bail, ensure};
 use paradise_engine::Shape;
 use paradise_engine::layer::Window;
+use paradise_nn::graph::Op;
 use tract_onnx::pb::NodeProto;
 
 /// `[out][in][kh][kw]` as `[out][kh][kw][in]`.

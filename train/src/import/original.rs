@@ -2,11 +2,11 @@
 
 use super::graph::Contract;
 use super::{Normalisation, Range};
-use crate::answer;
-use crate::dataset::Dataset;
 use crate::encoder::Network;
-use crate::statistics::{Proportion, Share};
 use anyhow::{Context, Result, anyhow, ensure};
+use paradise_data::Dataset;
+use paradise_evaluate::prediction::classify;
+use paradise_support::statistics::Proportion;
 use prost::Message;
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
@@ -24,9 +24,9 @@ pub(super) fn same_classes(
     normalisation: &Normalisation,
     network: &Network,
     set: &Dataset,
-) -> Result<Share> {
+) -> Result<Proportion> {
     let set = set.select(&(0..set.len().min(MOST)).collect::<Vec<_>>());
-    let read = answer::predictions(&network.frozen(), &set)?;
+    let read = classify(&network.frozen(), &set)?;
     let original = Original::new(onnx, contract, &set).map_err(|e| anyhow!("{e:#}"))?;
     let mut correct = 0;
     for (i, class) in read.classes.iter().enumerate() {
@@ -35,7 +35,7 @@ pub(super) fn same_classes(
         let best = (0..values.len()).max_by(|a, b| values[*a].total_cmp(&values[*b]).then(b.cmp(a)));
         correct += usize::from(best.context("no classes")? == usize::from(*class));
     }
-    Ok(Proportion { correct, n: set.len() }.into())
+    Ok(Proportion { correct, n: set.len() })
 }
 
 struct Original {

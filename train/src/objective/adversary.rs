@@ -1,11 +1,11 @@
 //! Perturbations found while training: projected ascent inside the l_inf ball, batch norms standing still.
 
 use super::Batch;
-use crate::attack::threat;
 use crate::encoder::{Encoder, values};
-use crate::random::{self, Purpose};
 use anyhow::{Result, ensure};
 use candle_core::{Tensor, Var};
+use paradise_attack::threat;
+use paradise_support::random::{self, Purpose};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 

@@ -2,9 +2,9 @@
 
 use super::{Batch, Objective};
 use crate::encoder::Encoding;
-use crate::random::{self, Purpose};
 use anyhow::Result;
 use candle_core::Tensor;
+use paradise_support::random::{self, Purpose};
 use rayon::prelude::*;
 
 /// `x' = x + s u`, `s ~ U(0, m)` once an image, `u ~ N(0, I)`: the same shape as the batch's images.

@@ -8,12 +8,13 @@ mod terms;
 
 pub use terms::{Pending, Terms};
 
-use crate::dataset::Dataset;
 use crate::encoder::Encoder;
+use crate::encoder::batch;
 use adversary::Adversary;
 use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::loss::cross_entropy;
+use paradise_data::Dataset;
 use serde::{Deserialize, Serialize};
 
 /// Which terms are kept.
@@ -173,7 +174,7 @@ impl Batch<'_> {
         let labels = Tensor::zeros(size, DType::U32, device)?;
         let mut sum = 0.0;
         for ids in all.chunks_exact(size) {
-            let images = set.batch(ids)?.to_device(device)?;
+            let images = batch(set, ids)?.to_device(device)?;
             sum += f(&Batch { images: &images, labels: &labels, ids, seed, epoch: 0, share: 1.0 })?;
         }
         Ok(sum / (set.len() / size) as f64)

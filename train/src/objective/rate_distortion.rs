@@ -4,10 +4,10 @@ use super::adversary::Aim;
 use super::{Batch, Kind, Loss, Objective, Reconstruction, matching};
 use crate::encoder::{Encoder, Encoding};
 use crate::gaussian;
-use crate::random::{self, Purpose};
 use anyhow::Result;
 use candle_core::Tensor;
 use candle_nn::loss::cross_entropy;
+use paradise_support::random::{self, Purpose};
 use rayon::prelude::*;
 
 impl Objective {

@@ -1,8 +1,8 @@
 use super::adversary::Aim;
 use super::*;
-use crate::encoder::{Encoding, Network, small_conv::SmallConv};
-use crate::random::{self, Purpose};
+use crate::encoder::{Encoding, Network, Place, small_conv::SmallConv};
 use paradise_engine::Shape;
+use paradise_support::random::{self, Purpose};
 
 const M: usize = 6;
 
@@ -145,7 +145,7 @@ fn a_steps_rate_and_matching_equal_f64() {
     let network = network();
     let objective = Objective { kind: Kind::ParadisePm, ..Objective::default() };
     for bias in [0.5f32, -2.0, -5.0, -9.2] {
-        network.variables[4].set(&Tensor::full(bias, 4, &Device::Cpu).unwrap()).unwrap();
+        network[Place::SBias].set(&Tensor::full(bias, 4, &Device::Cpu).unwrap()).unwrap();
         with_batch(|batch| {
             let encoder = network.frozen();
             let loss = objective.loss(&encoder, batch).unwrap();

@@ -5,16 +5,16 @@ use super::assemble::{Assembly, Identity};
 use super::equalise::equalise;
 use super::observe::{Ranges, observe};
 use super::{Method, Rounding, dither, feed_back, quantise};
-use crate::attack::gradient::Pgd;
-use crate::attack::int8::Int8;
-use crate::attack::model::Classifier;
-use crate::attack::served::Served;
-use crate::attack::threat::Ball;
-use crate::attack::{self, Outcome, Victim};
-use crate::dataset::Dataset;
+use crate::encoder::LogitModel;
 use crate::encoder::Network;
 use crate::export::confidence::placeholder;
 use anyhow::{Context, Result};
+use paradise_attack::Ball;
+use paradise_attack::Classifier;
+use paradise_attack::gradient::Pgd;
+use paradise_attack::int8::Int8;
+use paradise_attack::{Outcome, Victim};
+use paradise_data::Dataset;
 use paradise_engine::Model;
 use paradise_engine::classifier::softmax;
 use serde::{Deserialize, Serialize};
@@ -65,14 +65,14 @@ fn methods(dithered: bool) -> Vec<Method> {
 /// # Errors
 /// If the network has no int8 form, or the images do not fit.
 pub fn choose(network: &Network, calibration: &Dataset, held_out: &Dataset, seed: u64) -> Result<Choice> {
-    let served = Served::new(network)?;
+    let served = LogitModel::new(network)?;
     let ball = Ball::linf(ATTACK.1 / 255.0);
     let half = held_out.head(held_out.len() / 2);
     let attacked = Outcome::of(&Pgd::sign(ATTACK.0, 1), Victim::White(&served), ball, &half, seed)?.on_grid(&half);
     let mut images = held_out.clone();
     let from = images.images.len() - attacked.images.len();
     images.images.splice(from.., attacked.images);
-    let pixels = attack::pixels(&images);
+    let pixels = paradise_attack::pixels(&images);
     let truth = probabilities(&served, &pixels)?;
     let encoder = network.frozen();
     let seen = observe(&encoder, calibration, &[])?;
@@ -84,7 +84,7 @@ pub fn choose(network: &Network, calibration: &Dataset, held_out: &Dataset, seed
     let mut best: Option<(f64, Method, Assembly)> = None;
     let mut tried = Vec::new();
     let labels = (0..served.classes()).map(|c| c.to_string()).collect();
-    let identity = Identity { name: "candidate".into(), labels, policy: crate::dataset::WHOLE, made: None };
+    let identity = Identity { name: "candidate".into(), labels, policy: paradise_data::WHOLE, made: None };
     let graph = &network.architecture.graph;
     for method in methods(dither::fits(graph, &graph.shapes()?)) {
         let assembly = match method.equalise {
@@ -131,7 +131,7 @@ fn divergence(truth: &[f32], other: &[f32]) -> f64 {
 mod tests {
     use super::*;
     use crate::config::encoder::{Encoder, Kind};
-    use crate::dataset::embedded;
+    use paradise_data::embedded;
 
     #[test]
     fn the_best_method_is_closer_than_the_plain_one() {

@@ -3,9 +3,9 @@
 //! of the features is the largest part of what int8 changes, and they are the fewest numbers.
 
 use super::assemble::{Linear, Quantisation, pool_scale};
-use crate::graph::{Graph, Op};
 use paradise_engine::Shape;
 use paradise_engine::layer::Window;
+use paradise_nn::graph::{Graph, Op};
 
 /// How often each feature is stored.
 pub const COPIES: usize = 4;

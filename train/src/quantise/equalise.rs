@@ -4,17 +4,15 @@
 
 use super::observe::Activation;
 use super::tie::{Cut, Tie, ties};
+use crate::encoder::Place;
 use crate::encoder::{Network, values};
-use crate::graph::Trunk;
 use anyhow::Result;
 use candle_core::{Device, Tensor, Var};
+use paradise_nn::graph::Trunk;
 use std::ops::Range;
 
 /// Largest factor over the least.
 const SPAN: f32 = 1024.0;
-
-/// Where a network keeps the weights of mu's and s's heads.
-const HEADS: [usize; 2] = [1, 3];
 
 /// The same function in channels that lose less to int8.
 pub struct Equalised {
@@ -115,10 +113,10 @@ pub fn equalise(network: &Network, seen: &[Activation]) -> Result<Equalised> {
     let shapes = graph.shapes()?;
     let trunk = Trunk::new(graph.clone())?;
     let place = |i: usize, k: usize| -> Range<usize> { trunk.places(i)[k].clone() };
-    let mut theta = values(network.variables[0].as_tensor())?;
+    let mut theta = values(network.trunk_parameters())?;
     let mut heads = Vec::new();
-    for v in HEADS {
-        heads.push(values(network.variables[v].as_tensor())?);
+    for v in Place::HEAD_WEIGHTS {
+        heads.push(values(network[v].as_tensor())?);
     }
     let mut floors = vec![f32::NEG_INFINITY; shapes.len()];
     for tie in &ties(graph, &shapes) {
@@ -127,8 +125,8 @@ pub fn equalise(network: &Network, seen: &[Activation]) -> Result<Equalised> {
             let rows = &theta[place(i, 0)];
             weight_shares(rows, rows.len() / usize::from(shapes[i + 1].c), &mut shares);
         }
-        for (head, v) in heads.iter().zip(HEADS).filter(|_| tie.features) {
-            weight_shares(head, network.variables[v].dim(1)?, &mut shares);
+        for (head, v) in heads.iter().zip(Place::HEAD_WEIGHTS).filter(|_| tie.features) {
+            weight_shares(head, network[v].dim(1)?, &mut shares);
         }
         let mixed = tie.features || !tie.mixers.is_empty();
         let change = match tie.cut {
@@ -153,9 +151,9 @@ pub fn equalise(network: &Network, seen: &[Activation]) -> Result<Equalised> {
         }
     }
     let mut scaled = network.clone();
-    scaled.variables[0] = Var::from_vec(theta, trunk.parameters(), &Device::Cpu)?;
-    for (v, head) in HEADS.into_iter().zip(heads) {
-        scaled.variables[v] = Var::from_tensor(&Tensor::from_vec(head, network.variables[v].dims(), &Device::Cpu)?)?;
+    scaled[Place::Trunk] = Var::from_vec(theta, trunk.parameters(), &Device::Cpu)?;
+    for (v, head) in Place::HEAD_WEIGHTS.into_iter().zip(heads) {
+        scaled[v] = Var::from_tensor(&Tensor::from_vec(head, network[v].dims(), &Device::Cpu)?)?;
     }
     Ok(Equalised { network: scaled, floors })
 }
@@ -165,14 +163,15 @@ mod tests {
     use super::super::observe::observe;
     use super::*;
     use crate::config::encoder::{Encoder, Kind};
-    use crate::dataset::{Dataset, embedded};
+    use crate::encoder::batch;
+    use paradise_data::{Dataset, embedded};
 
     /// A network of `kind` whose channels differ: every seventh number of the trunk is eight times as large, every eleventh has
     /// the other sign.
     fn uneven(kind: Kind, set: &Dataset) -> Network {
         let architecture = Encoder { kind, ..Encoder::default() }.architecture(set.shape, 10).unwrap();
         let mut network = Network::new(architecture, 1).unwrap().folded().unwrap();
-        let mut theta = values(network.variables[0].as_tensor()).unwrap();
+        let mut theta = values(network.trunk_parameters()).unwrap();
         let trunk = Trunk::new(network.architecture.graph.clone()).unwrap();
         for i in 0..network.architecture.graph.stages.len() {
             for place in trunk.places(i) {
@@ -184,13 +183,13 @@ mod tests {
                 }
             }
         }
-        network.variables[0] = Var::from_vec(theta, trunk.parameters(), &Device::Cpu).unwrap();
+        network[Place::Trunk] = Var::from_vec(theta, trunk.parameters(), &Device::Cpu).unwrap();
         network
     }
 
     fn posterior(network: &Network, set: &Dataset) -> Vec<f32> {
         let ids: Vec<usize> = (0..set.len()).collect();
-        let encoding = network.frozen().encode(&set.batch(&ids).unwrap()).unwrap();
+        let encoding = network.frozen().encode(&batch(set, &ids).unwrap()).unwrap();
         [encoding.mu, encoding.log_sigma].map(|t| values(&t).unwrap()).concat()
     }
 
@@ -233,7 +232,7 @@ mod tests {
         let graph = &network.architecture.graph;
         let cuts = ties(graph, &graph.shapes().unwrap()).into_iter().filter_map(|t| t.cut);
         let trunk = Trunk::new(graph.clone()).unwrap();
-        let theta = values(equalised.network.variables[0].as_tensor()).unwrap();
+        let theta = values(equalised.network.trunk_parameters()).unwrap();
         let after = observe(&equalised.network.frozen(), &set, &equalised.floors).unwrap();
         let mut seen_cuts = 0;
         for cut in cuts {

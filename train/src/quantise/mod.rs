@@ -11,14 +11,15 @@ mod rounding;
 mod spread;
 mod tie;
 
-use crate::dataset::Dataset;
+use crate::encoder::Heads;
 use crate::encoder::{Encoder, Network, values};
-use crate::graph::Op;
 use anyhow::{Result, bail};
 use assemble::{Assembly, Linear, Quantisation};
 use candle_core::Tensor;
 use observe::{Activation, Ranges, observe};
+use paradise_data::Dataset;
 use paradise_engine::Shape;
+use paradise_nn::graph::Op;
 use rayon::prelude::*;
 use rounding::Feedback;
 use spread::{Spread, spreads};
@@ -139,7 +140,7 @@ fn mean_inputs(op: &Op, mean: &[f32], shape: Shape) -> Vec<Vec<f64>> {
 fn feed_back(encoder: &Encoder, set: &Dataset) -> Result<Vec<Vec<i8>>> {
     let spreads = spreads(encoder, set)?;
     let stages = encoder.architecture.graph.stages.len();
-    let [mu, s, _] = encoder.heads()?;
+    let Heads { mu, s, .. } = encoder.heads()?;
     let round = |weight: &[f32], spreads: &[Spread]| -> Vec<i8> {
         let group = weight.len() / spreads.len().max(1);
         let each = weight.chunks(group).zip(spreads).map(|(weight, spread)| {
@@ -212,7 +213,7 @@ fn quantise(encoder: &Encoder, seen: &[Activation], fed: &[Vec<i8>], method: Met
         true => vec![seen[last].mean.iter().map(|m| f64::from(*m)).collect()],
         false => Vec::new(),
     };
-    let [mu, s, classifier] = encoder.heads()?;
+    let Heads { mu, s, classifier } = encoder.heads()?;
     let head = |(w, b): (&Tensor, &Tensor), fed: Option<&[i8]>| {
         let rows = rows(&values(w)?, &values(b)?, features, &means, fed);
         Ok::<_, anyhow::Error>(if dithered { dither::repeated(&rows) } else { rows })

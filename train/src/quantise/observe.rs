@@ -1,8 +1,9 @@
 //! What calibration images do to every activation: extremes, histograms, means.
 
-use crate::dataset::Dataset;
 use crate::encoder::Encoder;
+use crate::encoder::batch;
 use anyhow::{Result, ensure};
+use paradise_data::Dataset;
 
 /// Images run at once.
 const BATCH: usize = 250;
@@ -157,7 +158,7 @@ pub(super) fn each_batch(
 ) -> Result<()> {
     let all: Vec<usize> = (0..set.len()).collect();
     for ids in all.chunks(BATCH) {
-        for (i, mut values) in encoder.activations(&set.batch(ids)?)?.into_iter().enumerate() {
+        for (i, mut values) in encoder.activations(&batch(set, ids)?)?.into_iter().enumerate() {
             if let Some(&floor) = floors.get(i) {
                 values.iter_mut().filter(|v| **v < floor).for_each(|v| *v = floor);
             }

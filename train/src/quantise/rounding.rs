@@ -102,7 +102,7 @@ impl Feedback {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::{self, Purpose};
+    use paradise_support::random::{self, Purpose};
     use proptest::prelude::*;
 
     /// The covariance of `inputs`, rows of `width`, about 0.

@@ -1,13 +1,13 @@
 //! How the inputs of linear maps spread together: the covariance that says which roundings of weights make up for another.
 
 use super::observe::each_batch;
-use crate::dataset::Dataset;
 use crate::encoder::Encoder;
-use crate::graph::Op;
 use anyhow::Result;
 use candle_core::{Device, Tensor};
+use paradise_data::Dataset;
 use paradise_engine::Shape;
 use paradise_engine::layer::Window;
+use paradise_nn::graph::Op;
 
 /// About so many inputs a map are looked at.
 const INPUTS: usize = 32_768;

@@ -1,7 +1,7 @@
 //! Which activations' channels only scale together, and which sums a rectified map alone reads.
 
-use crate::graph::{Graph, Op};
 use paradise_engine::Shape;
+use paradise_nn::graph::{Graph, Op};
 
 /// Activations that sums and pools join.
 #[derive(Debug, Default, PartialEq)]

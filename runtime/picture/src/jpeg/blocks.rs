@@ -3,7 +3,7 @@
 
 use super::huffman::Table;
 use crate::PictureError;
-use crate::decode::broken;
+use crate::error::broken;
 
 /// One component of the frame.
 #[derive(Debug, Clone)]

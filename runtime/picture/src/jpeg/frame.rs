@@ -3,7 +3,7 @@
 use super::blocks::{Component, Scan, walk};
 use super::huffman::{Table, usual};
 use crate::PictureError;
-use crate::decode::broken;
+use crate::error::broken;
 use image::metadata::Orientation;
 
 /// Most scans of a picture: encoders write about ten.

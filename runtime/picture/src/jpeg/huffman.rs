@@ -1,7 +1,7 @@
 //! Huffman tables of a JPEG file: their symbols' lengths, and those that bare camera frames leave out.
 
 use crate::PictureError;
-use crate::decode::broken;
+use crate::error::broken;
 
 /// Bits that are looked up at once.
 const FAST: u32 = 9;

@@ -9,7 +9,8 @@ mod frame;
 mod huffman;
 
 use crate::PictureError;
-use crate::decode::{broken, within_limits};
+use crate::error::broken;
+use crate::limits;
 use image::metadata::Orientation;
 use image::{DynamicImage, GrayImage, RgbImage};
 use zune_core::bytestream::ZCursor;
@@ -28,10 +29,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(DynamicImage, Orientation), Pictur
     let frame = frame::headers(bytes)?;
     let (width, height) = (u32::from(frame.width), u32::from(frame.height));
     let (layout, channels) = if frame.components == 1 { (ColorSpace::Luma, 1) } else { (ColorSpace::RGB, 3) };
-    within_limits(width, height, channels)?;
+    limits::within(width, height, channels)?;
     // A progressive picture is held as 16-bit coefficients beside its pixels.
     let coefficients = if frame.progressive { 2 * u64::from(frame.components) } else { 0 };
-    within_limits(width, height, coefficients)?;
+    limits::within(width, height, coefficients)?;
     let whole = frame::whole(bytes)?;
     // The portable code, whatever the CPU: its rounding is part of the bits that every device has in common.
     let options = DecoderOptions::default()

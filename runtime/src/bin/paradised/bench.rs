@@ -3,10 +3,11 @@
 use crate::arguments::Bench;
 use anyhow::Context;
 use paradise_engine::golden::Golden;
+use paradise_runtime::bundle::{Bundle, SELFTEST};
 use paradise_runtime::int8::Int8;
 use paradise_runtime::profile::{Part, Profile};
 use paradise_runtime::say;
-use paradise_runtime::{Backend, BackendKind, Bundle, load};
+use paradise_runtime::{Backend, BackendKind, load};
 use serde_json::json;
 use std::time::Instant;
 
@@ -35,8 +36,8 @@ impl Latency {
 /// `--every-kernel`, the ratios of medians.
 pub fn run(arguments: &Bench) -> anyhow::Result<u8> {
     let bundle = Bundle::open(&arguments.model.model)?;
-    let path = bundle.path("selftest.bin");
-    let golden = Golden::parse(bundle.file("selftest.bin")?).with_context(|| path.display().to_string())?;
+    let path = bundle.path(SELFTEST);
+    let golden = Golden::parse(bundle.file(SELFTEST)?).with_context(|| path.display().to_string())?;
     let images: Vec<&[u8]> = golden.header().cases.iter().map(|c| golden.bytes(c.image)).collect();
     if arguments.per_layer {
         anyhow::ensure!(arguments.model.backend == BackendKind::Int8, "--per-layer is for --backend int8");

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 /// A line of `--json`.
 #[derive(Serialize)]
-struct Line<'a> {
+struct Answered<'a> {
     image: String,
     #[serde(flatten)]
     verdict: &'a Verdict,
@@ -41,16 +41,15 @@ pub fn run(arguments: &Classify) -> anyhow::Result<u8> {
         match outcome {
             Ok(verdict) if arguments.json => {
                 let latency_us = began.elapsed().as_micros() as u64;
-                let line = Line { image: path.display().to_string(), verdict: &verdict, latency_us };
+                let line = Answered { image: path.display().to_string(), verdict: &verdict, latency_us };
                 say!("{}", serde_json::to_string(&line)?);
             }
             Ok(v) => say!(
-                "{}: {} {:.1} %  {}{}  (rate {:.2} nats, typicality {:.3}, H {:.2} nats, predictive {:.3} nats)",
+                "{}: {} {:.1} %  {}  (rate {:.2} nats, typicality {:.3}, H {:.2} nats, predictive {:.3} nats)",
                 path.display(),
                 v.label,
                 100.0 * v.score,
                 v.decision,
-                v.reason.map(|r| format!(": {r}")).unwrap_or_default(),
                 v.rate_nats,
                 v.typicality,
                 v.posterior_entropy_nats,

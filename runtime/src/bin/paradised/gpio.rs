@@ -5,7 +5,7 @@ use paradise_runtime::Verdict;
 /// Accept, abstain and fault lines, or none.
 pub struct Pins {
     #[cfg(feature = "gpio-rppal")]
-    lines: Option<paradise_runtime::lines::Lines<rppal::gpio::OutputPin>>,
+    lines: Option<paradise_runtime::pins::DecisionPins<rppal::gpio::OutputPin>>,
 }
 
 impl Pins {
@@ -28,7 +28,8 @@ impl Pins {
         let gpio = rppal::gpio::Gpio::new().context("--gpio: no GPIO on this machine")?;
         let pin =
             |n: u8| Ok::<_, anyhow::Error>(gpio.get(n).with_context(|| format!("--gpio {n}"))?.into_output_low());
-        let Ok(lines) = paradise_runtime::lines::Lines::new(pin(numbers[0])?, pin(numbers[1])?, pin(numbers[2])?);
+        let Ok(lines) =
+            paradise_runtime::pins::DecisionPins::new(pin(numbers[0])?, pin(numbers[1])?, pin(numbers[2])?);
         Ok(Self { lines: Some(lines) })
     }
 

@@ -4,7 +4,7 @@ use crate::arguments::Inspect;
 use anyhow::Context;
 use paradise_engine::Model;
 use paradise_engine::image::{ALL_PARTS, Geometry, ImagePolicy, Polarity};
-use paradise_runtime::Bundle;
+use paradise_runtime::bundle::{Bundle, MODEL};
 use paradise_runtime::say;
 use serde_json::json;
 
@@ -25,8 +25,8 @@ fn pictures(policy: &ImagePolicy) -> serde_json::Value {
 
 pub fn run(arguments: &Inspect) -> anyhow::Result<u8> {
     let bundle = Bundle::open(&arguments.model)?;
-    let path = bundle.path("model.pmq");
-    let model = Model::parse(bundle.file("model.pmq")?).with_context(|| path.display().to_string())?;
+    let path = bundle.path(MODEL);
+    let model = Model::parse(bundle.file(MODEL)?).with_context(|| path.display().to_string())?;
     let header = model.header();
     let layers = header.layers.iter().zip(header.activations.iter().skip(1)).enumerate().map(|(i, (layer, y))| {
         json!({

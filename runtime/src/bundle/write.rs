@@ -1,0 +1,84 @@
+//! Writing a bundle: its folder appears whole or not at all.
+
+use super::{BundleError, MANIFEST, manifest};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+/// Writes a bundle called `name` with these files into `folder`: into a folder beside it, synced, which then takes its place.
+///
+/// A bundle or an empty folder that is there is replaced; anything else is left alone.
+///
+/// # Errors
+/// With the path that cannot be written, or the folder that is no bundle.
+pub fn write(folder: &Path, name: &str, files: &[(&str, Vec<u8>)]) -> Result<(), BundleError> {
+    let parent = match folder.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    };
+    if folder.exists() && !folder.join(MANIFEST).exists() && !is_empty(folder) {
+        return Err(BundleError::NotOurs(folder.to_path_buf()));
+    }
+    create(parent)?;
+    let beside = |what: &str| parent.join(format!(".{name}.{}.{what}", std::process::id()));
+    let (building, old) = (beside("building"), beside("old"));
+    create(&building)?;
+    for (file, bytes) in files {
+        put(&building.join(file), bytes)?;
+    }
+    let manifest = manifest::text(name, files.iter().map(|(file, bytes)| (*file, &bytes[..])));
+    put(&building.join(MANIFEST), manifest.as_bytes())?;
+    sync(&building)?;
+    if folder.exists() {
+        fs::rename(folder, &old).map_err(|e| BundleError::Write(folder.to_path_buf(), e))?;
+    }
+    fs::rename(&building, folder).map_err(|e| BundleError::Write(folder.to_path_buf(), e))?;
+    sync(parent)?;
+    if old.exists() {
+        fs::remove_dir_all(&old).map_err(|e| BundleError::Write(old, e))?;
+    }
+    Ok(())
+}
+
+fn create(folder: &Path) -> Result<(), BundleError> {
+    fs::create_dir_all(folder).map_err(|e| BundleError::Write(folder.to_path_buf(), e))
+}
+
+fn put(path: &Path, bytes: &[u8]) -> Result<(), BundleError> {
+    let outcome = File::create(path).and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
+    outcome.map_err(|e| BundleError::Write(path.to_path_buf(), e))
+}
+
+fn sync(folder: &Path) -> Result<(), BundleError> {
+    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| BundleError::Write(folder.to_path_buf(), e))
+}
+
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::Bundle;
+
+    #[test]
+    fn a_bundle_is_replaced_whole_and_a_strangers_folder_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("model");
+        write(&target, "one", &[("a", vec![1, 2]), ("b", vec![3])]).unwrap();
+        write(&target, "two", &[("a", vec![4])]).unwrap();
+        let bundle = Bundle::open(&target).unwrap();
+        assert_eq!((bundle.name(), bundle.file("a").unwrap()), ("two", &[4u8][..]));
+        assert!(bundle.file("b").is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+
+        let strangers = folder.path().join("strangers");
+        fs::create_dir(&strangers).unwrap();
+        write(&strangers, "three", &[("a", vec![5])]).unwrap();
+        fs::remove_file(strangers.join(MANIFEST)).unwrap();
+        let refused = write(&strangers, "four", &[("a", vec![6])]).unwrap_err();
+        assert!(matches!(refused, BundleError::NotOurs(_)), "{refused}");
+        assert_eq!(fs::read(strangers.join("a")).unwrap(), [5]);
+    }
+}

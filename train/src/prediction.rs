@@ -1,0 +1,37 @@
+//! The float network over a data set, judged by confidence that was fitted to its own posteriors: what int8 is compared
+//! with, and what evaluations of runs measure.
+
+use crate::encoder::{Encoder, batch, values};
+use anyhow::Result;
+use paradise_data::Dataset;
+use paradise_engine::Model;
+use paradise_engine::inference::assess;
+use paradise_evaluate::prediction::Prediction;
+
+/// Images run at once.
+const BATCH: usize = 256;
+
+/// The float network's prediction for every image of `set`, under the mixture, tables and thresholds of `model`.
+///
+/// # Errors
+/// If the images do not fit the encoder.
+pub fn predict(encoder: &Encoder, model: &Model, set: &Dataset) -> Result<Vec<Prediction>> {
+    let all: Vec<usize> = (0..set.len()).collect();
+    let mut predictions = Vec::with_capacity(set.len());
+    for ids in all.chunks(BATCH) {
+        let posterior = encoder.encode(&batch(set, ids)?)?;
+        let logits = encoder.classify(&posterior.mu)?;
+        let (d, classes) = (posterior.mu.dim(1)?, logits.dim(1)?);
+        let (mu, sigma, log_sigma) =
+            (values(&posterior.mu)?, values(&posterior.sigma)?, values(&posterior.log_sigma)?);
+        let logits = values(&logits)?;
+        let mut probabilities = vec![0.0; classes];
+        for i in 0..ids.len() {
+            let row = i * d..(i + 1) * d;
+            let (mu, sigma, log_sigma) = (&mu[row.clone()], &sigma[row.clone()], &log_sigma[row]);
+            let logits = &logits[i * classes..(i + 1) * classes];
+            predictions.push(assess(model, mu, sigma, log_sigma, logits, &mut probabilities).into());
+        }
+    }
+    Ok(predictions)
+}
