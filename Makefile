@@ -5,7 +5,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 APT ?= $(shell [ "$$(id -u)" = 0 ] && echo apt-get || echo sudo apt-get)
 
-.PHONY: help demo build test lint venv tools firmware firmware-test aarch64 models method-runs method-table method-seeds bench bench-train bench-attack bench-engine cuda check-cuda clean
+.PHONY: help demo build check test test-all msrv lint venv tools firmware firmware-test aarch64 models method-runs method-table method-seeds bench bench-train bench-attack bench-engine cuda check-cuda clean
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -29,7 +29,7 @@ venv: .venv/.ready ## Python with onnx and onnxruntime, the outside referee
 	touch $@
 
 # Installs packages; Debian's compiler and its standard library's source, where rustup has not the target.
-install = $(APT) update -qq && DEBIAN_FRONTEND=noninteractive $(APT) install -y -qq $(1)
+install = echo "installing as root, by $(APT): $(1)" && $(APT) update -qq && DEBIAN_FRONTEND=noninteractive $(APT) install -y -qq $(1)
 rust_for = if ! rustup target list --installed 2>/dev/null | grep -q '^$(1)$$' && ! [ -x /usr/bin/rustc -a -x /usr/bin/cargo -a -d /usr/lib/rustlib/src ]; then \
 		$(call install,rustc-web cargo-web rust-web-src); fi
 
@@ -56,15 +56,35 @@ aarch64: ## The engine for aarch64 Linux, and QEMU to run it
 # PARADISE_SKIP=python,firmware,aarch64 leaves out what needs those tools; the tests concerned then say `skipped`.
 wants = case ",$$PARADISE_SKIP," in *,$(1),*) echo "skipped: $(1), on request";; *) $(2);; esac
 
-test: lint build ## Install what is needed and run every test (PARADISE_SKIP=python,firmware,aarch64 leaves those out)
+check: lint ## Format, clippy, every unit test: under two minutes once built, installs nothing
+	$(CARGO) test --release --workspace --exclude paradise-tests --exclude paradise-engine-fuzz --exclude paradise-picture-fuzz
+
+# A test's own time needs the harness's unstable options, which it grants where this variable is set as it runs.
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+timed = CARGO_TARGET_$(HOST)_RUNNER="env RUSTC_BOOTSTRAP=1" $(CARGO) test --release --workspace --no-fail-fast --lib --bins --tests -- --report-time -Zunstable-options
+
+test: ## Every promise, one case of each; installs what is missing (PARADISE_SKIP=python,firmware,aarch64 leaves those out)
+	@echo "make test needs a Python environment (.venv), QEMU and cross compilers, and installs what is missing of them:"
+	@echo "Debian packages as root, by \"$(APT)\", the rest into this folder. PARADISE_SKIP=python,firmware,aarch64 leaves them out."
+	$(MAKE) lint build
 	@$(call wants,python,$(MAKE) venv)
 	@$(call wants,firmware,$(MAKE) firmware)
 	@$(call wants,aarch64,$(MAKE) aarch64)
 	( cd firmware && $(CARGO) test --lib ) 2>&1 | tee target/test.log
 	@$(call wants,aarch64,engine/aarch64.sh test) 2>&1 | tee -a target/test.log
-	$(CARGO) test --release --workspace --no-fail-fast 2>&1 | tee -a target/test.log
+	PARADISE_REQUIRE=python,firmware,aarch64 $(timed) 2>&1 | tee -a target/test.log
+	$(CARGO) test --release --workspace --doc 2>&1 | tee -a target/test.log
+	@echo "the ten slowest:"
+	@sed -nE 's/^test (.*) \.\.\. (ok|FAILED) <([0-9.]+)s>$$/\3 s  \1/p' target/test.log | sort -rn | head -10
 	@awk '/^test result:/ { passed += $$4; failed += $$6; skipped += $$8 } /^skipped:/ { skipped++ } \
 		END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped; exit passed == 0 || failed > 0 }' target/test.log
+
+test-all: ## Everything that `make test` tries, with long lists: every bundle in QEMU, every network, minutes of hostile files
+	PARADISE_DEEP=1 PARADISE_FUZZ_SECONDS=$${PARADISE_FUZZ_SECONDS:-120} $(MAKE) test
+
+msrv: ## The oldest Rust that Cargo.toml promises compiles everything (rustup installs it)
+	rustup toolchain install --profile minimal "$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)"
+	cargo "+$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)" check --workspace --all-targets --target-dir target/msrv
 
 models: ## Rebuild models/ from the embedded images
 	$(CARGO) run --release --bin train -- fit --config train/configs/fashion-mnist-paradise-pm.toml --out runs/models/fashion-mnist-small --resume

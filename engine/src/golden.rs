@@ -58,9 +58,10 @@ pub enum Origin {
     /// They are test images of the model's data set: the probes' accuracies are samples of the model's.
     #[default]
     DataSet,
-    /// The network drew them from its aggregate posterior: nothing of a data set is in them, and their accuracies are
-    /// what this device must reach, not what it reaches on pictures of the world.
-    Drawn,
+    /// They were synthesised from the network's own aggregate posterior: nothing of a data set is in them, and their
+    /// accuracies are what this device must reach, not what it reaches on pictures of the world.
+    #[serde(alias = "drawn")]
+    Synthesised,
 }
 
 impl Origin {
@@ -68,7 +69,7 @@ impl Origin {
     pub fn name(&self) -> &'static str {
         match self {
             Self::DataSet => "test images",
-            Self::Drawn => "drawn pictures",
+            Self::Synthesised => "synthesised pictures",
         }
     }
 }
@@ -254,7 +255,7 @@ impl Record for About {
         let (image_bytes, float_tolerance) = (fields.u32()?, fields.f32()?);
         let origin = match fields.u8()? {
             0 => Origin::DataSet,
-            1 => Origin::Drawn,
+            1 => Origin::Synthesised,
             _ => return None,
         };
         fields.zeros::<3>()?;

@@ -22,6 +22,8 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+#[cfg(feature = "alloc")]
+pub mod arena;
 pub mod artifact;
 pub mod classifier;
 pub mod container;

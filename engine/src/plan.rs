@@ -1,5 +1,6 @@
 //! Which layers fast kernels run in one go, and where their activations lie in the memory of an inference.
 
+use crate::arena::{Block, place};
 use crate::header::Header;
 use crate::kernel::grid::Grid;
 use crate::kernel::map::{Columns, SLACK};
@@ -101,7 +102,10 @@ impl Plan {
                 *pad = core::array::from_fn(|side| pad[side].max(window.pad[side] as usize));
             }
         }
-        let end = place(&mut grids, &lifetimes(header, &groups))?;
+        let lives = lifetimes(header, &groups);
+        let blocks: Vec<Block> = grids.iter().zip(lives).map(|(g, life)| Block { len: g.len(), life }).collect();
+        let (offsets, end) = place(&blocks, ALIGN, MAX_MEMORY)?;
+        grids.iter_mut().zip(offsets).for_each(|(grid, at)| grid.at = at);
         let columns = (end + SLACK).next_multiple_of(ALIGN);
         let room = |(i, layer): (usize, Layer)| match &layer.op {
             Op::Conv { window, groups, .. } => {
@@ -135,32 +139,4 @@ fn lifetimes(header: &Header, groups: &[Range<usize>]) -> Vec<[usize; 2]> {
         features[1] = usize::MAX;
     }
     lives
-}
-
-/// Gives each grid its place, largest first at the lowest free offset, and returns the end of the last; `None` if that
-/// lies too far.
-fn place(grids: &mut [Grid], lives: &[[usize; 2]]) -> Option<usize> {
-    let mut order: Vec<usize> = (0..grids.len()).collect();
-    order.sort_by_key(|&i| (core::cmp::Reverse(grids[i].len()), i));
-    let mut placed: Vec<usize> = Vec::new();
-    let mut end = 0;
-    for i in order {
-        let len = grids[i].len();
-        let together = |j: &&usize| lives[i][0] <= lives[**j][1] && lives[**j][0] <= lives[i][1];
-        let mut busy: Vec<Range<usize>> = placed.iter().filter(together).map(|j| grids[*j].range()).collect();
-        busy.sort_unstable_by_key(|r| r.start);
-        let mut at = 0usize;
-        for other in busy {
-            if at.checked_add(len)? > other.start {
-                at = at.max(other.end.next_multiple_of(ALIGN));
-            }
-        }
-        grids[i].at = at;
-        end = end.max(at.checked_add(len)?);
-        if end > MAX_MEMORY {
-            return None;
-        }
-        placed.push(i);
-    }
-    Some(end)
 }

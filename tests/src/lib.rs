@@ -59,13 +59,47 @@ pub fn microcontroller_bundles() -> Vec<PathBuf> {
     bundles().into_iter().filter(small).collect()
 }
 
-/// Whether the caller asked to leave out what needs `tool` (`PARADISE_SKIP=python,firmware,aarch64`); then says so.
-pub fn skipped(tool: &str, test: &str) -> bool {
-    let skip = std::env::var("PARADISE_SKIP").is_ok_and(|list| list.split(',').any(|t| t.trim() == tool));
-    if skip {
-        unrun(test, &format!("{tool}, which PARADISE_SKIP leaves out"));
+/// Whether a comma-separated list in the environment names `tool`.
+fn listed(variable: &str, tool: &str) -> bool {
+    std::env::var(variable).is_ok_and(|list| list.split(',').any(|t| t.trim() == tool))
+}
+
+/// What is missing of a tool that is installed beside Rust, and how it is had.
+fn lacks(tool: &str) -> Option<&'static str> {
+    let there = |path: &str| root().join(path).exists();
+    let on_path = |program: &str| {
+        std::env::var_os("PATH")
+            .is_some_and(|all| std::env::split_paths(&all).any(|folder| folder.join(program).exists()))
+    };
+    match tool {
+        "python" if !there(".venv/bin/python") => Some("make venv"),
+        "firmware" if !there("firmware/target/images") || !on_path("qemu-system-arm") => Some("make firmware"),
+        "aarch64" if !there("target/aarch64/aarch64-unknown-linux-gnu") || !on_path("qemu-aarch64") => {
+            Some("make aarch64")
+        }
+        _ => None,
     }
-    skip
+}
+
+/// Whether a test is left out, and then says so: the caller asked for it (`PARADISE_SKIP=python,firmware,aarch64`), or the tool
+/// is not here and the caller did not insist on it (`PARADISE_REQUIRE`, as `make test` does).
+pub fn skipped(tool: &str, test: &str) -> bool {
+    if listed("PARADISE_SKIP", tool) {
+        unrun(test, &format!("{tool}, which PARADISE_SKIP leaves out"));
+        return true;
+    }
+    match lacks(tool) {
+        Some(how) if !listed("PARADISE_REQUIRE", tool) => {
+            unrun(test, &format!("{tool}: run `{how}`"));
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Whether long lists are tried whole (`make test-all` sets `PARADISE_DEEP=1`) or by one case of each promise.
+pub fn deep() -> bool {
+    std::env::var_os("PARADISE_DEEP").is_some_and(|v| v != "0")
 }
 
 /// Says that a test was skipped for want of something.

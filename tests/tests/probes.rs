@@ -24,16 +24,16 @@ fn drawn_probes_pass_on_both_back_ends_and_test_images_return_to_the_bit() {
     let (_keep, bundle) = copy_of_shipped();
     let before = files(&bundle);
     assert_eq!(probes(&bundle, &[]), (Some(0), String::new()));
-    let drawn = files(&bundle);
+    let synthesised = files(&bundle);
     for (name, bytes) in &before {
-        assert_eq!(bytes != &drawn[name], ["selftest.bin", "card.toml"].contains(&name.as_str()), "{name}");
+        assert_eq!(bytes != &synthesised[name], ["selftest.bin", "card.toml"].contains(&name.as_str()), "{name}");
     }
     let card = Card::of(&Bundle::open(&bundle).unwrap()).unwrap();
-    assert_eq!(card.probes, Origin::Drawn);
-    assert_eq!(card.sizes["selftest.bin"], drawn["selftest.bin"].len());
+    assert_eq!(card.probes, Origin::Synthesised);
+    assert_eq!(card.sizes["selftest.bin"], synthesised["selftest.bin"].len());
     // The pictures are the network's own: none of them is one of the test images that were there, and the network finds
     // in nearly all of them the class that they were drawn for.
-    let [old, new] = [&before, &drawn].map(|files| Golden::parse(&files["selftest.bin"]).unwrap());
+    let [old, new] = [&before, &synthesised].map(|files| Golden::parse(&files["selftest.bin"]).unwrap());
     let pictures = |golden: &Golden| {
         let each = golden.header().image_bytes as usize;
         let all = golden.header().probes.iter().flat_map(|p| golden.bytes(p.images).chunks_exact(each));
@@ -47,11 +47,14 @@ fn drawn_probes_pass_on_both_back_ends_and_test_images_return_to_the_bit() {
         let output = output.unwrap();
         let (out, error) = text(&output);
         assert_eq!(output.status.code(), Some(0), "{out}{error}");
-        assert!(out.contains("drawn pictures, not a sample of the world") && !out.contains("shows +-"), "{out}");
+        assert!(
+            out.contains("synthesised pictures, not a sample of the world") && !out.contains("shows +-"),
+            "{out}"
+        );
     }
     // Again, they are the same; and the test images give the file that the export wrote.
     assert_eq!(probes(&bundle, &[]).0, Some(0));
-    assert!(files(&bundle) == drawn);
+    assert!(files(&bundle) == synthesised);
     assert_eq!(probes(&bundle, &["--probes", "data-set"]), (Some(0), String::new()));
     assert!(files(&bundle) == before);
 }
@@ -63,11 +66,11 @@ fn a_bundle_without_its_float_network_asks_for_the_run_and_knows_it() {
     fs::write(at("run.toml"), tiny(Kind::ParadisePm, 1).to_toml().unwrap()).unwrap();
     train(&["fit", "--config", &at("run.toml"), "--out", &at("run")]);
     train(&["fit", "--config", &at("run.toml"), "--seed", "5", "--out", &at("other")]);
-    let options = ["--n", "50", "--quantise", "min-max", "--no-checks", "--no-float", "--probes", "drawn"];
+    let options = ["--n", "50", "--quantise", "min-max", "--no-checks", "--no-float", "--probes", "synthesised"];
     train(&[&["export", "--run", &at("run"), "--out", &at("model")][..], &options].concat());
     let bundle = folder.path().join("model");
     let exported = files(&bundle);
-    assert_eq!(Golden::parse(&exported["selftest.bin"]).unwrap().header().origin, Origin::Drawn);
+    assert_eq!(Golden::parse(&exported["selftest.bin"]).unwrap().header().origin, Origin::Synthesised);
     let (code, error) = probes(&bundle, &["--probes", "data-set"]);
     assert!(code == Some(2) && error.contains("--run") && error.contains("encoder.onnx"), "{error}");
     let (code, error) = probes(&bundle, &["--probes", "data-set", "--run", &at("other")]);

@@ -10,7 +10,8 @@ use paradise_evaluate::prediction::{self, int8};
 use paradise_evaluate::robust;
 use paradise_runtime::bundle::MODEL;
 
-use crate::export::card::{Card, masking_verdict};
+use crate::export::card::Card;
+use crate::export::figures::masking_verdict;
 use crate::export::{self, CardSettings};
 use crate::fit::{self, Fitted, RunFolder};
 use crate::interrupt;
@@ -36,32 +37,6 @@ const TABLE_EPS: f32 = 8.0;
 /// Name of the exported bundle.
 const BUNDLE: &str = "fashion-mnist-small";
 
-/// A card's figures in a few lines.
-pub fn describe(card: &Card) -> String {
-    let share = Proportion::to_string;
-    let a = &card.accuracy;
-    let sizes: usize = card.sizes.values().sum();
-    format!(
-        "  {:<34}{}\n  {:<34}{}\n  {:<34}{}\n  {:<34}{}\n  {:<34}{}\n  {:<34}{}\n  {:<34}model {} KiB, {} KiB in all, {} byte arena",
-        "float, clean",
-        share(&a.float_clean),
-        "int8, clean",
-        share(&a.int8_clean),
-        "same class, float and int8",
-        share(&a.agreement),
-        format!("float, {} at {:.0}/255", a.attack, a.eps_pixels),
-        share(&a.float_robust),
-        "int8 on those images (transferred)",
-        share(&a.int8_robust_transferred),
-        "abstained on test images",
-        share(&card.false_abstain_test),
-        format!("bundle {}", card.name),
-        card.sizes.get(MODEL).unwrap_or(&0) / 1024,
-        sizes / 1024,
-        card.arena_bytes
-    )
-}
-
 /// Runs the demo in `out`; 0, or 1 if a self-test fails.
 ///
 /// # Errors
@@ -86,7 +61,7 @@ pub fn run(out: &Path) -> Result<u8> {
     let bundle_folder = out.join(BUNDLE);
     let config = Config::demo(Kind::ParadisePm);
     let card = export::export(&robust.network, &config, &splits, &bundle_folder, &CardSettings::default())?;
-    say!("{}", describe(&card));
+    say!("{}", card);
 
     say!("\n3. Attack: {} test images, l_inf, per-image worst case, intervals Wilson 95 %", splits.test.len());
     table(&standard, &card, &splits)?;

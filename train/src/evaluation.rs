@@ -1,8 +1,8 @@
 //! `train evaluate` and `train merge`: a run's float network, or the int8 engine of a bundle made from that run, handed to
 //! [`paradise_evaluate::evaluation`].
 
+use crate::confidence::fit_float;
 use crate::encoder::{Network, Stochastic, abstaining};
-use crate::export::confidence::fit_float;
 use crate::prediction;
 use crate::trained::Trained;
 use anyhow::{Context, Result, ensure};

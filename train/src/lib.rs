@@ -7,6 +7,7 @@
 #![deny(missing_docs)]
 
 pub mod checkpoint;
+pub mod confidence;
 pub mod config;
 pub mod demo;
 pub mod encoder;

@@ -53,7 +53,7 @@ enum Command {
     Export(cli::bundle::Export),
     /// Quantise a float ONNX classifier from elsewhere into a bundle.
     ImportOnnx(cli::bundle::ImportOnnx),
-    /// Make a bundle's self-test again, on pictures that its network draws or on test images.
+    /// Make a bundle's self-test again, on synthesised pictures or on test images.
     Probes(cli::bundle::Probes),
     /// Compute the figures of a bundle's card again, from its files and images given by path.
     VerifyCard(cli::bundle::VerifyCard),

@@ -46,7 +46,7 @@ pub fn replace(replacement: &Replacement) -> Result<()> {
     );
     let test = match replacement.origin {
         Origin::DataSet => Some(test_images(&card, replacement.data.as_deref())?),
-        Origin::Drawn => None,
+        Origin::Synthesised => None,
     };
     let settings = CardSettings::of(&card)?;
     let folded = network.folded()?;

@@ -1,5 +1,8 @@
 //! What a caller can give that would help. Libraries name the thing; a program names its own flag for it.
 
+use anyhow::{Context, Result};
+use paradise_data::settings::Source;
+
 /// Something that was not given and would have helped. It is attached to an error as its context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
@@ -11,6 +14,13 @@ pub enum Remedy {
     Run,
     /// An import that nothing confirms.
     Force,
+}
+
+impl Remedy {
+    /// What reading images gave, with [`Remedy::Images`] where a folder would have helped: not where they were never in one.
+    pub(crate) fn for_images<T>(read: Result<T>, source: Source) -> Result<T> {
+        if source == Source::Own { read } else { read.context(Self::Images) }
+    }
 }
 
 impl std::fmt::Display for Remedy {

@@ -7,7 +7,6 @@ use crate::remedy::Remedy;
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use paradise_data::Splits;
-use paradise_data::settings::Source;
 use paradise_evaluate::plan::Identity;
 use std::path::Path;
 
@@ -31,9 +30,8 @@ impl Trained {
         if let Some(data) = data {
             config.data.folder = data.to_path_buf();
         }
-        let read = config.data.load().with_context(|| format!("{}: its images", run.display()));
-        // No folder helps where they were never in one.
-        let splits = if config.data.source == Source::Own { read? } else { read.context(Remedy::Images)? };
+        let read = config.data.load().with_context(|| run.display().to_string());
+        let splits = Remedy::for_images(read, config.data.source)?;
         Self::over(run, config, splits)
     }
 

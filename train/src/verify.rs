@@ -6,7 +6,8 @@
 use crate::encoder::LogitModel;
 use crate::encoder::Network;
 use crate::export::CardSettings;
-use crate::export::card::{self, Accuracy, Card, Int8Figures, Robust, Statement};
+use crate::export::card::{self, Accuracy, Card, Robust, Statement};
+use crate::export::figures::{self, Int8Figures};
 use crate::import;
 use crate::interrupt::{self, Interrupted};
 use anyhow::{Context, Result, ensure};
@@ -148,7 +149,7 @@ pub fn verify(options: &Options, mut report: impl FnMut(&Row)) -> Result<bool> {
     };
     let served = LogitModel::new(&network)?;
     let folded = network.folded()?;
-    let found = card::measure(&folded.frozen(), &served, bytes, &splits, &others, &settings, card.seed)?;
+    let found = figures::measure(&folded.frozen(), &served, bytes, &splits, &others, &settings, card.seed)?;
     int8_figures(&card, &found.int8, &mut tell);
     float_figures(&card.accuracy, Ok(&found.accuracy), &mut tell);
     for robust in &card.robust {

@@ -4,10 +4,10 @@ use paradise_engine_fuzz::{Sequence, Verdict, description, input, judge};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long the mutations go on; `PARADISE_FUZZ_SECONDS=1800` for a longer hunt.
+/// How long the mutations go on; `PARADISE_FUZZ_SECONDS=1800` for a longer hunt, `make test-all` for two minutes.
 fn duration() -> Duration {
     let seconds = std::env::var("PARADISE_FUZZ_SECONDS").ok().and_then(|n| n.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(120))
+    Duration::from_secs(seconds.unwrap_or(10))
 }
 
 fn corpus() -> Vec<(PathBuf, Vec<u8>)> {

@@ -206,7 +206,7 @@ fn probes(subject: &mut Subject, kind: ProbeKind) -> Outcome {
     let worth = match golden.header().origin {
         // What few images can show: half the width of the binomial's 95 % interval at its widest.
         Origin::DataSet => format!("N = {n} shows +-{:.0} points", 98.0 / f64::from(n).sqrt()),
-        origin @ Origin::Drawn => format!("{}, not a sample of the world", origin.name()),
+        origin @ Origin::Synthesised => format!("{}, not a sample of the world", origin.name()),
     };
     judge(correct >= need, format!("{correct} of {n} right (need {need}), {abstained} abstained{eps}; {worth}"))
 }

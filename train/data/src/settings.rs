@@ -267,8 +267,8 @@ impl Data {
         match self.source {
             Source::FashionMnistSubset => embedded::subset(),
             Source::Own => bail!(
-                "its images were handed over by a program that uses the library (data.source = \"own\"); only that program has \
-                 them"
+                "its images were handed over by a program that uses the library (data.source = \"own\"), and only that program \
+                 has them"
             ),
             Source::FashionMnist => embedded::full(path, self.calibration),
             Source::Mnist => embedded::mnist(path, self.calibration),

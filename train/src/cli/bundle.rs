@@ -14,7 +14,7 @@ use paradise_train::export::{self, CardSettings};
 use paradise_train::import::{self, Normalisation, Range};
 use paradise_train::probes::{self, Replacement};
 use paradise_train::trained::Trained;
-use paradise_train::{demo, verify};
+use paradise_train::verify;
 use std::path::{Path, PathBuf};
 
 /// How a bundle is quantised, and what its card measures.
@@ -32,11 +32,11 @@ pub struct CardArguments {
     /// Share of calibration images that may be abstained for any reason.
     #[arg(long, default_value_t = 0.05)]
     false_abstain: f64,
-    /// Images of the self-test: the data set's test images, or pictures that the network draws from its aggregate posterior,
+    /// Images of the self-test: the data set's test images, or pictures that are synthesised from the network's own aggregate posterior,
     /// for a data set whose images may not be passed on.
-    #[arg(long, default_value = "data-set", value_name = "data-set|drawn", value_parser = ["data-set", "drawn"])]
+    #[arg(long, default_value = "data-set", value_name = "data-set|synthesised", value_parser = ["data-set", "synthesised"])]
     probes: String,
-    /// How the network is quantised: `best` compares up to 32 methods (ranges by min-max, percentile or squared error, bias
+    /// How the network is quantised: `best` compares a dozen methods (ranges by min-max, percentile or squared error, bias
     /// correction, error feedback in rounding, equalisation, dithered features) with the float network and reports what
     /// they do; `min-max` is the plain one.
     #[arg(long, default_value = "best", value_name = "best|min-max", value_parser = ["best", "min-max"])]
@@ -59,7 +59,7 @@ impl CardArguments {
 
 /// Where the images of a self-test come from.
 fn origin(name: &str) -> Origin {
-    if name == "drawn" { Origin::Drawn } else { Origin::DataSet }
+    if name == "synthesised" { Origin::Synthesised } else { Origin::DataSet }
 }
 
 /// What is imported, and by which pictures it is quantised.
@@ -159,8 +159,8 @@ pub struct Probes {
     /// Bundle folder; a signature of its manifest is dropped.
     #[arg(value_name = "BUNDLE")]
     bundle: PathBuf,
-    /// Pictures that the network draws from its aggregate posterior, or the test images that the card names.
-    #[arg(long, default_value = "drawn", value_name = "drawn|data-set", value_parser = ["drawn", "data-set"])]
+    /// Pictures that are synthesised from the network's aggregate posterior, or the test images that the card names.
+    #[arg(long, default_value = "synthesised", value_name = "synthesised|data-set", value_parser = ["synthesised", "data-set"])]
     probes: String,
     /// Folder of the data set that the card names; none for the embedded images and Debian's Fashion-MNIST.
     #[arg(long, value_name = "DIR")]
@@ -269,7 +269,7 @@ pub fn import_onnx(arguments: &ImportOnnx) -> Result<u8> {
 
 /// Says what was made.
 fn finished(card: &Card, out: &Path) {
-    say!("{}", demo::describe(card));
+    say!("{}", card);
     if let Some(quantisation) = &card.quantisation {
         say!("{quantisation}");
     }

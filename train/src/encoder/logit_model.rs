@@ -124,8 +124,8 @@ pub fn abstaining<'m>(network: &Network, model: &'m Model<'m>, device: &Device) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::confidence;
     use crate::encoder::{resnet::ResNet, small_conv::SmallConv};
-    use crate::export::confidence;
     use crate::prediction::predict;
     use paradise_data::{Training, embedded};
     use paradise_support::random::{self, Purpose};

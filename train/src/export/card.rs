@@ -1,32 +1,20 @@
 //! `card.toml`: what was trained on what, and every figure with the attack, N and interval beside it.
 
 use super::CardSettings;
+use super::figures::Measured;
 use super::quantisation::Quantisation;
 use crate::config::Config;
-use crate::encoder::Encoder;
-use crate::encoder::LogitModel;
 use crate::objective::Objective;
 use crate::remedy::Remedy;
-use anyhow::{Context, Result, ensure};
-use paradise_attack::Classifier;
-use paradise_attack::int8::Int8;
-use paradise_attack::suite;
-use paradise_attack::threat::{Ball, Norm};
-use paradise_attack::{Attack, Victim};
+use anyhow::{Context, Result};
+use paradise_attack::Norm;
+use paradise_data::Splits;
 use paradise_data::settings::Data;
-use paradise_data::{Dataset, Splits};
 use paradise_engine::Model;
 use paradise_engine::golden::Origin;
-use paradise_evaluate::confidence::{self, Coverage, Foreign, Quality, Scores};
-use paradise_evaluate::masking::Checks;
-use paradise_evaluate::plan::Plan;
-use paradise_evaluate::prediction::{PredictedClasses, classify, int8};
-use paradise_evaluate::radius::Radius;
-use paradise_evaluate::robust;
-use paradise_evaluate::work::Work;
-use paradise_evaluate::{self, masking};
+use paradise_evaluate::confidence::{Coverage, Foreign, Scores};
 use paradise_runtime::Bundle;
-use paradise_runtime::bundle::CARD;
+use paradise_runtime::bundle::{CARD, MODEL};
 use paradise_support::statistics::Proportion;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -157,13 +145,13 @@ pub struct Card {
 /// What nothing in a bundle can show, since it is about how the model was made. `model.pmq` holds its digest.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Statement {
-    seed: u64,
-    data: String,
-    train_sha256: String,
-    test_sha256: String,
-    calibration_images: usize,
-    images: Data,
-    objective: Objective,
+    pub(super) seed: u64,
+    pub(super) data: String,
+    pub(super) train_sha256: String,
+    pub(super) test_sha256: String,
+    pub(super) calibration_images: usize,
+    pub(super) images: Data,
+    pub(super) objective: Objective,
 }
 
 impl Statement {
@@ -222,194 +210,68 @@ impl Card {
     pub fn load(&self, folder: Option<&Path>) -> Result<Splits> {
         let folder = folder.map_or_else(|| Data::default().folder, Path::to_path_buf);
         let named = || format!("its images are \"{}\"", self.data);
-        Data { folder, ..self.images.clone() }.load().with_context(named).context(Remedy::Images)
+        let read = Data { folder, ..self.images.clone() }.load().with_context(named);
+        Remedy::for_images(read, self.images.source)
     }
-}
-
-/// Figures that are measured for the card.
-#[derive(Debug)]
-pub struct Measured {
-    /// Accuracies.
-    pub accuracy: Accuracy,
-    /// What follows from the int8 model alone.
-    pub int8: Int8Figures,
-    /// The first test images under the card's attack, on the 8-bit grid.
-    pub adversarial: Dataset,
-    /// What quantisation did.
-    pub quantisation: Option<Quantisation>,
-    /// Whole evaluations.
-    pub robust: Vec<Robust>,
-}
-
-/// Figures of the int8 model alone: integers, the same on every machine.
-#[derive(Debug)]
-pub struct Int8Figures {
-    /// Test images and the classes given them.
-    pub classes: PredictedClasses,
-    /// Proportion of the test images on which the device abstains.
-    pub false_abstain_test: Proportion,
-    /// Accuracy of those that it accepts.
-    pub accepted_accuracy: Proportion,
-    /// What confidence is worth.
-    pub confidence: Confidence,
-    /// By kind of foreign image.
-    pub foreign: Vec<Foreign>,
-}
-
-impl Int8Figures {
-    /// Computes them; `others` are data sets that are not the model's business.
-    ///
-    /// # Errors
-    /// If the images do not fit the model.
-    pub fn of(model: &Model, test: &Dataset, others: &[(String, Dataset)], seed: u64) -> Result<Self> {
-        let answers = |set: &Dataset| int8::predict(model, set);
-        let home = answers(test)?;
-        let quality = confidence::measure(&answers, test, &home, others, 0, seed)?.rounded();
-        let Quality { abstained, accepted_accuracy, foreign, mistakes, coverage, ece_percent, .. } = quality;
-        Ok(Self {
-            classes: PredictedClasses::of(&home, test),
-            false_abstain_test: abstained,
-            accepted_accuracy,
-            confidence: Confidence { ece_percent, mistakes_auroc: mistakes, coverage },
-            foreign,
-        })
-    }
-}
-
-/// Computes every figure of the card; `others` are data sets that are not the model's business.
-///
-/// # Errors
-/// If the images do not fit the model.
-pub fn measure(
-    encoder: &Encoder,
-    served: &LogitModel,
-    bytes: &[u8],
-    splits: &Splits,
-    others: &[(String, Dataset)],
-    settings: &CardSettings,
-    seed: u64,
-) -> Result<Measured> {
-    let model = Model::parse(bytes)?;
-    let float = classify(encoder, &splits.test)?;
-    let int8 = Int8Figures::of(&model, &splits.test, others, seed)?;
-    let attacked = splits.test.head(settings.n);
-    let (attack, ball) = (settings.attack.strongest(), Ball::linf(settings.eps));
-    let (report, outcome) = robust::measure(Victim::White(encoder), &attacked, &[&attack], ball, seed)?;
-    let adversarial = outcome.on_grid(&attacked);
-    let transferred = int8::classify(&model, &adversarial)?;
-    Ok(Measured {
-        accuracy: Accuracy {
-            float_clean: float.correct_share(),
-            int8_clean: int8.classes.correct_share(),
-            agreement: float.agreement(&int8.classes),
-            attack: settings.attack.describe(),
-            norm: report.norm.into(),
-            eps_pixels: (f64::from(settings.eps) * 255.0 * 100.0).round() / 100.0,
-            float_robust: report.worst,
-            int8_robust_transferred: transferred.correct_share(),
-            masking_checks: masking_verdict(served, ball, &splits.test, settings.checked, seed)?,
-        },
-        int8,
-        adversarial,
-        quantisation: None,
-        robust: Vec::new(),
-    })
 }
 
 impl Robust {
-    /// The figures of radius `k` of finished work: of the float network, and of `model` on its adversarial images.
-    ///
-    /// # Errors
-    /// If a unit is missing or damaged.
-    pub fn of(work: &Work, k: usize, model: &Model, set: &Dataset, masking_checks: String) -> Result<Self> {
-        let plan = work.plan;
-        let (radius, _, int8) = Radius::of(work, k, &Int8::new(model), set)?;
-        Ok(Self {
-            attacks: plan.attacks.clone(),
-            norm: plan.norm.name().into(),
-            eps: radius.eps,
-            seed: plan.seed,
-            batch: plan.batch,
-            float: radius.worst,
-            int8_transferred: int8.correct_share(),
-            masking_checks,
-        })
-    }
-
     /// Its norm.
     pub fn norm(&self) -> Norm {
         if self.norm == Norm::L2.name() { Norm::L2 } else { Norm::Linf }
     }
 }
 
-/// The figures of a finished evaluation of `served` in `folder`, a row a radius.
-///
-/// # Errors
-/// If it is of another network or other images, needs a surrogate, or is not finished.
-pub fn evaluated(folder: &Path, served: &LogitModel, model: &Model, test: &Dataset) -> Result<Vec<Robust>> {
-    let plan = Plan::read(folder)?;
-    let at = folder.display();
-    ensure!(plan.model.sha256 == served.digest(), "{at}: is an evaluation of another network ({})", plan.model.name);
-    let set = test.head(plan.images.n);
-    ensure!(plan.images.sha256 == set.digest(), "{at}: is an evaluation on other images");
-    // Points of other models cannot be found again from a bundle: a card's figures are of the named attacks alone.
-    let entries = suite::make(&suite::read(&plan.attacks)?, served.classes(), None)?;
-    let work = Work::open(folder, &plan, &entries)?;
-    ensure!(work.missing() == 0, "{at}: {} units of its work are missing; finish it first", work.missing());
-    let checks = Checks::kept(folder)?.map_or_else(|| NOT_RUN.to_string(), |c| c.verdict());
-    (0..plan.eps.len()).map(|k| Robust::of(&work, k, model, &set, checks.clone())).collect()
-}
-
 /// What a card says of masking checks that nobody ran.
 pub const NOT_RUN: &str = "not run";
 
-/// The verdict of the masking checks on the first `n` test images, in a line.
-///
-/// # Errors
-/// If the model fails.
-pub fn masking_verdict(served: &LogitModel, ball: Ball, test: &Dataset, n: usize, seed: u64) -> Result<String> {
-    if n == 0 {
-        return Ok(NOT_RUN.into());
+impl std::fmt::Display for Card {
+    /// Its figures in a few lines.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let a = &self.accuracy;
+        let mut row = |name: &str, share: &Proportion| writeln!(f, "  {name:<34}{share}");
+        row("float, clean", &a.float_clean)?;
+        row("int8, clean", &a.int8_clean)?;
+        row("same class, float and int8", &a.agreement)?;
+        row(&format!("float, {} at {:.0}/255", a.attack, a.eps_pixels), &a.float_robust)?;
+        row("int8 on those images (transferred)", &a.int8_robust_transferred)?;
+        row("abstained on test images", &self.false_abstain_test)?;
+        let (model, all) = (self.sizes.get(MODEL).unwrap_or(&0) / 1024, self.sizes.values().sum::<usize>() / 1024);
+        let name = format!("bundle {}", self.name);
+        write!(f, "  {name:<34}model {model} KiB, {all} KiB in all, {} byte arena", self.arena_bytes)
     }
-    let few = test.head(n);
-    let checks = masking::checks(Victim::White(served), None, ball, &few, seed)?;
-    Ok(format!("{}, {} images", checks.verdict(), few.len()))
 }
 
 /// The card of a bundle with these files.
-///
-/// # Errors
-/// If a training picture is missing.
 pub fn write(
     name: &str,
-    config: &Config,
-    splits: &Splits,
+    statement: Statement,
     settings: &CardSettings,
     measured: &Measured,
     model: &Model,
     files: &[(&str, Vec<u8>)],
-) -> Result<Card> {
-    Ok(Card {
+) -> Card {
+    Card {
         name: name.into(),
         paradise: env!("CARGO_PKG_VERSION").into(),
-        seed: config.seed,
-        data: splits.source.clone(),
-        images: Data { folder: PathBuf::new(), ..config.data.clone() },
-        train_sha256: splits.train.digest()?,
-        test_sha256: splits.test.digest(),
-        calibration_images: splits.calibration.len(),
+        seed: statement.seed,
+        data: statement.data,
+        images: statement.images,
+        train_sha256: statement.train_sha256,
+        test_sha256: statement.test_sha256,
+        calibration_images: statement.calibration_images,
         false_abstain_promised_percent: 100.0 * settings.false_abstain,
         false_abstain_test: measured.int8.false_abstain_test,
         accepted_accuracy: measured.int8.accepted_accuracy,
         arena_bytes: model.header().arena_bytes,
         probes: settings.origin,
         sizes: files.iter().map(|(file, bytes)| ((*file).to_string(), bytes.len())).collect(),
-        objective: config.objective.clone(),
+        objective: statement.objective,
         accuracy: measured.accuracy.clone(),
         robust: measured.robust.clone(),
         confidence: measured.int8.confidence.clone(),
         foreign: measured.int8.foreign.clone(),
         imported: settings.imported.clone(),
         quantisation: measured.quantisation.clone(),
-    })
+    }
 }

@@ -1,8 +1,8 @@
 //! Writes a bundle: the folder in which `train` and the edge meet.
 
 pub mod card;
-pub mod confidence;
 pub mod encoded;
+pub mod figures;
 pub mod float_onnx;
 pub mod int8_onnx;
 mod onnx;
@@ -10,6 +10,7 @@ pub mod quantisation;
 pub(crate) mod selftest;
 mod synthesised;
 
+use crate::confidence;
 use crate::config::Config;
 use crate::encoder::LogitModel;
 use crate::encoder::{Encoder, Network};
@@ -93,28 +94,19 @@ pub(crate) struct Bundled<'a> {
     pub model: &'a Model<'a>,
 }
 
-/// Training images on which activation ranges are observed.
-const RANGE_IMAGES: usize = 2000;
-
 /// Training images on which methods of quantisation are compared.
 const HELD_OUT_IMAGES: usize = 500;
 
-/// What a model says of itself.
-fn identity(name: &str, config: &Config, splits: &Splits) -> Result<Identity> {
-    let made = Some(Statement::of(config, splits)?.digest()?);
-    Ok(Identity { name: name.into(), labels: splits.labels.clone(), policy: splits.policy, made })
-}
-
 /// The training images on which activations are observed.
 fn calibration(splits: &Splits) -> Result<Dataset> {
-    splits.train.head(RANGE_IMAGES)
+    splits.train.head(confidence::RANGE_IMAGES)
 }
 
 /// Training images after those on which activations are observed.
 fn held_out(splits: &Splits) -> Result<Dataset> {
-    let all = splits.train.head(RANGE_IMAGES + HELD_OUT_IMAGES)?;
+    let all = splits.train.head(confidence::RANGE_IMAGES + HELD_OUT_IMAGES)?;
     // A set that has no more is compared where it was observed.
-    let from = RANGE_IMAGES.min(all.len() / 2);
+    let from = confidence::RANGE_IMAGES.min(all.len() / 2);
     Ok(all.select(&(from..all.len()).collect::<Vec<_>>()))
 }
 
@@ -132,11 +124,15 @@ pub fn export(
     out: &Path,
     settings: &CardSettings,
 ) -> Result<Card> {
+    // The card says of its images what is true of them, whatever the configuration began with.
+    let config = &Config { data: config.data.of(splits), ..config.clone() };
     let folded = network.folded()?;
     let encoder = folded.frozen();
     let name =
         out.file_name().with_context(|| format!("{}: no folder name", out.display()))?.to_string_lossy().into_owned();
-    let identity = identity(&name, config, splits)?;
+    let statement = Statement::of(config, splits)?;
+    let made = Some(statement.digest()?);
+    let identity = Identity { name: name.clone(), labels: splits.labels.clone(), policy: splits.policy, made };
     // Read now, so that a wrong path is not found after minutes.
     let others = foreign::named(&settings.foreign, splits.seen())?;
     settings.evaluations.iter().try_for_each(|folder| Plan::read(folder).map(drop))?;
@@ -152,9 +148,9 @@ pub fn export(
     let bytes = assembly.finish(&identity, &fitted)?;
     let model = Model::parse(&bytes)?;
     let served = LogitModel::new(network)?;
-    let robust = settings.evaluations.iter().map(|e| card::evaluated(e, &served, &model, &splits.test));
+    let robust = settings.evaluations.iter().map(|e| figures::evaluated(e, &served, &model, &splits.test));
     let robust = robust.collect::<Result<Vec<_>>>()?.concat();
-    let mut measured = card::measure(&encoder, &served, &bytes, splits, &others, settings, config.seed)?;
+    let mut measured = figures::measure(&encoder, &served, &bytes, splits, &others, settings, config.seed)?;
     measured.robust = robust;
     warn_near_chance(&measured.accuracy.int8_clean, splits.labels.len());
     if let Some(choice) = choice {
@@ -168,7 +164,7 @@ pub fn export(
     if settings.float {
         contents.push((ENCODER, float_onnx::encode(&encoder)?));
     }
-    let card = card::write(&name, config, splits, settings, &measured, &model, &contents)?;
+    let card = card::write(&name, statement, settings, &measured, &model, &contents);
     contents.push((CARD, toml::to_string(&card)?.into_bytes()));
     bundle::write(out, &name, &contents)?;
     Ok(card)

@@ -40,7 +40,7 @@ pub(crate) fn build(
     let Bundled { encoder, model } = *bundled;
     let (origin, clean) = match test {
         Some(test) => (Origin::DataSet, test.head(PROBE_IMAGES)),
-        None => (Origin::Drawn, synthesised(bundled, PROBE_IMAGES, seed)?),
+        None => (Origin::Synthesised, synthesised(bundled, PROBE_IMAGES, seed)?),
     };
     let mut blob = Blob::default();
     let about = About {

@@ -38,7 +38,7 @@ pub(super) fn synthesised(bundled: &Bundled, n: usize, seed: u64) -> Result<Data
     let (mean, log_std) = (bundled.model.f32s(mixture.mean), bundled.model.f32s(mixture.log_std));
     let bar = progress::bar(n as u64, "drawing");
     let one = |i: usize| {
-        let mut rng = random::stream(seed, Purpose::Drawing, 0, i as u64, 0);
+        let mut rng = random::stream(seed, Purpose::Synthesis, 0, i as u64, 0);
         let c = i % classes;
         let precision: Vec<f32> = (0..d).map(|j| (-log_std.at(c * d + j)).exp()).collect();
         let point = (0..d).map(|j| mean.at(c * d + j) + random::normal(&mut rng) / precision[j]).collect();

@@ -1,6 +1,7 @@
 //! Builds `model.pmq` layer by layer: constants into the blob, activations into a planned arena.
 
 use anyhow::{Context, Result, ensure};
+use paradise_engine::arena::{Block, place};
 use paradise_engine::artifact;
 use paradise_engine::container::Blob;
 use paradise_engine::header::{Classifier, Draft, MAX_NAME, MAX_TABLE, Mixture, Table};
@@ -51,6 +52,26 @@ pub struct Confidence {
     pub entropies: Vec<f32>,
     /// When to abstain.
     pub thresholds: Thresholds,
+}
+
+impl Confidence {
+    /// One standard normal component and one calibration value under thresholds that never abstain: enough to run an encoder
+    /// of `latent` dimensions.
+    ///
+    /// # Errors
+    /// If there is no dimension.
+    pub fn placeholder(latent: usize) -> Result<Self> {
+        ensure!(latent > 0, "a model needs heads");
+        Ok(Self {
+            log_weight: vec![0.0],
+            mean: vec![0.0; latent],
+            log_std: vec![0.0; latent],
+            half_precision: vec![0.5; latent],
+            rates: vec![0.0],
+            entropies: vec![0.0],
+            thresholds: Thresholds { typicality_min: 0.0, entropy_p_min: 0.0, predictive_entropy_max_nats: f32::MAX },
+        })
+    }
 }
 
 /// Name, labels and image policy of a model.
@@ -231,7 +252,7 @@ impl Assembly {
     /// Activation i lives from step i (when layer i - 1 writes it) to its last read; two that live at the same step
     /// do not overlap.
     fn places(&self, in_place: bool) -> Result<(Vec<u32>, u32)> {
-        const ALIGN: u64 = 16;
+        const ALIGN: usize = 16;
         let last = self.last_reads();
         let n = self.activations.len();
         let owners = if in_place { self.owners(&last) } else { (0..n).collect() };
@@ -240,29 +261,14 @@ impl Assembly {
         for i in 0..n {
             ends[owners[i]] = ends[owners[i]].max(last[i]);
         }
-        let mut order: Vec<usize> = (0..n).filter(|&i| owners[i] == i).collect();
-        order.sort_by_key(|&i| (std::cmp::Reverse(self.activations[i].shape.len()), i));
-        let mut placed: Vec<(usize, u64, u64)> = Vec::new();
-        for &i in &order {
-            let size = self.activations[i].shape.len();
-            let mut busy: Vec<(u64, u64)> = placed
-                .iter()
-                .filter(|(j, _, _)| i <= ends[*j] && *j <= ends[i])
-                .map(|(_, from, to)| (*from, *to))
-                .collect();
-            busy.sort_unstable();
-            let mut offset = 0u64;
-            for (from, to) in busy {
-                if offset + size > from {
-                    offset = offset.max(to.next_multiple_of(ALIGN));
-                }
-            }
-            placed.push((i, offset, offset + size));
-        }
-        let end = placed.iter().map(|p| p.2).max().unwrap_or(0);
-        let end = u32::try_from(end).context("the arena passes 4 GiB")?;
-        let mut offsets = vec![0; n];
-        placed.iter().for_each(|(i, from, _)| offsets[*i] = *from as u32);
+        let own: Vec<usize> = (0..n).filter(|&i| owners[i] == i).collect();
+        let block =
+            |i: &usize| Ok(Block { len: usize::try_from(self.activations[*i].shape.len())?, life: [*i, ends[*i]] });
+        let blocks = own.iter().map(block).collect::<Result<Vec<_>>>()?;
+        let (places, end) = place(&blocks, ALIGN, u32::MAX as usize).context("the arena passes 4 GiB")?;
+        let mut offsets = vec![0u32; n];
+        own.iter().zip(places).for_each(|(i, at)| offsets[*i] = at as u32);
+        let end = end as u32;
         Ok((owners.iter().map(|&owner| offsets[owner]).collect(), end))
     }
 

@@ -38,8 +38,8 @@ pub enum Purpose {
     Smoothing = 14,
     /// Which images a subset has; the image is the class.
     Subset = 15,
-    /// Pictures that a network draws.
-    Drawing = 16,
+    /// Pictures that are synthesised from a network's aggregate posterior.
+    Synthesis = 16,
 }
 
 /// What keeps streams of one purpose apart where there is no epoch: passed in its place. Like [`Purpose`]'s, these numbers are

@@ -5,10 +5,10 @@ use paradise_picture::{MAX_DECODED, MAX_REFUSED, PictureError};
 use paradise_picture_fuzz::{Verdict, judge, seeds};
 use std::time::{Duration, Instant};
 
-/// How long the mutations go on; `PARADISE_FUZZ_SECONDS=1800` for a longer hunt.
+/// How long the mutations go on; `PARADISE_FUZZ_SECONDS=1800` for a longer hunt, `make test-all` for two minutes.
 fn duration() -> Duration {
     let seconds = std::env::var("PARADISE_FUZZ_SECONDS").ok().and_then(|n| n.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(60))
+    Duration::from_secs(seconds.unwrap_or(10))
 }
 
 fn mutate(data: &mut Vec<u8>, others: &[Vec<u8>], dice: &mut Sequence) {

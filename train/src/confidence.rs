@@ -10,15 +10,14 @@ use paradise_data::{Dataset, Splits};
 use paradise_engine::{Model, Thresholds};
 use paradise_evaluate::prediction::Prediction;
 
+/// Training images on which activation ranges are observed.
+pub const RANGE_IMAGES: usize = 2000;
+
 /// Training images behind the mixture, where they are not in memory.
 const MIXTURE_IMAGES: usize = 50_000;
 
 /// Smallest variance of a mixture component, so that a constant dimension cannot dominate the rate.
 const VARIANCE_FLOOR: f64 = 1e-4;
-
-/// Thresholds that never abstain, while the tables are being fitted.
-const PERMISSIVE: Thresholds =
-    Thresholds { typicality_min: 0.0, entropy_p_min: 0.0, predictive_entropy_max_nats: f32::MAX };
 
 /// Who answers while confidence is fitted: each image's record under a model's mixture and tables.
 pub type Answers<'a> = &'a dyn Fn(&Model, &Dataset) -> Result<Vec<Prediction>>;
@@ -50,7 +49,7 @@ pub fn fitted(
     answers: Answers,
 ) -> Result<Confidence> {
     ensure!((0.0..1.0).contains(&false_abstain), "false-abstain rate {false_abstain} is not in 0..1");
-    let mut confidence = placeholder(assembly, identity)?;
+    let mut confidence = Confidence::placeholder(assembly.latent())?;
     let bytes = assembly.finish(identity, &confidence)?;
     let train = splits.train.sample(MIXTURE_IMAGES)?;
     let training = answers(&Model::parse(&bytes)?, &train)?;
@@ -72,27 +71,12 @@ pub fn fitted(
 /// # Errors
 /// If the network has no int8 form, or a class no training image.
 pub fn fit_float(network: &Network, splits: &Splits, false_abstain: f64) -> Result<Vec<u8>> {
-    let assembly = plain(network, &super::calibration(splits)?)?;
+    let assembly = plain(network, &splits.train.head(RANGE_IMAGES)?)?;
     let encoder = &network.frozen();
     let answers = |model: &Model, set: &Dataset| prediction::predict(encoder, model, set);
     let labels = splits.labels.clone();
     let identity = Identity { name: "float".into(), labels, policy: splits.policy, made: None };
     fit(&assembly, &identity, splits, false_abstain, &answers)
-}
-
-/// One standard normal component and one calibration value: enough to run the encoder.
-pub(crate) fn placeholder(assembly: &Assembly, identity: &Identity) -> Result<Confidence> {
-    let d = assembly.latent();
-    ensure!(d > 0 && !identity.labels.is_empty(), "a model needs heads and labels");
-    Ok(Confidence {
-        log_weight: vec![0.0],
-        mean: vec![0.0; d],
-        log_std: vec![0.0; d],
-        half_precision: vec![0.5; d],
-        rates: vec![0.0],
-        entropies: vec![0.0],
-        thresholds: PERMISSIVE,
-    })
 }
 
 /// One Gaussian a class: `m_c` the mean of mu, `s_c^2` the variance of mu plus the mean of sigma^2, floored.
@@ -209,7 +193,7 @@ mod tests {
             half_precision: vec![],
             rates: vec![],
             entropies: vec![],
-            thresholds: PERMISSIVE,
+            thresholds: Confidence::placeholder(1).unwrap().thresholds,
         };
         mixture(&mut c, &records, &[0, 0, 1, 1], 2).unwrap();
         assert_eq!(c.mean, [2.0, -2.0]);

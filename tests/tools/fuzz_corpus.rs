@@ -58,7 +58,7 @@ fn main() {
         image_bytes: image as u32,
         outputs,
         float_tolerance: 1e-4,
-        origin: Origin::Drawn,
+        origin: Origin::Synthesised,
     };
     let file = golden::emit(&Draft::new(about, &[case], &[encoded], &[probes]), &blob);
     fs::write(folder.join("self-test"), paradise_engine_fuzz::input(&file).expect("sealed")).expect("writable");

@@ -1,0 +1,162 @@
+//! The figures of a card, measured: by the int8 engine alone, by attacks on the float network, and from whole evaluations.
+
+use super::CardSettings;
+use super::card::{Accuracy, Confidence, NOT_RUN, Robust};
+use super::quantisation::Quantisation;
+use crate::encoder::{Encoder, LogitModel};
+use anyhow::{Result, ensure};
+use paradise_attack::int8::Int8;
+use paradise_attack::{Attack, Ball, Classifier, Victim, suite};
+use paradise_data::{Dataset, Splits};
+use paradise_engine::Model;
+use paradise_evaluate::confidence::{self, Foreign, Quality};
+use paradise_evaluate::masking::{self, Checks};
+use paradise_evaluate::plan::Plan;
+use paradise_evaluate::prediction::{PredictedClasses, classify, int8};
+use paradise_evaluate::radius::Radius;
+use paradise_evaluate::robust;
+use paradise_evaluate::work::Work;
+use paradise_support::statistics::Proportion;
+use std::path::Path;
+
+/// Figures that are measured for the card.
+#[derive(Debug)]
+pub struct Measured {
+    /// Accuracies.
+    pub accuracy: Accuracy,
+    /// What follows from the int8 model alone.
+    pub int8: Int8Figures,
+    /// The first test images under the card's attack, on the 8-bit grid.
+    pub adversarial: Dataset,
+    /// What quantisation did.
+    pub quantisation: Option<Quantisation>,
+    /// Whole evaluations.
+    pub robust: Vec<Robust>,
+}
+
+/// Figures of the int8 model alone: integers, the same on every machine.
+#[derive(Debug)]
+pub struct Int8Figures {
+    /// Test images and the classes given them.
+    pub classes: PredictedClasses,
+    /// Proportion of the test images on which the device abstains.
+    pub false_abstain_test: Proportion,
+    /// Accuracy of those that it accepts.
+    pub accepted_accuracy: Proportion,
+    /// What confidence is worth.
+    pub confidence: Confidence,
+    /// By kind of foreign image.
+    pub foreign: Vec<Foreign>,
+}
+
+impl Int8Figures {
+    /// Computes them; `others` are data sets that are not the model's business.
+    ///
+    /// # Errors
+    /// If the images do not fit the model.
+    pub fn of(model: &Model, test: &Dataset, others: &[(String, Dataset)], seed: u64) -> Result<Self> {
+        let answers = |set: &Dataset| int8::predict(model, set);
+        let home = answers(test)?;
+        let quality = confidence::measure(&answers, test, &home, others, 0, seed)?.rounded();
+        let Quality { abstained, accepted_accuracy, foreign, mistakes, coverage, ece_percent, .. } = quality;
+        Ok(Self {
+            classes: PredictedClasses::of(&home, test),
+            false_abstain_test: abstained,
+            accepted_accuracy,
+            confidence: Confidence { ece_percent, mistakes_auroc: mistakes, coverage },
+            foreign,
+        })
+    }
+}
+
+/// Computes every figure of the card; `others` are data sets that are not the model's business.
+///
+/// # Errors
+/// If the images do not fit the model.
+pub fn measure(
+    encoder: &Encoder,
+    served: &LogitModel,
+    bytes: &[u8],
+    splits: &Splits,
+    others: &[(String, Dataset)],
+    settings: &CardSettings,
+    seed: u64,
+) -> Result<Measured> {
+    let model = Model::parse(bytes)?;
+    let float = classify(encoder, &splits.test)?;
+    let int8 = Int8Figures::of(&model, &splits.test, others, seed)?;
+    let attacked = splits.test.head(settings.n);
+    let (attack, ball) = (settings.attack.strongest(), Ball::linf(settings.eps));
+    let (report, outcome) = robust::measure(Victim::White(encoder), &attacked, &[&attack], ball, seed)?;
+    let adversarial = outcome.on_grid(&attacked);
+    let transferred = int8::classify(&model, &adversarial)?;
+    Ok(Measured {
+        accuracy: Accuracy {
+            float_clean: float.correct_share(),
+            int8_clean: int8.classes.correct_share(),
+            agreement: float.agreement(&int8.classes),
+            attack: settings.attack.describe(),
+            norm: report.norm.into(),
+            eps_pixels: (f64::from(settings.eps) * 255.0 * 100.0).round() / 100.0,
+            float_robust: report.worst,
+            int8_robust_transferred: transferred.correct_share(),
+            masking_checks: masking_verdict(served, ball, &splits.test, settings.checked, seed)?,
+        },
+        int8,
+        adversarial,
+        quantisation: None,
+        robust: Vec::new(),
+    })
+}
+
+impl Robust {
+    /// The figures of radius `k` of finished work: of the float network, and of `model` on its adversarial images.
+    ///
+    /// # Errors
+    /// If a unit is missing or damaged.
+    pub fn of(work: &Work, k: usize, model: &Model, set: &Dataset, masking_checks: String) -> Result<Self> {
+        let plan = work.plan;
+        let (radius, _, int8) = Radius::of(work, k, &Int8::new(model), set)?;
+        Ok(Self {
+            attacks: plan.attacks.clone(),
+            norm: plan.norm.name().into(),
+            eps: radius.eps,
+            seed: plan.seed,
+            batch: plan.batch,
+            float: radius.worst,
+            int8_transferred: int8.correct_share(),
+            masking_checks,
+        })
+    }
+}
+
+/// The figures of a finished evaluation of `served` in `folder`, a row a radius.
+///
+/// # Errors
+/// If it is of another network or other images, needs a surrogate, or is not finished.
+pub fn evaluated(folder: &Path, served: &LogitModel, model: &Model, test: &Dataset) -> Result<Vec<Robust>> {
+    let plan = Plan::read(folder)?;
+    let at = folder.display();
+    ensure!(plan.model.sha256 == served.digest(), "{at}: is an evaluation of another network ({})", plan.model.name);
+    let set = test.head(plan.images.n);
+    ensure!(plan.images.sha256 == set.digest(), "{at}: is an evaluation on other images");
+    // Points of other models cannot be found again from a bundle: a card's figures are of the named attacks alone.
+    let entries = suite::make(&suite::read(&plan.attacks)?, served.classes(), None)?;
+    let work = Work::open(folder, &plan, &entries)?;
+    ensure!(work.missing() == 0, "{at}: {} units of its work are missing; finish it first", work.missing());
+    let checks = Checks::kept(folder)?.map_or_else(|| NOT_RUN.to_string(), |c| c.verdict());
+    (0..plan.eps.len()).map(|k| Robust::of(&work, k, model, &set, checks.clone())).collect()
+}
+
+/// The verdict of the masking checks on the first `n` test images, in a line.
+///
+/// # Errors
+/// If the model fails.
+pub fn masking_verdict(served: &LogitModel, ball: Ball, test: &Dataset, n: usize, seed: u64) -> Result<String> {
+    if n == 0 {
+        return Ok(NOT_RUN.into());
+    }
+    let few = test.head(n);
+    let checks = masking::checks(Victim::White(served), None, ball, &few, seed)?;
+    Ok(format!("{}, {} images", checks.verdict(), few.len()))
+}
