@@ -16,10 +16,11 @@ demo: ## The main job: train, attack, quantise, export, self-test, classify, dra
 build: ## Everything for this machine, tests included
 	$(CARGO) build --release --workspace --all-targets
 
-lint: ## Formatting, clippy without warnings, Raspberry Pi pins included (`build` compiles without them)
+lint: ## Formatting, clippy and documentation without warnings, Raspberry Pi pins included (`build` compiles without them)
 	$(CARGO) fmt --all --check
 	cd firmware && $(CARGO) fmt --check
 	$(CARGO) clippy --release --workspace --all-targets --features paradise-runtime/gpio-rppal -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --release --workspace --no-deps
 
 venv: .venv/.ready ## Python with onnx and onnxruntime, the outside referee
 
@@ -82,9 +83,13 @@ test: ## Every promise, one case of each; installs what is missing (PARADISE_SKI
 test-all: ## Everything that `make test` tries, with long lists: every bundle in QEMU, every network, minutes of hostile files
 	PARADISE_DEEP=1 PARADISE_FUZZ_SECONDS=$${PARADISE_FUZZ_SECONDS:-120} $(MAKE) test
 
-msrv: ## The oldest Rust that Cargo.toml promises compiles everything (rustup installs it)
-	rustup toolchain install --profile minimal "$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)"
-	cargo "+$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)" check --workspace --all-targets --target-dir target/msrv
+# What Cargo.toml, and the crates of devices, promise.
+oldest = $$(sed -n 's/^rust-version = "\(.*\)"/\1/p' $(1))
+with_oldest = rustup toolchain install --profile minimal "$(call oldest,$(1))" && cargo "+$(call oldest,$(1))" check --target-dir target/msrv $(2)
+
+msrv: ## The oldest Rust that is promised compiles everything (rustup installs it)
+	$(call with_oldest,Cargo.toml,--workspace --all-targets)
+	$(call with_oldest,runtime/Cargo.toml,--package paradise-engine --package paradise-picture --package paradise-runtime)
 
 models: ## Rebuild models/ from the embedded images
 	$(CARGO) run --release --bin train -- fit --config train/configs/fashion-mnist-paradise-pm.toml --out runs/models/fashion-mnist-small --resume

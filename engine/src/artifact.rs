@@ -19,7 +19,7 @@ pub const VERSION: u32 = 2;
 pub const NAME: Tag = *b"NAME";
 /// Input extents and image policy: one [`Input`].
 pub const INPUT: Tag = *b"INPT";
-/// One [`Layer`] a step.
+/// One [`Layer`](crate::Layer) a step.
 pub const LAYERS: Tag = *b"LAYR";
 /// One [`Activation`] a layer, and one for the image.
 pub const ACTIVATIONS: Tag = *b"ACTV";
@@ -51,6 +51,14 @@ pub struct Model<'a> {
 
 impl<'a> Model<'a> {
     /// Parses and validates `model.pmq`.
+    ///
+    /// ```
+    /// use paradise_engine::Model;
+    /// let bytes = include_bytes!("../../models/fashion-mnist-small/model.pmq");
+    /// let model = Model::parse(bytes).unwrap();
+    /// assert_eq!((model.header().name, model.label(1)), ("fashion-mnist-small", "trouser"));
+    /// assert!(Model::parse(&bytes[..1000]).is_err());
+    /// ```
     ///
     /// # Errors
     /// Any byte that is not as it should be; see [`FormatError`].

@@ -26,6 +26,14 @@ pub fn logits(weight: Le<f32>, bias: Le<f32>, mu: &[f32], out: &mut [f32]) {
 }
 
 /// Softmax by the shifted exponentials, in place of `out`.
+///
+/// ```
+/// use paradise_engine::classifier::{predictive_entropy_nats, softmax};
+/// let mut probabilities = [0.0; 2];
+/// softmax(&[3.0, 3.0], &mut probabilities);
+/// assert_eq!(probabilities, [0.5, 0.5]);
+/// assert!((predictive_entropy_nats(&probabilities) - 2f32.ln()).abs() < 1e-6);
+/// ```
 pub fn softmax(logits: &[f32], out: &mut [f32]) {
     let top = logits.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
     let mut sum = 0.0;
@@ -50,6 +58,10 @@ pub fn predictive_entropy_nats(probabilities: &[f32]) -> f32 {
 }
 
 /// Index of the largest logit, the first of equals.
+///
+/// ```
+/// assert_eq!(paradise_engine::classifier::argmax(&[0.1, 2.0, -1.0]), 1);
+/// ```
 pub fn argmax(logits: &[f32]) -> usize {
     let mut best = 0;
     for (i, l) in logits.iter().enumerate() {

@@ -55,6 +55,17 @@ pub fn digest(bytes: &[u8]) -> [u8; 32] {
 
 /// Checks prefix, length, hash and table of `bytes`; `known` are the tags that the reader understands.
 ///
+/// ```
+/// use paradise_engine::container::{open, seal};
+///
+/// let file = seal(b"MYMAGIC.", 1, &[(*b"DATA", b"hello"), (*b"note", b"may be left aside")]);
+/// let sealed = open(&file, b"MYMAGIC.", 1, &[*b"DATA"]).unwrap();
+/// assert_eq!(sealed.section(*b"DATA").unwrap(), b"hello");
+/// let mut damaged = file.clone();
+/// damaged[200] ^= 1;
+/// assert!(open(&damaged, b"MYMAGIC.", 1, &[*b"DATA"]).is_err());
+/// ```
+///
 /// # Errors
 /// The first check that fails, in the order: length of the prefix, magic, version, declared lengths, hash, table.
 pub fn open<'a>(bytes: &'a [u8], magic: &[u8; 8], version: u32, known: &[Tag]) -> Result<Sealed<'a>, FormatError> {

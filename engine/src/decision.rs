@@ -74,6 +74,13 @@ pub enum Decision {
 
 impl Decision {
     /// Applies the thresholds. A value that is NaN abstains.
+    ///
+    /// ```
+    /// use paradise_engine::{Decision, Thresholds};
+    /// let limits = Thresholds { typicality_min: 0.02, entropy_p_min: 0.02, predictive_entropy_max_nats: 1.0 };
+    /// assert!(Decision::new(&limits, 0.4, 0.7, 0.1).is_accept());
+    /// assert_eq!(Decision::new(&limits, 0.4, 0.7, 1.5).to_string(), "abstain: uncertain class");
+    /// ```
     pub fn new(limits: &Thresholds, typicality: f32, entropy_p: f32, predictive_entropy_nats: f32) -> Self {
         let passes = |value: f32, min: f32| value >= min;
         if !passes(typicality, limits.typicality_min) {

@@ -278,6 +278,13 @@ pub struct Golden<'a> {
 impl<'a> Golden<'a> {
     /// Parses and validates `selftest.bin`.
     ///
+    /// ```
+    /// use paradise_engine::golden::Golden;
+    /// let bytes = include_bytes!("../../models/fashion-mnist-small/selftest.bin");
+    /// let golden = Golden::parse(bytes).unwrap();
+    /// assert!(golden.header().probes.iter().all(|set| set.min_correct <= set.n));
+    /// ```
+    ///
     /// # Errors
     /// Any byte that is not as it should be; see [`FormatError`].
     pub fn parse(bytes: &'a [u8]) -> Result<Self, FormatError> {

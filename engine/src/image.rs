@@ -148,6 +148,18 @@ impl Axis {
 
 /// Brings a picture to the model's input: `target` u8 values in HWC order into `out`.
 ///
+/// ```
+/// use paradise_engine::Shape;
+/// use paradise_engine::image::{Geometry, ImagePolicy, Layout, Pixels, Polarity, fit};
+///
+/// // Two RGBA pixels, one of them half transparent, become luma over black.
+/// let picture = Pixels::new(2, 1, Layout::Rgba, &[255, 255, 255, 255, 255, 255, 255, 128]).unwrap();
+/// let policy = ImagePolicy { geometry: Geometry::Stretch, polarity: Polarity::AsTaken };
+/// let mut input = [0; 2];
+/// fit(&picture, &policy, Shape::new(1, 2, 1), &mut input).unwrap();
+/// assert_eq!(input, [255, 128]);
+/// ```
+///
 /// # Errors
 /// If `out` is not `target`'s length.
 pub fn fit(picture: &Pixels, policy: &ImagePolicy, target: Shape, out: &mut [u8]) -> Result<(), FitError> {

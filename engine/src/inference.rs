@@ -65,6 +65,18 @@ impl Answer<'_> {
 ///
 /// `observe(layer, output)` sees each layer's int8 output in NHWC order; pass `&mut |_, _| {}` to ignore them.
 ///
+/// ```
+/// use paradise_engine::{Model, Sizes, Workspace, classify};
+/// const MODEL: &[u8] = include_bytes!("../../models/fashion-mnist-small/model.pmq");
+/// const SIZES: Sizes = Sizes::of(MODEL);
+/// let (mut arena, mut floats) = ([0; SIZES.arena], [0.0; SIZES.floats]);
+/// let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
+/// let mut layers = 0;
+/// let model = Model::parse(MODEL).unwrap();
+/// let answer = classify(&model, &[128; 784], &mut memory, &mut |_, _| layers += 1).unwrap();
+/// assert!(answer.rate_nats.is_finite() && layers == model.header().layers.len());
+/// ```
+///
 /// # Errors
 /// If the image, the arena or the float workspace has the wrong size.
 pub fn classify<'m>(

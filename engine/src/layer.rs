@@ -23,6 +23,12 @@ pub struct Window {
 
 impl Window {
     /// Output rows and columns over an input of `shape`; `None` if the window does not fit or has a zero extent.
+    ///
+    /// ```
+    /// use paradise_engine::{Shape, layer::Window};
+    /// let window = Window { kernel: [3, 3], stride: [2, 2], pad: [1, 1, 1, 1] };
+    /// assert_eq!(window.output(Shape::new(28, 28, 1)), Some([14, 14]));
+    /// ```
     pub fn output(&self, shape: Shape) -> Option<[u16; 2]> {
         let axis = |size: u16, before: u16, after: u16, kernel: u16, stride: u16| {
             let room = u32::from(size) + u32::from(before) + u32::from(after);

@@ -7,6 +7,13 @@ pub const HALF_LOG_2PI_E: f32 = 1.418_938_5;
 
 /// `sigma = 1 / (1 + e^-s)`, in (0, 1), and `log sigma = -softplus(-s) = -(max(-s, 0) + log(1 + e^-|s|))`, never the
 /// logarithm of a rounded sigmoid; both stable on both sides, from one exponential.
+///
+/// ```
+/// use paradise_engine::posterior::sigma_and_log;
+/// assert_eq!(sigma_and_log(0.0), (0.5, 0.5f32.ln()));
+/// // Far to the left sigma is tiny, and its logarithm still exact.
+/// assert_eq!(sigma_and_log(-200.0).1, -200.0);
+/// ```
 pub fn sigma_and_log(s: f32) -> (f32, f32) {
     let e = libm::expf(-s.abs());
     let sigma = if s >= 0.0 { 1.0 / (1.0 + e) } else { e / (1.0 + e) };
@@ -24,6 +31,12 @@ pub fn sigma(s: f32) -> f32 {
 }
 
 /// Posterior entropy `H = sum_j (1/2 log 2 pi + 1/2 + log sigma_j)`, nats (supplement, section 1.6).
+///
+/// ```
+/// use paradise_engine::posterior::entropy_nats;
+/// // One standard normal: log(2 pi e) / 2.
+/// assert!((entropy_nats(&[0.0]) - 1.4189385).abs() < 1e-6);
+/// ```
 pub fn entropy_nats(log_sigma: &[f32]) -> f32 {
     let mut sum = 0.0;
     for l in log_sigma {

@@ -30,6 +30,14 @@ impl<'m> Prepared<'m> {
     }
 
     /// The model with every set of kernels of this CPU, the fastest first, the scalar ones last.
+    ///
+    /// ```
+    /// use paradise_engine::{Model, Prepared};
+    /// let bytes = include_bytes!("../../models/fashion-mnist-small/model.pmq");
+    /// let model = Model::parse(bytes).unwrap();
+    /// let sets: Vec<&str> = Prepared::every(&model).map(|prepared| prepared.kernels()).collect();
+    /// assert_eq!(sets.last(), Some(&"scalar"));
+    /// ```
     pub fn every(model: &Model<'m>) -> impl Iterator<Item = Self> {
         let mut ended = false;
         (0..).map_while(move |n| {

@@ -7,6 +7,14 @@ const ROUND: f32 = 12_582_912.0;
 /// The range of an int8 with zero point `zero`, centred on it, and that zero point.
 ///
 /// `low` is raised to 0 by a fused ReLU.
+///
+/// ```
+/// use paradise_engine::requant::Output;
+/// let output = Output::new(-128, true);
+/// assert_eq!(output.requantise(1000, 0.1), -28);
+/// // A ReLU is a raised lower end, and the int8 range the upper one.
+/// assert_eq!([output.requantise(-5, 1.0), output.requantise(i32::MAX, 1.0)], [-128, 127]);
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Output {
     low: f32,

@@ -3,6 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 /// Height, width and channels of one activation, stored NHWC with N = 1.
+///
+/// ```
+/// use paradise_engine::Shape;
+/// assert_eq!(Shape::new(28, 28, 1).len(), 784);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
     /// Rows.

@@ -55,6 +55,15 @@ impl Loaded {
 
 /// Loads the back end of a bundle as a trait object.
 ///
+/// ```
+/// use paradise_runtime::{BackendKind, Bundle, load};
+/// # let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/fashion-mnist-small");
+/// let mut model = load(&Bundle::open(&folder)?, BackendKind::Int8)?;
+/// let verdict = model.verdict(&[0; 28 * 28], None)?;
+/// assert!(!verdict.is_accept());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// With the path of the file that is refused.
 pub fn load(bundle: &Bundle, kind: BackendKind) -> Result<Box<dyn Backend>, BundleError> {

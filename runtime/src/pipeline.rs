@@ -5,6 +5,12 @@ use paradise_picture::PictureError;
 use serde::Serialize;
 
 /// Which implementation runs the encoder.
+///
+/// ```
+/// use paradise_runtime::BackendKind;
+/// assert_eq!("int8".parse(), Ok(BackendKind::Int8));
+/// assert!("gpu".parse::<BackendKind>().is_err());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BackendKind {

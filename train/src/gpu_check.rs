@@ -23,7 +23,7 @@ pub struct Row {
     pub name: String,
     /// Relative difference of the loss.
     pub loss: f64,
-    /// Largest difference of a parameter's gradient, as [`apart`] has it, and the parameter.
+    /// Largest difference of a parameter's gradient, relative to the largest value of either, and the parameter.
     pub gradient: (f64, String),
     /// The same of the images' gradient under the fixed network.
     pub images: f64,

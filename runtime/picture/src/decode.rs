@@ -12,6 +12,13 @@ use paradise_engine::image::{FitError, ImagePolicy, Layout, Pixels, fit};
 use std::io::Cursor;
 
 /// A decoded picture, upright.
+///
+/// ```
+/// use paradise_picture::Picture;
+/// let picture = Picture::decode(b"P5 3 2 255\n\x00\x01\x02\x03\x04\x05")?;
+/// assert_eq!((picture.width(), picture.height()), (3, 2));
+/// # Ok::<(), paradise_picture::PictureError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Picture(DynamicImage);
 

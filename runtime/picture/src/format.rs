@@ -19,6 +19,12 @@ pub enum Format {
 
 impl Format {
     /// The format of `bytes`; `None` if they begin like none that is read.
+    ///
+    /// ```
+    /// use paradise_picture::Format;
+    /// assert!(Format::of(b"\x89PNG\r\n\x1a\n").is_some());
+    /// assert!(Format::of(b"not a picture").is_none());
+    /// ```
     pub fn of(bytes: &[u8]) -> Option<Self> {
         Self::of_start(bytes, bytes.len() as u64)
     }

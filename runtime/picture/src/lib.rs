@@ -44,6 +44,13 @@ use std::path::Path;
 
 /// The model's input for the bytes of a picture: u8 in HWC order.
 ///
+/// ```
+/// use paradise_engine::{Shape, image::{Geometry, ImagePolicy, Polarity}};
+/// let policy = ImagePolicy { geometry: Geometry::Stretch, polarity: Polarity::Inverted };
+/// assert_eq!(paradise_picture::input(b"P5 1 1 255\n\x07", &policy, Shape::new(1, 1, 3))?, [248, 248, 248]);
+/// # Ok::<(), paradise_picture::PictureError>(())
+/// ```
+///
 /// # Errors
 /// If the bytes are no picture, not all of one, or too large a one.
 pub fn input(bytes: &[u8], policy: &ImagePolicy, shape: Shape) -> Result<Vec<u8>, PictureError> {
@@ -64,6 +71,12 @@ pub fn read(path: &Path) -> Result<Vec<u8>, PictureError> {
 }
 
 /// Reads a picture from a stream that is perhaps `expected` bytes long.
+///
+/// ```
+/// let bytes = paradise_picture::read_from(&b"P5 1 1 255\n\x07"[..], 0)?;
+/// assert_eq!(bytes.len(), 12);
+/// # Ok::<(), paradise_picture::PictureError>(())
+/// ```
 ///
 /// # Errors
 /// If reading fails, or there are more than [`MAX_FILE`] bytes.

@@ -56,6 +56,17 @@ fn read(path: &Path) -> Result<Vec<u8>, BundleError> {
 impl Bundle {
     /// Reads the bundle in `folder` and checks every listed file's size and SHA-256.
     ///
+    /// ```
+    /// use paradise_runtime::Bundle;
+    /// use std::path::Path;
+    /// # let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/fashion-mnist-small");
+    /// # let at = |_: &str| here.clone();
+    /// let bundle = Bundle::open(&at("models/fashion-mnist-small"))?;
+    /// assert_eq!(bundle.name(), "fashion-mnist-small");
+    /// assert!(Bundle::open(Path::new("no/such")).is_err());
+    /// # Ok::<(), paradise_runtime::BundleError>(())
+    /// ```
+    ///
     /// # Errors
     /// With the path of the first file that is missing, too large or different.
     pub fn open(folder: &Path) -> Result<Self, BundleError> {

@@ -9,6 +9,17 @@ use std::path::Path;
 ///
 /// A bundle or an empty folder that is there is replaced; anything else is left alone.
 ///
+/// ```
+/// use paradise_runtime::bundle::{Bundle, write};
+/// let folder = std::env::temp_dir().join(format!("bundle-{}", std::process::id()));
+/// write(&folder, "mine", &[("notes.txt", b"hello".to_vec())])?;
+/// assert_eq!(Bundle::open(&folder)?.file("notes.txt")?, b"hello");
+/// std::fs::write(folder.join("notes.txt"), "changed").unwrap();
+/// assert!(Bundle::open(&folder).is_err());
+/// # std::fs::remove_dir_all(&folder).unwrap();
+/// # Ok::<(), paradise_runtime::BundleError>(())
+/// ```
+///
 /// # Errors
 /// With the path that cannot be written, or the folder that is no bundle.
 pub fn write(folder: &Path, name: &str, files: &[(&str, Vec<u8>)]) -> Result<(), BundleError> {

@@ -29,6 +29,16 @@ pub struct Options {
 ///
 /// Whatever is wrong with a bundle is a failed check, so the report always has every check in it.
 ///
+/// ```
+/// use paradise_runtime::{BackendKind, selftest};
+/// # let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/fashion-mnist-small");
+/// let options = selftest::Options { skip: vec!["latency".into()], ..Default::default() };
+/// let report = selftest::run(&folder, BackendKind::Int8, &options)?;
+/// // 0: all passed; 1: a check failed; 3: one did not run, here because it was left out.
+/// assert_eq!(report.exit_code(), 3);
+/// # Ok::<(), paradise_runtime::BundleError>(())
+/// ```
+///
 /// # Errors
 /// If there is nothing to test: no bundle in the folder, or none with the file that the back end runs.
 pub fn run(folder: &Path, kind: BackendKind, options: &Options) -> Result<Report, BundleError> {

@@ -71,7 +71,7 @@ pub trait Attack: Send + Sync {
         false
     }
 
-    /// Attacks samples that are classified right as they are ([`launch`] sees to that), each on its own: batches change
+    /// Attacks samples that are classified right as they are ([`launch`](crate::launch) sees to that), each on its own: batches change
     /// nothing, and randomness is keyed by seed and sample.
     ///
     /// # Errors

@@ -12,6 +12,13 @@ use paradise_support::statistics::{Proportion, normal_quantile, proportion_lower
 use serde::{Deserialize, Serialize};
 
 /// What is certified, and how surely.
+///
+/// ```
+/// use paradise_attack::certificate::Smoothing;
+/// let smoothing = Smoothing { sigma: 0.25, n: 1000, ..Smoothing::default() };
+/// // With a thousand draws no radius beyond this can be proved.
+/// assert!((0.5..0.7).contains(&smoothing.best_radius()));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Smoothing {
     /// Standard deviation of the noise on each value, in [0, 1] pixel units.

@@ -4,6 +4,13 @@
 const TINY: f64 = 1e-12;
 
 /// A loss of logits.
+///
+/// ```
+/// use paradise_attack::loss::{Aim, Loss};
+/// let mut gradient = [0.0; 3];
+/// let margin = Loss::Margin.value(&[2.0, 1.5, 0.0], Aim { label: 0, target: None }, &mut gradient);
+/// assert_eq!((margin, gradient), (-0.5, [-1.0, 1.0, 0.0]));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
     /// Cross-entropy of the label.
@@ -85,6 +92,10 @@ impl Loss {
 }
 
 /// Classes from the largest logit to the smallest; of equal ones the first comes first.
+///
+/// ```
+/// assert_eq!(paradise_attack::loss::descending(&[0.1, 3.0, 2.0]), [1, 2, 0]);
+/// ```
 pub fn descending(logits: &[f32]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..logits.len()).collect();
     order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));

@@ -1,4 +1,4 @@
-//! Attacks by name, alone or in AutoAttack's order. Adding one is a file beside this one and a line in [`SINGLE`].
+//! Attacks by name, alone or in AutoAttack's order. Adding one is a file beside this one and a line in `SINGLE`.
 
 use crate::apgd::Apgd;
 use crate::attack::{Attack, Attempt, Sample, Victim};
@@ -217,6 +217,13 @@ pub fn make(wanted: &[Wanted], classes: usize, surrogate: Option<&Surrogate>) ->
 
 /// [`read`] and [`make`] in one.
 ///
+/// ```
+/// let names = paradise_attack::suite::parse("autoattack", 10, None)?;
+/// assert_eq!(names[0].attack.describe(), "APGD-CE-100");
+/// assert!(paradise_attack::suite::parse("magic", 10, None).is_err());
+/// # Ok::<(), paradise_attack::Error>(())
+/// ```
+///
 /// # Errors
 /// As those.
 pub fn parse(list: &str, classes: usize, surrogate: Option<&Surrogate>) -> Result<Vec<Entry>> {
@@ -267,6 +274,47 @@ pub fn run(
 
 /// AutoAttack, the published one, in one call: Auto-PGD on cross-entropy and on targets, FAB on targets, Square Attack, each on
 /// what those before it left standing.
+///
+/// ```
+/// use paradise_attack::{Ball, Classifier, Differentiable, Result, Sample, Victim, autoattack};
+/// use paradise_engine::Shape;
+///
+/// /// Four classes by the brightness of four pixels.
+/// struct Brightest;
+///
+/// impl Classifier for Brightest {
+///     fn shape(&self) -> Shape {
+///         Shape::new(2, 2, 1)
+///     }
+///
+///     fn classes(&self) -> usize {
+///         4
+///     }
+///
+///     fn logits(&self, images: &[f32]) -> Result<Vec<f32>> {
+///         Ok(images.to_vec())
+///     }
+/// }
+///
+/// impl Differentiable for Brightest {
+///     // The gradient of sum w_i logits_i with respect to the pixels: here the weights themselves.
+///     fn pull(
+///         &self,
+///         images: &[f32],
+///         weigh: &mut dyn FnMut(&[f32]) -> Result<Vec<f32>>,
+///     ) -> Result<(Vec<f32>, Vec<f32>)> {
+///         Ok((images.to_vec(), weigh(images)?))
+///     }
+/// }
+///
+/// let samples = [
+///     Sample { clean: &[0.52, 0.5, 0.2, 0.1], label: 0, key: 0 },
+///     Sample { clean: &[0.9, 0.5, 0.2, 0.1], label: 0, key: 1 },
+/// ];
+/// let attempts = autoattack(Victim::White(&Brightest), Ball::linf(8.0 / 255.0), &samples, 0)?;
+/// assert_eq!(attempts.iter().map(|a| a.broken).collect::<Vec<_>>(), [true, false]);
+/// # Ok::<(), paradise_attack::Error>(())
+/// ```
 ///
 /// # Errors
 /// As [`run`]; a model without gradients is refused, and [`run`] with `"square"` is for it.

@@ -44,6 +44,15 @@ pub enum Norm {
 }
 
 /// Where a perturbed image may be: at most `eps` from the clean one, and inside [0, 1].
+///
+/// ```
+/// use paradise_attack::{Ball, Norm};
+/// let (clean, mut x) = ([0.5, 0.9], [0.0, 1.0]);
+/// Ball::linf(0.2).project(&mut x, &clean);
+/// assert_eq!(x, [0.3, 1.0]);
+/// let ball = Ball { norm: Norm::L2, eps: 0.5 };
+/// assert!(ball.holds(&[0.5, 0.6], &clean) && !ball.holds(&[0.0, 0.0], &clean));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Ball {
     /// How far is measured.

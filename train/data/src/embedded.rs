@@ -28,6 +28,12 @@ pub const OBJECTS: ImagePolicy = ImagePolicy { geometry: Geometry::Letterbox, po
 
 /// The embedded subset: 12,000 training, 1,000 calibration and 2,000 test images.
 ///
+/// ```
+/// let splits = paradise_data::embedded::subset()?;
+/// assert_eq!((splits.train.len(), splits.test.len(), &*splits.labels[9]), (12_000, 2_000, "ankle boot"));
+/// # Ok::<(), anyhow::Error>(())
+/// ```
+///
 /// # Errors
 /// If the program's own bytes were damaged.
 pub fn subset() -> Result<Splits> {

@@ -22,6 +22,16 @@ use paradise_support::random::{self, Purpose};
 use sha2::{Digest, Sha256};
 
 /// Images of one shape with their labels.
+///
+/// ```
+/// use paradise_data::Dataset;
+/// use paradise_engine::Shape;
+/// let set = Dataset::new(Shape::new(1, 2, 1), vec![0, 1, 2, 3, 4, 5], vec![0, 1, 0])?;
+/// assert_eq!((set.len(), set.image(1)), (3, &[2u8, 3][..]));
+/// // Balanced by class, so a small part is a fair one.
+/// assert_eq!(set.head(2).labels, [0, 1]);
+/// # Ok::<(), anyhow::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dataset {
     /// Rows, columns, channels of each image.
@@ -103,6 +113,10 @@ impl Splits {
 }
 
 /// The first `n` indices of a stratified order: classes take turns, so every prefix is balanced.
+///
+/// ```
+/// assert_eq!(paradise_data::stratified(&[0, 0, 0, 1, 1], 4), [0, 3, 1, 4]);
+/// ```
 pub fn stratified(labels: &[u16], n: usize) -> Vec<usize> {
     let classes = labels.iter().max().map_or(0, |m| *m as usize + 1);
     let mut queues: Vec<Vec<usize>> = vec![Vec::new(); classes];
@@ -119,6 +133,13 @@ pub fn stratified(labels: &[u16], n: usize) -> Vec<usize> {
 }
 
 /// Splits `0..n` into what is kept and `held` that are not, chosen by `seed`; both in ascending order.
+///
+/// ```
+/// let (kept, out) = paradise_data::held_out(10, 3, 0)?;
+/// assert_eq!((kept.len(), out.len()), (7, 3));
+/// assert!(paradise_data::held_out(10, 10, 0).is_err());
+/// # Ok::<(), anyhow::Error>(())
+/// ```
 ///
 /// # Errors
 /// If nothing would be left.

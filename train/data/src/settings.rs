@@ -9,6 +9,11 @@ use std::path::{Path, PathBuf};
 
 /// Refuses a number outside `low..=high` by its name in a configuration.
 ///
+/// ```
+/// use paradise_data::settings::in_range;
+/// assert_eq!(in_range("fit.batch", 1, 2, 65_536).unwrap_err().to_string(), "fit.batch = 1 is not in 2..=65536");
+/// ```
+///
 /// # Errors
 /// With the name, the number and the range.
 pub fn in_range(name: &str, value: usize, low: usize, high: usize) -> Result<()> {

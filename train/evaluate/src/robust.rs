@@ -33,6 +33,21 @@ pub struct Report {
 
 /// Runs every attack on `set` and takes the per-image worst case.
 ///
+/// ```
+/// use paradise_attack::{Ball, Function, Victim, square::Square};
+/// use paradise_data::Dataset;
+/// use paradise_engine::Shape;
+///
+/// let logits = |x: &[f32]| Ok(x.iter().flat_map(|x| [x - 0.5, 0.5 - x]).collect());
+/// let model = Function { shape: Shape::new(1, 1, 1), classes: 2, logits };
+/// let set = Dataset::new(Shape::new(1, 1, 1), vec![130, 250], vec![0, 0])?;
+/// let square = Square { queries: 50, ..Square::default() };
+/// let victim = Victim::Black(&model);
+/// let (table, _) = paradise_evaluate::robust::measure(victim, &set, &[&square], Ball::linf(8.0 / 255.0), 0)?;
+/// assert_eq!((table.clean.correct, table.worst.correct), (2, 1));
+/// # Ok::<(), anyhow::Error>(())
+/// ```
+///
 /// # Errors
 /// If the ball is out of range or logits are not finite.
 pub fn measure(

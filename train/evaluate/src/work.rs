@@ -42,6 +42,13 @@ impl Shard {
 
     /// Reads `2/4`, counted from 1.
     ///
+    /// ```
+    /// use paradise_evaluate::work::Shard;
+    /// assert_eq!(Shard::parse("2/4")?, Shard { index: 1, of: 4 });
+    /// assert!(Shard::parse("5/4").is_err());
+    /// # Ok::<(), anyhow::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// If it is nothing like that.
     pub fn parse(text: &str) -> Result<Self> {

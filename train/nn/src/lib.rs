@@ -50,6 +50,12 @@ use paradise_engine::Shape;
 
 /// Images f32 `[n, h, w, c]` on the CPU, from values in that order.
 ///
+/// ```
+/// let images = paradise_nn::images(vec![0.5; 24], 2, paradise_engine::Shape::new(2, 2, 3))?;
+/// assert_eq!(images.dims(), [2, 2, 2, 3]);
+/// # Ok::<(), anyhow::Error>(())
+/// ```
+///
 /// # Errors
 /// If their number is not `n h w c`.
 pub fn images(values: Vec<f32>, n: usize, shape: Shape) -> Result<Tensor> {

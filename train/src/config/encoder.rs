@@ -143,6 +143,14 @@ impl Encoder {
 
     /// The architecture over images of `input` and `classes` classes.
     ///
+    /// ```
+    /// use paradise_engine::Shape;
+    /// use paradise_train::config::encoder::{Encoder, Kind};
+    /// let network = Encoder { kind: Kind::ResNet8, ..Encoder::default() }.architecture(Shape::new(32, 32, 3), 10)?;
+    /// assert_eq!((network.latent, network.macs()? / 1_000_000), (64, 12));
+    /// # Ok::<(), anyhow::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// If the images are too small, or of another size than the network needs.
     pub fn architecture(&self, input: Shape, classes: usize) -> Result<Architecture> {

@@ -171,6 +171,14 @@ pub struct Config {
 
 impl Config {
     /// The configuration of the demo's run with this objective, also what a config file's missing keys get.
+    ///
+    /// ```
+    /// use paradise_train::{config::Config, objective::Kind};
+    /// let config = Config::demo(Kind::Standard);
+    /// config.validate()?;
+    /// assert!(config.to_toml()?.contains("kind = \"standard\""));
+    /// # Ok::<(), anyhow::Error>(())
+    /// ```
     pub fn demo(kind: Kind) -> Self {
         let mut config = Self::default();
         config.objective.kind = kind;
@@ -249,6 +257,13 @@ fn set(table: &mut toml::Table, change: &str) -> Result<()> {
 }
 
 /// A radius given as `8/255` or as a decimal, in [0, 1].
+///
+/// ```
+/// use paradise_train::config::parse_eps;
+/// assert_eq!(parse_eps("8/255")?, 8.0 / 255.0);
+/// assert!(parse_eps("8").is_err(), "pixels are in [0, 1]");
+/// # Ok::<(), anyhow::Error>(())
+/// ```
 ///
 /// # Errors
 /// If it is neither, or out of range.

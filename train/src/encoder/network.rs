@@ -10,6 +10,17 @@ use paradise_support::random::{self, Purpose};
 use std::ops::{Index, IndexMut};
 
 /// A network that learns: its architecture and variables.
+///
+/// ```
+/// use paradise_data::embedded;
+/// use paradise_train::config::encoder::Encoder;
+/// use paradise_train::encoder::{Network, batch};
+/// let set = embedded::subset()?.test.head(2);
+/// let network = Network::new(Encoder::default().architecture(set.shape, 10)?, 0)?;
+/// let posterior = network.frozen().encode(&batch(&set, &[0, 1])?)?;
+/// assert_eq!(posterior.mu.dims(), [2, 32]);
+/// # Ok::<(), anyhow::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Network {
     /// Shape of the network.

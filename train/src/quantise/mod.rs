@@ -36,6 +36,10 @@ pub enum Rounding {
 }
 
 /// How a network is quantised after training.
+///
+/// ```
+/// assert_eq!(paradise_train::quantise::Method::PLAIN.to_string(), "min-max");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Method {
     /// How activation ranges are chosen.

@@ -20,6 +20,15 @@ fn sync_folder(path: &Path) -> Result<()> {
 
 /// Writes `bytes` to `path`, replacing it atomically.
 ///
+/// ```
+/// use paradise_support::files;
+/// let path = std::env::temp_dir().join(format!("whole-{}.json", std::process::id()));
+/// files::write(&path, b"[1, 2]")?;
+/// assert_eq!(files::read_json::<Vec<u32>>(&path)?, Some(vec![1, 2]));
+/// # std::fs::remove_file(&path)?;
+/// # Ok::<(), anyhow::Error>(())
+/// ```
+///
 /// # Errors
 /// With the path, if the folder is missing, full or read-only; the old file is then untouched.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -56,28 +65,6 @@ pub fn create_folder(path: &Path) -> Result<()> {
     fs::create_dir_all(path).with_context(|| format!("{}: cannot create the folder", path.display()))
 }
 
-/// Moves a finished folder over `target`; an existing folder there is replaced only if `is_ours` says that it may be.
-///
-/// # Errors
-/// If `target` exists and is not ours, or a rename fails.
-pub fn replace_folder(finished: &Path, target: &Path, is_ours: impl Fn(&Path) -> bool) -> Result<()> {
-    let old = temporary(target)?;
-    if target.exists() {
-        anyhow::ensure!(
-            is_ours(target),
-            "{}: exists and was not written by this program; choose another folder",
-            target.display()
-        );
-        fs::rename(target, &old).with_context(|| format!("{}: cannot move aside", target.display()))?;
-    }
-    fs::rename(finished, target).with_context(|| format!("{}: cannot rename to it", target.display()))?;
-    sync_folder(target)?;
-    if old.exists() {
-        fs::remove_dir_all(&old).with_context(|| format!("{}: cannot remove", old.display()))?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,18 +79,5 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         let missing = folder.path().join("no/such");
         assert!(format!("{:#}", write(&missing, b"x").unwrap_err()).contains("no/such"));
-    }
-
-    #[test]
-    fn a_strangers_folder_is_not_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        let (new, target) = (folder.path().join("new"), folder.path().join("target"));
-        fs::create_dir(&new).unwrap();
-        fs::create_dir(&target).unwrap();
-        assert!(replace_folder(&new, &target, |_| false).is_err());
-        assert!(new.exists() && target.exists());
-        replace_folder(&new, &target, |_| true).unwrap();
-        assert!(!new.exists() && target.exists());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

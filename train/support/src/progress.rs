@@ -149,6 +149,11 @@ impl State {
 }
 
 /// `45 s`, `12 min`, `3.5 h`.
+///
+/// ```
+/// use paradise_support::progress::spoken;
+/// assert_eq!([spoken(45.0), spoken(720.0), spoken(12600.0)], ["45 s", "12 min", "3.5 h"]);
+/// ```
 pub fn spoken(seconds: f64) -> String {
     match seconds {
         s if s < 90.0 => format!("{s:.0} s"),

@@ -118,6 +118,12 @@ pub fn sign(rng: &mut ChaCha8Rng) -> f32 {
 }
 
 /// A uniformly random order of `0..n` (Fisher-Yates).
+///
+/// ```
+/// use paradise_support::random::{Purpose, permutation, stream};
+/// let order = permutation(&mut stream(0, Purpose::Shuffle, 3, 0, 0), 5);
+/// assert_eq!(order.iter().sum::<usize>(), 0 + 1 + 2 + 3 + 4);
+/// ```
 pub fn permutation(rng: &mut ChaCha8Rng, n: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..n).collect();
     for i in (1..n).rev() {

@@ -65,6 +65,10 @@ impl std::fmt::Display for Proportion {
 }
 
 /// Mean and standard deviation of a sample (over n - 1; 0 for a single value).
+///
+/// ```
+/// assert_eq!(paradise_support::statistics::mean_and_deviation(&[1.0, 3.0]), [2.0, 2f64.sqrt()]);
+/// ```
 pub fn mean_and_deviation(values: &[f64]) -> [f64; 2] {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
@@ -107,6 +111,11 @@ impl TryFrom<Stored> for Proportion {
 }
 
 /// Area under the ROC curve: the chance that a random positive's score exceeds a random negative's, ties halved.
+///
+/// ```
+/// use paradise_support::statistics::auroc;
+/// assert_eq!(auroc(&[0.1, 0.4], &[0.3, 0.9]), 0.75);
+/// ```
 pub fn auroc(negatives: &[f32], positives: &[f32]) -> f64 {
     let mut all: Vec<(f32, bool)> =
         negatives.iter().map(|&v| (v, false)).chain(positives.iter().map(|&v| (v, true))).collect();
@@ -125,6 +134,12 @@ pub fn auroc(negatives: &[f32], positives: &[f32]) -> f64 {
 
 /// The two-sided p-value of McNemar's exact test: of pairs in which one of two methods failed, `only_a` and `only_b`
 /// say how often it was which; 1 for no such pair.
+///
+/// ```
+/// use paradise_support::statistics::mcnemar;
+/// assert_eq!(mcnemar(5, 5), 1.0);
+/// assert!(mcnemar(0, 20) < 1e-5);
+/// ```
 pub fn mcnemar(only_a: u64, only_b: u64) -> f64 {
     let (n, k) = (only_a + only_b, only_a.min(only_b));
     if n == 0 {

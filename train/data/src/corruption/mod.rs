@@ -84,6 +84,14 @@ impl Corruption {
 
     /// A set with every image corrupted at `level`, 1 to 5; the randomness is keyed by seed, kind, level and image.
     ///
+    /// ```
+    /// use paradise_data::{corruption::Corruption, embedded};
+    /// let few = embedded::subset()?.test.head(3);
+    /// let hazy = Corruption::Fog.apply(&few, 5, 0)?;
+    /// assert_eq!((hazy.len(), hazy.labels == few.labels, hazy.images == few.images), (3, true, false));
+    /// # Ok::<(), anyhow::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// If the level is another, or JPEG cannot hold the image.
     pub fn apply(self, set: &Dataset, level: usize, seed: u64) -> Result<Dataset> {

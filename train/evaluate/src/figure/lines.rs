@@ -38,6 +38,14 @@ pub struct Axes<'a> {
 
 /// A chart of lines as a PNG.
 ///
+/// ```
+/// use paradise_evaluate::figure::lines::{Axes, Series, draw};
+/// let falls = Series::plain("model", [(0.0, 90.0), (8.0, 60.0)].into_iter());
+/// let axes = Axes { caption: "Accuracy", x: "eps, 1/255", y: "%", x_range: 0.0..8.0, y_range: 0.0..100.0 };
+/// assert!(draw(&[falls], &axes)?.starts_with(b"\x89PNG"));
+/// # Ok::<(), anyhow::Error>(())
+/// ```
+///
 /// # Errors
 /// If drawing fails.
 pub fn draw(lines: &[Series], axes: &Axes) -> Result<Vec<u8>> {

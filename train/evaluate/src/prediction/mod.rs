@@ -40,6 +40,18 @@ impl PredictedClasses {
 
 /// A model's classes on a set.
 ///
+/// ```
+/// use paradise_attack::Function;
+/// use paradise_data::Dataset;
+/// use paradise_engine::Shape;
+/// let logits = |x: &[f32]| Ok(x.iter().flat_map(|x| [x - 0.5, 0.5 - x]).collect());
+/// let model = Function { shape: Shape::new(1, 1, 1), classes: 2, logits };
+/// let set = Dataset::new(model.shape, vec![200, 10, 220], vec![0, 1, 1])?;
+/// let predicted = paradise_evaluate::prediction::classify(&model, &set)?;
+/// assert_eq!((predicted.classes.as_slice(), predicted.correct_share().correct), (&[0, 1, 0][..], 2));
+/// # Ok::<(), anyhow::Error>(())
+/// ```
+///
 /// # Errors
 /// If the images do not fit the model or logits are not finite.
 pub fn classify(model: &dyn Classifier, set: &Dataset) -> Result<PredictedClasses> {

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use paradise_support::statistics::{mcnemar, mean_and_deviation};
 
 /// A table of models on the same images under the same attacks, as Markdown. Each is compared with the first at the
-/// first radius by McNemar's exact test; where a name comes more than once, the table is [`over_runs`].
+/// first radius by McNemar's exact test; where a name comes more than once, the table is of means over its runs.
 ///
 /// # Errors
 /// If there is no report, or one is of other images, attacks or radii than the first.

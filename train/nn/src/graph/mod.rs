@@ -336,6 +336,15 @@ impl Graph {
 
     /// Multiply-accumulates of each stage for one image.
     ///
+    /// ```
+    /// use paradise_engine::Shape;
+    /// use paradise_nn::graph::{Graph, Op, Stage};
+    /// let dense = Stage { x: 0, op: Op::Dense { out: 10, relu: false } };
+    /// let graph = Graph { input: Shape::new(1, 1, 64), stages: vec![dense] };
+    /// assert_eq!(graph.macs()?, [640]);
+    /// # Ok::<(), anyhow::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Graph::shapes`].
     pub fn macs(&self) -> Result<Vec<u64>> {

@@ -33,6 +33,12 @@ pub struct Rates<'a> {
 
 impl Rates<'_> {
     /// The rate of step `step` of `steps`, counted from 0.
+    ///
+    /// ```
+    /// use paradise_nn::optimiser::schedule::{Rates, Schedule};
+    /// let rates = Rates { schedule: Schedule::Step, peak: 0.1, warmup: 0, milestones: &[0.5], divisor: 10.0 };
+    /// assert!((rates.at(0, 100) - 0.1).abs() < 1e-12 && (rates.at(60, 100) - 0.01).abs() < 1e-12);
+    /// ```
     pub fn at(&self, step: u64, steps: u64) -> f64 {
         let cosine = |from: f64, to: f64, t: f64| to + (from - to) * 0.5 * (1.0 + (PI * t.min(1.0)).cos());
         let share = step as f64 / steps.max(1) as f64;

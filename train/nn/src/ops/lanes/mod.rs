@@ -1,6 +1,6 @@
 //! Vectors of f32, one implementation an instruction set, and the choice between them at run time.
 //!
-//! Kernels are written once over [`Lanes`] and inlined into one function an instruction set, which alone carries
+//! Kernels are written once over vectors of `Lanes` and inlined into one function an instruction set, which alone carries
 //! `#[target_feature]`.
 
 mod portable;
@@ -126,6 +126,12 @@ impl Isa {
 }
 
 /// Every instruction set of this CPU that there are kernels for, fastest first.
+///
+/// ```
+/// use paradise_nn::ops::lanes::available;
+/// // The fastest first; plain Rust is always there.
+/// assert_eq!(available().last().map(|isa| isa.name()), Some("portable"));
+/// ```
 pub fn available() -> Vec<Isa> {
     let mut all = Vec::new();
     #[cfg(target_arch = "x86_64")]
