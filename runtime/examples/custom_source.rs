@@ -16,7 +16,7 @@ impl Iterator for Camera {
     fn next(&mut self) -> Option<Vec<u8>> {
         self.0 = self.0.checked_add(64)?;
         // A bright square that moves over a dark floor.
-        let bright = |x: usize, y: usize| (x / 40 + y / 40 + usize::from(self.0)) % 5 == 0;
+        let bright = |x: usize, y: usize| (x / 40 + y / 40 + usize::from(self.0)).is_multiple_of(5);
         Some((0..240 * 320).flat_map(|i| [if bright(i % 320, i / 320) { 220 } else { 30 }; 3]).collect())
     }
 }
