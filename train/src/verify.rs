@@ -6,8 +6,8 @@
 use crate::encoder::LogitModel;
 use crate::encoder::Network;
 use crate::export::CardSettings;
-use crate::export::card::{self, Accuracy, Card, Robust, Statement};
-use crate::export::figures::{self, Int8Figures};
+use crate::export::card::{self, Accuracy, Card, Int8Figures, Robust, Statement};
+use crate::export::figures;
 use crate::import;
 use crate::interrupt::{self, Interrupted};
 use anyhow::{Context, Result, ensure};

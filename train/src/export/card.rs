@@ -1,18 +1,18 @@
 //! `card.toml`: what was trained on what, and every figure with the attack, N and interval beside it.
 
 use super::CardSettings;
-use super::figures::Measured;
 use super::quantisation::Quantisation;
 use crate::config::Config;
 use crate::objective::Objective;
 use crate::remedy::Remedy;
 use anyhow::{Context, Result};
 use paradise_attack::Norm;
-use paradise_data::Splits;
 use paradise_data::settings::Data;
+use paradise_data::{Dataset, Splits};
 use paradise_engine::Model;
 use paradise_engine::golden::Origin;
 use paradise_evaluate::confidence::{Coverage, Foreign, Scores};
+use paradise_evaluate::prediction::PredictedClasses;
 use paradise_runtime::Bundle;
 use paradise_runtime::bundle::{CARD, MODEL};
 use paradise_support::statistics::Proportion;
@@ -240,6 +240,36 @@ impl std::fmt::Display for Card {
         let name = format!("bundle {}", self.name);
         write!(f, "  {name:<34}model {model} KiB, {all} KiB in all, {} byte arena", self.arena_bytes)
     }
+}
+
+/// Figures that are measured for the card.
+#[derive(Debug)]
+pub struct Measured {
+    /// Accuracies.
+    pub accuracy: Accuracy,
+    /// What follows from the int8 model alone.
+    pub int8: Int8Figures,
+    /// The first test images under the card's attack, on the 8-bit grid.
+    pub adversarial: Dataset,
+    /// What quantisation did.
+    pub quantisation: Option<Quantisation>,
+    /// Whole evaluations.
+    pub robust: Vec<Robust>,
+}
+
+/// Figures of the int8 model alone: integers, the same on every machine.
+#[derive(Debug)]
+pub struct Int8Figures {
+    /// Test images and the classes given them.
+    pub classes: PredictedClasses,
+    /// Proportion of the test images on which the device abstains.
+    pub false_abstain_test: Proportion,
+    /// Accuracy of those that it accepts.
+    pub accepted_accuracy: Proportion,
+    /// What confidence is worth.
+    pub confidence: Confidence,
+    /// By kind of foreign image.
+    pub foreign: Vec<Foreign>,
 }
 
 /// The card of a bundle with these files.

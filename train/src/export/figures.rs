@@ -1,53 +1,21 @@
 //! The figures of a card, measured: by the int8 engine alone, by attacks on the float network, and from whole evaluations.
 
 use super::CardSettings;
-use super::card::{Accuracy, Confidence, NOT_RUN, Robust};
-use super::quantisation::Quantisation;
+use super::card::{Accuracy, Confidence, Int8Figures, Measured, NOT_RUN, Robust};
 use crate::encoder::{Encoder, LogitModel};
 use anyhow::{Result, ensure};
 use paradise_attack::int8::Int8;
 use paradise_attack::{Attack, Ball, Classifier, Victim, suite};
 use paradise_data::{Dataset, Splits};
 use paradise_engine::Model;
-use paradise_evaluate::confidence::{self, Foreign, Quality};
+use paradise_evaluate::confidence::{self, Quality};
 use paradise_evaluate::masking::{self, Checks};
 use paradise_evaluate::plan::Plan;
 use paradise_evaluate::prediction::{PredictedClasses, classify, int8};
 use paradise_evaluate::radius::Radius;
 use paradise_evaluate::robust;
 use paradise_evaluate::work::Work;
-use paradise_support::statistics::Proportion;
 use std::path::Path;
-
-/// Figures that are measured for the card.
-#[derive(Debug)]
-pub struct Measured {
-    /// Accuracies.
-    pub accuracy: Accuracy,
-    /// What follows from the int8 model alone.
-    pub int8: Int8Figures,
-    /// The first test images under the card's attack, on the 8-bit grid.
-    pub adversarial: Dataset,
-    /// What quantisation did.
-    pub quantisation: Option<Quantisation>,
-    /// Whole evaluations.
-    pub robust: Vec<Robust>,
-}
-
-/// Figures of the int8 model alone: integers, the same on every machine.
-#[derive(Debug)]
-pub struct Int8Figures {
-    /// Test images and the classes given them.
-    pub classes: PredictedClasses,
-    /// Proportion of the test images on which the device abstains.
-    pub false_abstain_test: Proportion,
-    /// Accuracy of those that it accepts.
-    pub accepted_accuracy: Proportion,
-    /// What confidence is worth.
-    pub confidence: Confidence,
-    /// By kind of foreign image.
-    pub foreign: Vec<Foreign>,
-}
 
 impl Int8Figures {
     /// Computes them; `others` are data sets that are not the model's business.

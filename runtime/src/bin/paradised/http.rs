@@ -16,7 +16,6 @@ use paradise_runtime::selftest;
 use paradise_runtime::{Bundle, Verdict, load};
 use serde::Serialize;
 use serde_json::json;
-use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -32,7 +31,7 @@ struct Service {
 
 /// Serves until SIGINT or SIGTERM, then answers what waits and returns.
 pub fn run(arguments: Serve) -> anyhow::Result<u8> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let folder = &arguments.model.model;
     let bundle = Bundle::open(folder)?;
     let report = selftest::run(folder, arguments.model.backend, &selftest::Options::default())?;
