@@ -1,5 +1,5 @@
 //! Batch normalisation (and any per-channel affine map) over NHWC values: sums, backward sums, and the gradient's
-//! second pass. The map itself is applied while the next operation loads its input ([`super::conv::Load`]).
+//! second pass. The next operation applies the map to each value as it loads it ([`super::conv::Load`]).
 //!
 //! `z = scale x + shift`, `scale = gamma / sqrt(var + eps)`, `shift = beta - scale mean`, then a ReLU where asked
 //! (Ioffe & Szegedy, 2015).
