@@ -4,8 +4,8 @@ use crate::artifact::Model;
 use crate::encoder::{Heads, borrow, rows};
 use crate::kernel::grid::{Grid, View};
 use crate::kernel::isa::Isa;
-use crate::kernel::map::{self, Columns, Map, Sum};
-use crate::kernel::packed::{CacheLine, LANES, Packed, push_constants};
+use crate::kernel::map::{self, Map, Sum};
+use crate::kernel::packed::{CacheLine, DEPTH, LANES, Packed, push_constants};
 use crate::layer::{Activation, Head, Layer, Op, Window};
 use crate::plan::{Plan, columns, is_depthwise};
 use crate::requant::Output;
@@ -303,7 +303,7 @@ impl Tiled {
             }
             Step::Depthwise(packed, taps) => {
                 let map = self.sliding(*packed, taps, [x, y], window, out);
-                let step = [window.stride[1] as usize * LANES * Columns::DEPTH, 0];
+                let step = [window.stride[1] as usize * LANES * DEPTH, 0];
                 let columns = Some(columns(x, window, y));
                 self.isa.map(&Map { x: self.plan.columns, step, columns, ..map }, scratch);
             }

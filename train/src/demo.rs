@@ -23,7 +23,6 @@ use paradise_evaluate::figure::summary::{self, Curve, Sample};
 use paradise_runtime::say;
 use paradise_runtime::{BackendKind, Bundle, load, selftest};
 use paradise_support::files;
-use paradise_support::statistics::Proportion;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -61,7 +60,7 @@ pub fn run(out: &Path) -> Result<u8> {
     let bundle_folder = out.join(BUNDLE);
     let config = Config::demo(Kind::ParadisePm);
     let card = export::export(&robust.network, &config, &splits, &bundle_folder, &CardSettings::default())?;
-    say!("{}", card);
+    say!("{card}");
 
     say!("\n3. Attack: {} test images, l_inf, per-image worst case, intervals Wilson 95 %", splits.test.len());
     table(&standard, &card, &splits)?;
@@ -112,12 +111,11 @@ fn table(standard: &Fitted, card: &Card, splits: &Splits) -> Result<()> {
     let served = LogitModel::new(&standard.network)?;
     let (report, _) =
         robust::measure(Victim::White(&served), &splits.test, &[&settings.attack], Ball::linf(settings.eps), 0)?;
-    let back = |s: &Proportion| Proportion { correct: s.correct, n: s.n };
     let robust_name = format!("{} at {TABLE_EPS:.0}/255", card.accuracy.attack);
     say!("  {:<14}{:<26}{robust_name}", "", "clean");
     for (name, clean, robust) in [
         ("standard", report.clean, report.worst),
-        ("paradise-pm", back(&card.accuracy.float_clean), back(&card.accuracy.float_robust)),
+        ("paradise-pm", card.accuracy.float_clean, card.accuracy.float_robust),
     ] {
         say!("  {name:<14}{:<26}{robust}", clean.to_string());
     }

@@ -49,18 +49,15 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// Bytes of them for one block of channels, [`Columns::DEPTH`] rows after [`Columns::DEPTH`] rows.
+    /// Bytes of them for one block of channels, [`DEPTH`] rows after [`DEPTH`] rows.
     pub fn len(&self) -> usize {
-        self.extent[1].div_ceil(Self::DEPTH) * self.pitch()
+        self.extent[1].div_ceil(DEPTH) * self.pitch()
     }
 
     /// Bytes from four rows' columns to the next four rows'.
     pub fn pitch(&self) -> usize {
-        self.extent[0] * LANES * Self::DEPTH
+        self.extent[0] * LANES * DEPTH
     }
-
-    /// Rows that lie side by side.
-    pub const DEPTH: usize = DEPTH;
 
     /// For each four rows: the first byte of each, for a block of channels and a row of pixels, and where their columns are
     /// laid. What a kernel has no row for meets weights of 0; its last row stands there. Only to be used where
@@ -71,12 +68,12 @@ impl Columns {
         m: &Map,
         [block, row]: [usize; 2],
         memory: *mut u8,
-    ) -> impl Iterator<Item = ([*const u8; Self::DEPTH], *mut u8)> {
+    ) -> impl Iterator<Item = ([*const u8; DEPTH], *mut u8)> {
         let (rows, Self { x, .. }) = (self.extent[1], *self);
         let (from, to) = (memory.wrapping_add(x.at + row * self.down + block * LANES), memory.wrapping_add(m.x));
         let pitch = self.pitch();
-        (0..rows.div_ceil(Self::DEPTH)).map(move |strip| {
-            let start = |r: usize| from.wrapping_add((strip * Self::DEPTH + r).min(rows - 1) * x.pitch).cast_const();
+        (0..rows.div_ceil(DEPTH)).map(move |strip| {
+            let start = |r: usize| from.wrapping_add((strip * DEPTH + r).min(rows - 1) * x.pitch).cast_const();
             (core::array::from_fn(start), to.wrapping_add(strip * pitch))
         })
     }
@@ -168,7 +165,7 @@ impl<'a> Map<'a> {
             None => self.x + last + farthest + 4 * packed.steps,
             Some(c) => {
                 // Every row of pixels reads the same columns; the input is read in whole blocks.
-                let read = (columns - 1) * self.step[0] + farthest + packed.steps * LANES * Columns::DEPTH;
+                let read = (columns - 1) * self.step[0] + farthest + packed.steps * LANES * DEPTH;
                 assert!(
                     read <= c.len() && self.step[1] == 0,
                     "a tile would read byte {read} of {} in columns",

@@ -269,7 +269,7 @@ pub fn import_onnx(arguments: &ImportOnnx) -> Result<u8> {
 
 /// Says what was made.
 fn finished(card: &Card, out: &Path) {
-    say!("{}", card);
+    say!("{card}");
     if let Some(quantisation) = &card.quantisation {
         say!("{quantisation}");
     }

@@ -5,15 +5,15 @@
 
 use super::PIXELS;
 use crate::kernel::map::{Columns, Map};
-use crate::kernel::packed::LANES;
+use crate::kernel::packed::{DEPTH, LANES};
 use core::arch::x86_64::*;
 
 /// How each quarter of a register spreads four of its bytes, row r's to every fourth byte from the r-th on; 0 elsewhere.
-const ORDERS: [[u8; 64]; Columns::DEPTH] = {
-    let mut orders = [[0x80; 64]; Columns::DEPTH];
+const ORDERS: [[u8; 64]; DEPTH] = {
+    let mut orders = [[0x80; 64]; DEPTH];
     let mut i = 0;
     while i < 64 {
-        orders[i % Columns::DEPTH][i] = (i / Columns::DEPTH) as u8;
+        orders[i % DEPTH][i] = (i / DEPTH) as u8;
         i += 1;
     }
     orders
