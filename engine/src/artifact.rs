@@ -4,16 +4,17 @@ use crate::container::{self, BLOB, Sealed, Tag, Tensors};
 use crate::error::FormatError;
 #[cfg(feature = "alloc")]
 use crate::header::Draft;
-use crate::header::{Confidence, Header, Heads, Input, float_len};
+use crate::header::{Calibrations, Confidence, Header, Heads, Input, TABLES, Table, Typicality, float_len};
 use crate::layer::Activation;
 use crate::record::{Fields, Record, Records};
 use crate::tensor::{Le, Span};
 use crate::validate;
+use crate::whitening::Whitening;
 
 /// First bytes of `model.pmq`.
 pub const MAGIC: &[u8; 8] = b"PMQMODEL";
 /// The one version of the format that this build reads and writes.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Name of the bundle, UTF-8.
 pub const NAME: Tag = *b"NAME";
@@ -27,14 +28,19 @@ pub const ACTIVATIONS: Tag = *b"ACTV";
 pub const HEADS: Tag = *b"HEAD";
 /// Class names, UTF-8, one a line.
 pub const LABELS: Tag = *b"LABL";
-/// Mixture, calibration tables and thresholds: one [`Confidence`].
+/// Mixture and thresholds: one [`Confidence`].
 pub const CONFIDENCE: Tag = *b"CONF";
+/// One [`Whitening`] for posteriors, one for pictures and, where the first is no triangle, one for spreads.
+pub const WHITENINGS: Tag = *b"WHIT";
+/// One [`Table`] a number that is calibrated, in the order of [`Calibrations`].
+pub const CALIBRATIONS: Tag = *b"CALB";
 
 /// 32 bytes: SHA-256 of what the maker says of how the model was made. A card is held to it.
 pub const MADE: Tag = *b"made";
 
 /// Every section that this build understands.
-pub const KNOWN: &[Tag] = &[NAME, INPUT, LAYERS, ACTIVATIONS, HEADS, LABELS, CONFIDENCE, MADE, BLOB];
+pub const KNOWN: &[Tag] =
+    &[NAME, INPUT, LAYERS, ACTIVATIONS, HEADS, LABELS, CONFIDENCE, WHITENINGS, CALIBRATIONS, MADE, BLOB];
 
 /// A valid model, borrowed from its bytes.
 ///
@@ -88,8 +94,8 @@ impl<'a> Model<'a> {
             labels: text(&sealed, LABELS)?,
             classifier: heads.classifier,
             mixture: confidence.mixture,
-            rate_table: confidence.rate_table,
-            entropy_table: confidence.entropy_table,
+            typicality: typicality(&sealed)?,
+            calibrations: calibrations(&sealed)?,
             thresholds: confidence.thresholds,
             made: match sealed.optional(MADE) {
                 Some(bytes) => {
@@ -132,7 +138,7 @@ impl<'a> Model<'a> {
         self.bytes.len()
     }
 
-    /// f32 values an inference needs beside the arena: mu, s, log sigma, sigma, logits, probabilities.
+    /// f32 values an inference needs beside the arena: posterior, logits, probabilities and scratch.
     pub fn float_len(&self) -> usize {
         float_len(self.header.latent as usize, self.header.classes as usize)
     }
@@ -180,6 +186,24 @@ pub(crate) fn record<R: Record>(sealed: &Sealed, tag: Tag) -> Result<R, FormatEr
     found.ok_or(FormatError::Section { tag, why: "does not decode" })
 }
 
+/// Whitenings of posterior, picture and, if it is there, spread.
+fn typicality(sealed: &Sealed) -> Result<Typicality, FormatError> {
+    let found: Records<Whitening> = records(sealed, WHITENINGS)?;
+    match (found.get(0), found.get(1), found.len()) {
+        (Some(posterior), Some(picture), 2 | 3) => Ok(Typicality { posterior, picture, spread: found.get(2) }),
+        _ => Err(FormatError::Section { tag: WHITENINGS, why: "is of posterior, picture and perhaps spread" }),
+    }
+}
+
+/// All tables.
+fn calibrations(sealed: &Sealed) -> Result<Calibrations, FormatError> {
+    let found: Records<Table> = records(sealed, CALIBRATIONS)?;
+    if found.len() != TABLES {
+        return Err(FormatError::Section { tag: CALIBRATIONS, why: "does not hold a table of each kind" });
+    }
+    Ok(core::array::from_fn(|i| found.at(i)).into())
+}
+
 /// A section that is a table.
 pub(crate) fn records<'a, R: Record>(sealed: &Sealed<'a>, tag: Tag) -> Result<Records<'a, R>, FormatError> {
     Records::new(sealed.section(tag)?).ok_or(FormatError::Section { tag, why: "does not decode" })
@@ -195,16 +219,20 @@ pub fn emit(draft: &Draft, blob: &container::Blob) -> alloc::vec::Vec<u8> {
     use crate::record::table;
     let input = Input { shape: draft.input, policy: draft.policy };
     let Draft { arena_bytes, latent, classes, mu, sigma, classifier, .. } = *draft;
-    let Draft { mixture, rate_table, entropy_table, thresholds, .. } = *draft;
+    let Draft { mixture, typicality, calibrations, thresholds, .. } = *draft;
     let made = draft.made.unwrap_or_default();
-    let sections: [(Tag, &[u8]); 9] = [
+    let whitenings = [Some(typicality.posterior), Some(typicality.picture), typicality.spread];
+    let whitenings: alloc::vec::Vec<Whitening> = whitenings.into_iter().flatten().collect();
+    let sections: [(Tag, &[u8]); 11] = [
         (NAME, draft.name.as_bytes()),
         (INPUT, &table(&[input])),
         (LAYERS, &table(draft.layers)),
         (ACTIVATIONS, &table(draft.activations)),
         (HEADS, &table(&[Heads { arena_bytes, latent, classes, mu, sigma, classifier }])),
         (LABELS, draft.labels.as_bytes()),
-        (CONFIDENCE, &table(&[Confidence { mixture, rate_table, entropy_table, thresholds }])),
+        (CONFIDENCE, &table(&[Confidence { mixture, thresholds }])),
+        (WHITENINGS, &table(&whitenings)),
+        (CALIBRATIONS, &table(&calibrations.all())),
         (MADE, &made),
         (BLOB, blob.collected()),
     ];

@@ -1,54 +1,125 @@
-//! Accept or abstain: the three thresholds and the reason.
+//! Accept or abstain: the thresholds and the reason.
 
 use crate::record::{Fields, Record, Writer};
 use serde::{Deserialize, Serialize};
 
-/// When to abstain. Fitted at export so that the share of calibration images abstained for any reason is the
-/// promised false-abstain rate; an operator may override each.
+/// What calibration images say of an answer: conformal p-values, in (0, 1]. That of an image like the calibration images is
+/// small by chance alone: at most `p` in a share `p` of them.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PValues {
+    /// Of the picture's own appearance (picture typicality).
+    pub picture: f32,
+    /// Of the whole posterior, mu and sigma together (posterior typicality).
+    pub posterior: f32,
+    /// Of sigma alone (spread typicality).
+    pub spread: f32,
+    /// Of the rate.
+    pub rate: f32,
+    /// Of the posterior entropy, two-sided.
+    pub entropy: f32,
+    /// Of the predictive entropy: of how undecided the class is.
+    pub predictive: f32,
+    /// Of [`surprise`](Self::surprise): of picture, posterior and class together.
+    pub combined: f32,
+}
+
+impl PValues {
+    /// `-ln(p_picture p_posterior p_predictive)`, Fisher's statistic but for a factor of two: large where several are small, none
+    /// of which decides alone.
+    pub fn surprise(&self) -> f32 {
+        -(libm::logf(self.picture) + libm::logf(self.posterior) + libm::logf(self.predictive))
+    }
+
+    /// What surprises most: picture, posterior or class.
+    fn weakest(&self) -> Reason {
+        if self.picture <= self.posterior && self.picture <= self.predictive {
+            Reason::UnfamiliarPicture
+        } else if self.posterior <= self.predictive {
+            Reason::AtypicalPosterior
+        } else {
+            Reason::UncertainClass
+        }
+    }
+}
+
+/// When to abstain. Fitted at export so that the share of calibration images abstained from for any reason is the
+/// promised false-abstain rate; an operator may override each. A level of 0 leaves its test out.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Thresholds {
-    /// Abstain when the rate's p-value (typicality) is below this, in [0, 1].
-    pub typicality_min: f32,
+    /// Abstain when the picture's p-value is below this, in [0, 1].
+    pub picture_p_min: f32,
+    /// Abstain when the posterior's p-value is below this, in [0, 1].
+    pub posterior_p_min: f32,
+    /// Abstain when the spread's p-value is below this, in [0, 1].
+    pub spread_p_min: f32,
+    /// Abstain when the rate's p-value is below this, in [0, 1].
+    pub rate_p_min: f32,
     /// Abstain when the posterior entropy's two-sided p-value is below this, in [0, 1].
     pub entropy_p_min: f32,
+    /// Abstain when the p-value of picture, posterior and class together is below this, in [0, 1].
+    pub combined_p_min: f32,
     /// Abstain when the predictive entropy is above this, nats, >= 0.
     pub predictive_entropy_max_nats: f32,
 }
 
 impl Thresholds {
+    /// Thresholds that accept everything that is a number.
+    pub const NEVER: Self = Self {
+        picture_p_min: 0.0,
+        posterior_p_min: 0.0,
+        spread_p_min: 0.0,
+        rate_p_min: 0.0,
+        entropy_p_min: 0.0,
+        combined_p_min: 0.0,
+        predictive_entropy_max_nats: f32::MAX,
+    };
+
+    /// The levels of p-values.
+    fn levels(&self) -> [f32; 6] {
+        let Self { picture_p_min, posterior_p_min, spread_p_min, rate_p_min, entropy_p_min, combined_p_min, .. } =
+            *self;
+        [picture_p_min, posterior_p_min, spread_p_min, rate_p_min, entropy_p_min, combined_p_min]
+    }
+
     /// Whether every threshold is in its range.
     pub fn is_valid(&self) -> bool {
-        (0.0..=1.0).contains(&self.typicality_min)
-            && (0.0..=1.0).contains(&self.entropy_p_min)
+        self.levels().iter().all(|level| (0.0..=1.0).contains(level))
             && self.predictive_entropy_max_nats >= 0.0
             && self.predictive_entropy_max_nats.is_finite()
     }
 }
 
 impl Record for Thresholds {
-    const SIZE: usize = 12;
+    const SIZE: usize = 28;
 
     fn read(fields: &mut Fields) -> Option<Self> {
         Some(Self {
-            typicality_min: fields.f32()?,
+            picture_p_min: fields.f32()?,
+            posterior_p_min: fields.f32()?,
+            spread_p_min: fields.f32()?,
+            rate_p_min: fields.f32()?,
             entropy_p_min: fields.f32()?,
+            combined_p_min: fields.f32()?,
             predictive_entropy_max_nats: fields.f32()?,
         })
     }
 
     fn write(&self, to: &mut Writer) {
-        to.f32(self.typicality_min).f32(self.entropy_p_min).f32(self.predictive_entropy_max_nats);
+        self.levels().iter().for_each(|level| {
+            to.f32(*level);
+        });
+        to.f32(self.predictive_entropy_max_nats);
     }
 }
 
 /// Why a device does not trust an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reason {
-    /// The rate is larger than that of almost every calibration image.
-    AtypicalRate,
-    /// The posterior entropy is off, in either direction.
-    AtypicalEntropy,
-    /// The posterior is typical, but the class is not clear.
+    /// The picture looks like almost no calibration image: noise, a covered or blurred lens, another kind of camera.
+    UnfamiliarPicture,
+    /// The picture may look usual, but what the network makes of it does not.
+    AtypicalPosterior,
+    /// Picture and posterior are typical, but the class is not clear.
     UncertainClass,
 }
 
@@ -56,8 +127,8 @@ impl Reason {
     /// A short stable name.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::AtypicalRate => "atypical posterior: rate",
-            Self::AtypicalEntropy => "atypical posterior: entropy",
+            Self::UnfamiliarPicture => "not a picture of the kind I was calibrated on",
+            Self::AtypicalPosterior => "atypical posterior",
             Self::UncertainClass => "uncertain class",
         }
     }
@@ -76,19 +147,28 @@ impl Decision {
     /// Applies the thresholds. A value that is NaN abstains.
     ///
     /// ```
-    /// use paradise_engine::{Decision, Thresholds};
-    /// let limits = Thresholds { typicality_min: 0.02, entropy_p_min: 0.02, predictive_entropy_max_nats: 1.0 };
-    /// assert!(Decision::new(&limits, 0.4, 0.7, 0.1).is_accept());
-    /// assert_eq!(Decision::new(&limits, 0.4, 0.7, 1.5).to_string(), "abstain: uncertain class");
+    /// use paradise_engine::{Decision, PValues, Thresholds};
+    /// let limits = Thresholds { picture_p_min: 0.02, predictive_entropy_max_nats: 1.0, ..Thresholds::NEVER };
+    /// let usual = PValues {
+    ///     picture: 0.4, posterior: 0.7, spread: 0.9, rate: 0.3, entropy: 0.2, predictive: 0.8, combined: 0.6
+    /// };
+    /// assert!(Decision::new(&limits, &usual, 0.1).is_accept());
+    /// assert_eq!(Decision::new(&limits, &usual, 1.5).to_string(), "abstain: uncertain class");
     /// ```
-    pub fn new(limits: &Thresholds, typicality: f32, entropy_p: f32, predictive_entropy_nats: f32) -> Self {
+    pub fn new(limits: &Thresholds, p: &PValues, predictive_entropy_nats: f32) -> Self {
         let passes = |value: f32, min: f32| value >= min;
-        if !passes(typicality, limits.typicality_min) {
-            Self::Abstain(Reason::AtypicalRate)
-        } else if !passes(entropy_p, limits.entropy_p_min) {
-            Self::Abstain(Reason::AtypicalEntropy)
+        let posterior = passes(p.posterior, limits.posterior_p_min)
+            && passes(p.spread, limits.spread_p_min)
+            && passes(p.rate, limits.rate_p_min)
+            && passes(p.entropy, limits.entropy_p_min);
+        if !passes(p.picture, limits.picture_p_min) {
+            Self::Abstain(Reason::UnfamiliarPicture)
+        } else if !posterior {
+            Self::Abstain(Reason::AtypicalPosterior)
         } else if !passes(limits.predictive_entropy_max_nats, predictive_entropy_nats) {
             Self::Abstain(Reason::UncertainClass)
+        } else if !passes(p.combined, limits.combined_p_min) {
+            Self::Abstain(p.weakest())
         } else {
             Self::Accept
         }
@@ -133,26 +213,48 @@ impl core::fmt::Display for Decision {
 mod tests {
     use super::*;
 
-    const LIMITS: Thresholds =
-        Thresholds { typicality_min: 0.02, entropy_p_min: 0.03, predictive_entropy_max_nats: 1.0 };
+    const LIMITS: Thresholds = Thresholds {
+        picture_p_min: 0.01,
+        posterior_p_min: 0.02,
+        spread_p_min: 0.03,
+        rate_p_min: 0.04,
+        entropy_p_min: 0.05,
+        combined_p_min: 0.06,
+        predictive_entropy_max_nats: 1.0,
+    };
+
+    /// p-values in the order of the levels.
+    fn p([picture, posterior, spread, rate, entropy, combined]: [f32; 6]) -> PValues {
+        PValues { picture, posterior, spread, rate, entropy, combined, predictive: 0.5 }
+    }
 
     #[test]
     fn each_threshold_decides_alone_and_equality_passes() {
-        let decide = |t, h, p| Decision::new(&LIMITS, t, h, p);
-        assert_eq!(decide(0.02, 0.03, 1.0), Decision::Accept);
-        assert_eq!(decide(0.019, 0.5, 0.0), Decision::Abstain(Reason::AtypicalRate));
-        assert_eq!(decide(0.5, 0.029, 0.0), Decision::Abstain(Reason::AtypicalEntropy));
-        assert_eq!(decide(0.5, 0.5, 1.01), Decision::Abstain(Reason::UncertainClass));
-        assert_eq!(decide(0.0, 0.0, 9.0), Decision::Abstain(Reason::AtypicalRate));
+        let decide = |values, predictive| Decision::new(&LIMITS, &p(values), predictive);
+        assert_eq!(decide(LIMITS.levels(), 1.0), Decision::Accept);
+        assert_eq!(decide([1.0; 6], 1.01), Decision::Abstain(Reason::UncertainClass));
+        for at in 0..6 {
+            let mut values = [1.0; 6];
+            values[at] = LIMITS.levels()[at] - 0.001;
+            let reason = match at {
+                0 => Reason::UnfamiliarPicture,
+                // Together: the class, at 0.5, is the least usual of the three.
+                5 => Reason::UncertainClass,
+                _ => Reason::AtypicalPosterior,
+            };
+            assert_eq!(decide(values, 0.0), Decision::Abstain(reason));
+        }
+        assert_eq!(decide([0.0; 6], 9.0), Decision::Abstain(Reason::UnfamiliarPicture));
     }
 
     #[test]
     fn nan_abstains() {
-        for at in 0..3 {
-            let mut values = [0.9, 0.9, 0.1];
+        for at in 0..6 {
+            let mut values = [0.9; 6];
             values[at] = f32::NAN;
-            assert!(!Decision::new(&LIMITS, values[0], values[1], values[2]).is_accept());
+            assert!(!Decision::new(&Thresholds::NEVER, &p(values), 0.1).is_accept());
         }
-        assert!(!Thresholds { typicality_min: f32::NAN, ..LIMITS }.is_valid());
+        assert!(!Decision::new(&Thresholds::NEVER, &p([0.9; 6]), f32::NAN).is_accept());
+        assert!(!Thresholds { spread_p_min: f32::NAN, ..LIMITS }.is_valid());
     }
 }

@@ -7,12 +7,13 @@ use crate::error::FormatError;
 use crate::layer::MAX_LAYERS;
 use crate::record::{Fields, Record, Records, Writer};
 use crate::tensor::{Le, Span};
+use crate::typicality::Distances;
 use serde::{Deserialize, Serialize};
 
 /// First bytes of `selftest.bin`.
 pub const MAGIC: &[u8; 8] = b"PMQSELFT";
 /// The one readable version.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Most golden images.
 pub const MAX_CASES: usize = 16;
 /// Most encoded pictures.
@@ -45,6 +46,8 @@ pub struct Case {
     pub float_outputs: Span,
     /// Rate of the int8 engine, nats, equal bit for bit.
     pub rate_nats: f32,
+    /// Squared distances of the int8 engine, equal bit for bit.
+    pub distances: Distances,
     /// Class of the int8 engine.
     pub class: u16,
     /// Whether the int8 engine accepts.
@@ -194,19 +197,22 @@ impl<'a, C, E, P> Header<'a, C, E, P> {
 }
 
 impl Record for Case {
-    const SIZE: usize = 40;
+    const SIZE: usize = 52;
 
     fn read(fields: &mut Fields) -> Option<Self> {
         let [image, crc, int8_outputs, float_outputs] =
             [fields.record()?, fields.record()?, fields.record()?, fields.record()?];
-        let (rate_nats, class, accept) = (fields.f32()?, fields.u16()?, fields.flag()?);
+        let rate_nats = fields.f32()?;
+        let distances = Distances { posterior: fields.f32()?, spread: fields.f32()?, picture: fields.f32()? };
+        let (class, accept) = (fields.u16()?, fields.flag()?);
         fields.zeros::<1>()?;
-        Some(Self { image, crc, int8_outputs, float_outputs, rate_nats, class, accept })
+        Some(Self { image, crc, int8_outputs, float_outputs, rate_nats, distances, class, accept })
     }
 
     fn write(&self, to: &mut Writer) {
         to.record(&self.image).record(&self.crc).record(&self.int8_outputs).record(&self.float_outputs);
-        to.f32(self.rate_nats).u16(self.class).u8(self.accept.into()).u8(0);
+        let Distances { posterior, spread, picture } = self.distances;
+        to.f32(self.rate_nats).f32(posterior).f32(spread).f32(picture).u16(self.class).u8(self.accept.into()).u8(0);
     }
 }
 

@@ -5,6 +5,7 @@ use crate::image::ImagePolicy;
 use crate::layer::{Activation, Head, Layer, Op, Window};
 use crate::record::{Fields, Record, Records, Writer};
 use crate::tensor::{Shape, Span};
+use crate::whitening::Whitening;
 
 /// Largest arena a model may declare, bytes.
 pub const MAX_ARENA: u32 = 256 << 20;
@@ -13,7 +14,7 @@ pub const MAX_LATENT: u16 = 4096;
 /// Most classes.
 pub const MAX_CLASSES: u16 = 4096;
 /// Most stored calibration values per table.
-pub const MAX_TABLE: usize = 1024;
+pub const MAX_TABLE: usize = 256;
 
 /// The softmax classifier on mu: f32 weights `[classes][d]`, bias `[classes]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,19 +25,71 @@ pub struct Classifier {
     pub bias: Span,
 }
 
-/// The aggregate posterior `q(z) = sum_c pi_c N(m_c, diag s_c^2)`.
+/// The aggregate posterior `q(z) = sum_c pi_c N(m_c, S_c)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mixture {
     /// Number of components.
     pub components: u16,
     /// f32 `[components]`: log pi.
     pub log_weight: Span,
-    /// f32 `[components][d]`: m.
+    /// f32 `[components][d]`: m; less the centre and whitened where one covariance is shared.
     pub mean: Span,
-    /// f32 `[components][d]`: log s.
-    pub log_std: Span,
-    /// f32 `[components][d]`: 1 / (2 s^2).
-    pub half_precision: Span,
+    /// S.
+    pub covariance: Covariance,
+}
+
+/// The covariances of a mixture's components.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Covariance {
+    /// Each component has a diagonal one.
+    Diagonal {
+        /// f32 `[components][d]`: log s.
+        log_std: Span,
+        /// f32 `[components][d]`: 1 / (2 s^2).
+        half_precision: Span,
+    },
+    /// All components have the same full one.
+    Shared {
+        /// f32 `[d]`: what is subtracted before mu is whitened.
+        centre: Span,
+        /// f32, [packed](crate::whitening::packed_len): the inverse of S's Cholesky factor.
+        triangle: Span,
+        /// f32 `[d]`: half of the diagonal of S's inverse.
+        half_precision: Span,
+        /// f32 `[1]`: `(log det S - d) / 2`.
+        half_log_det: Span,
+    },
+    /// Each component has a full one.
+    PerClass {
+        /// f32 `[components]` triangles, as of a shared one.
+        triangle: Span,
+        /// f32 `[components][d]`.
+        half_precision: Span,
+        /// f32 `[components]`.
+        half_log_det: Span,
+    },
+}
+
+impl Covariance {
+    /// What it is, in cards and reports: `diagonal`, `shared` or `per class`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Diagonal { .. } => "diagonal",
+            Self::Shared { .. } => "shared",
+            Self::PerClass { .. } => "per class",
+        }
+    }
+}
+
+/// Gaussians that say how far a posterior or a picture is from the training images': section `WHIT`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Typicality {
+    /// Of `(log sigma, mu)`, a mean a class.
+    pub posterior: Whitening,
+    /// Of the input's [appearance](crate::appearance), one mean.
+    pub picture: Whitening,
+    /// Of `log sigma`; none where `posterior` is a triangle, whose leading block serves.
+    pub spread: Option<Whitening>,
 }
 
 /// Sorted calibration values: all of them up to [`MAX_TABLE`], else that many exact order statistics.
@@ -67,17 +120,48 @@ pub struct Heads {
     pub classifier: Classifier,
 }
 
-/// What calibration images taught: section `CONF`.
+/// What the rate is measured against, and when to abstain: section `CONF`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Confidence {
     /// What the rate is measured against.
     pub mixture: Mixture,
-    /// Calibration rates, nats.
-    pub rate_table: Table,
-    /// Calibration posterior entropies, nats.
-    pub entropy_table: Table,
     /// When to abstain.
     pub thresholds: Thresholds,
+}
+
+/// What calibration images were: section `CALB`, a table each in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Calibrations {
+    /// Rates, nats.
+    pub rate: Table,
+    /// Posterior entropies, nats.
+    pub entropy: Table,
+    /// Squared distances of posteriors.
+    pub posterior: Table,
+    /// Squared distances of spreads.
+    pub spread: Table,
+    /// Squared distances of pictures.
+    pub picture: Table,
+    /// Predictive entropies, nats.
+    pub predictive: Table,
+    /// Of picture, posterior and class together: [`surprise`](crate::PValues::surprise).
+    pub combined: Table,
+}
+
+/// Tables of [`Calibrations`].
+pub(crate) const TABLES: usize = 7;
+
+impl Calibrations {
+    /// All tables in the order of their section.
+    pub fn all(&self) -> [Table; TABLES] {
+        [self.rate, self.entropy, self.posterior, self.spread, self.picture, self.predictive, self.combined]
+    }
+}
+
+impl From<[Table; TABLES]> for Calibrations {
+    fn from([rate, entropy, posterior, spread, picture, predictive, combined]: [Table; TABLES]) -> Self {
+        Self { rate, entropy, posterior, spread, picture, predictive, combined }
+    }
 }
 
 /// Input extents and how pictures become inputs: section `INPT`.
@@ -119,10 +203,10 @@ pub struct Header<'a, L = Records<'a, Layer>, A = Records<'a, Activation>> {
     pub classifier: Classifier,
     /// What the rate is measured against.
     pub mixture: Mixture,
-    /// Calibration rates, nats.
-    pub rate_table: Table,
-    /// Calibration posterior entropies, nats.
-    pub entropy_table: Table,
+    /// What posteriors and pictures are compared with.
+    pub typicality: Typicality,
+    /// What their distances, rates and entropies are compared with.
+    pub calibrations: Calibrations,
     /// When to abstain.
     pub thresholds: Thresholds,
     /// SHA-256 of what the maker says of how the model was made; nothing in an inference depends on it.
@@ -185,9 +269,10 @@ impl Record for Classifier {
     }
 }
 
-/// f32 values of an inference: mu, s, log sigma, sigma; logits, probabilities.
+/// f32 values of an inference: mu, s, log sigma, sigma; logits, probabilities; and four times the latent dimension for white
+/// vectors.
 pub(crate) const fn float_len(latent: usize, classes: usize) -> usize {
-    4 * latent + 2 * classes
+    8 * latent + 2 * classes
 }
 
 impl Record for Heads {
@@ -211,23 +296,39 @@ impl Record for Heads {
 }
 
 impl Record for Mixture {
-    const SIZE: usize = 36;
+    const SIZE: usize = 52;
 
     fn read(fields: &mut Fields) -> Option<Self> {
-        let components = fields.u16()?;
-        fields.zeros::<2>()?;
-        Some(Self {
-            components,
-            log_weight: fields.record()?,
-            mean: fields.record()?,
-            log_std: fields.record()?,
-            half_precision: fields.record()?,
-        })
+        let (components, kind) = (fields.u16()?, fields.u8()?);
+        fields.zeros::<1>()?;
+        let (log_weight, mean) = (fields.record()?, fields.record()?);
+        let [centre, triangle, log, half_precision]: [Span; 4] =
+            [fields.record()?, fields.record()?, fields.record()?, fields.record()?];
+        let none = Span::default();
+        let covariance = match kind {
+            0 if centre == none && triangle == none => Covariance::Diagonal { log_std: log, half_precision },
+            1 => Covariance::Shared { centre, triangle, half_precision, half_log_det: log },
+            2 if centre == none => Covariance::PerClass { triangle, half_precision, half_log_det: log },
+            _ => return None,
+        };
+        Some(Self { components, log_weight, mean, covariance })
     }
 
     fn write(&self, to: &mut Writer) {
-        to.u16(self.components).u16(0).record(&self.log_weight);
-        to.record(&self.mean).record(&self.log_std).record(&self.half_precision);
+        let none = Span::default();
+        let (kind, spans) = match self.covariance {
+            Covariance::Diagonal { log_std, half_precision } => (0, [none, none, log_std, half_precision]),
+            Covariance::Shared { centre, triangle, half_precision, half_log_det } => {
+                (1, [centre, triangle, half_log_det, half_precision])
+            }
+            Covariance::PerClass { triangle, half_precision, half_log_det } => {
+                (2, [none, triangle, half_log_det, half_precision])
+            }
+        };
+        to.u16(self.components).u8(kind).u8(0).record(&self.log_weight).record(&self.mean);
+        spans.iter().for_each(|span| {
+            to.record(span);
+        });
     }
 }
 
@@ -244,19 +345,14 @@ impl Record for Table {
 }
 
 impl Record for Confidence {
-    const SIZE: usize = Mixture::SIZE + 2 * Table::SIZE + Thresholds::SIZE;
+    const SIZE: usize = Mixture::SIZE + Thresholds::SIZE;
 
     fn read(fields: &mut Fields) -> Option<Self> {
-        Some(Self {
-            mixture: fields.record()?,
-            rate_table: fields.record()?,
-            entropy_table: fields.record()?,
-            thresholds: fields.record()?,
-        })
+        Some(Self { mixture: fields.record()?, thresholds: fields.record()? })
     }
 
     fn write(&self, to: &mut Writer) {
-        to.record(&self.mixture).record(&self.rate_table).record(&self.entropy_table).record(&self.thresholds);
+        to.record(&self.mixture).record(&self.thresholds);
     }
 }
 

@@ -97,7 +97,7 @@ impl<'a> Pixels<'a> {
 }
 
 /// A pixel over black as the model sees it, one value a channel: luma (BT.601, 8-bit weights) or red, green, blue.
-fn values(pixel: &[u8], invert: bool, luma: bool) -> [u8; 3] {
+fn values(pixel: &[u8], invert: bool, one: bool) -> [u8; 3] {
     let (colour, alpha) = match pixel {
         [v] => ([*v; 3], 255),
         [v, a] => ([*v; 3], *a),
@@ -110,11 +110,16 @@ fn values(pixel: &[u8], invert: bool, luma: bool) -> [u8; 3] {
         // Exact for an opaque pixel.
         ((u32::from(v) * u32::from(alpha) + 127) / 255) as u8
     });
-    if !luma {
+    if !one {
         return seen;
     }
-    let [r, g, b] = seen.map(u32::from);
-    [((77 * r + 150 * g + 29 * b + 128) >> 8) as u8; 3]
+    [luma(seen); 3]
+}
+
+/// Luma of red, green and blue: BT.601 in 8-bit weights, rounded.
+pub(crate) fn luma(colour: [u8; 3]) -> u8 {
+    let [r, g, b] = colour.map(u32::from);
+    ((77 * r + 150 * g + 29 * b + 128) >> 8) as u8
 }
 
 /// One axis of the resize: source pixels `from .. from + size` onto `out` pixels that begin at `to`.

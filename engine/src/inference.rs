@@ -1,12 +1,14 @@
 //! One answer for one image: the whole way, in the caller's memory.
 
 use crate::artifact::Model;
+use crate::calibration::Calibration;
 use crate::classifier;
-use crate::decision::Decision;
+use crate::decision::{Decision, PValues};
 use crate::encoder::{self, Heads};
 use crate::error::RunError;
-use crate::information::{Calibration, rate_nats};
+use crate::information::rate_nats;
 use crate::posterior;
+use crate::typicality::{self, Distances};
 
 /// The memory of an inference: an int8 arena and f32 scratch, both of the size the model states.
 #[derive(Debug)]
@@ -45,19 +47,20 @@ pub struct Answer<'m> {
     pub posterior_entropy_nats: f32,
     /// Entropy of the class probabilities, nats.
     pub predictive_entropy_nats: f32,
-    /// Conformal p-value of the rate, in (0, 1].
-    pub typicality: f32,
-    /// Two-sided conformal p-value of the posterior entropy, in (0, 1].
-    pub entropy_p: f32,
+    /// Squared distances of posterior, spread and picture from the training images'.
+    pub distances: Distances,
+    /// What calibration images say of those distances, of the rate and of the posterior entropy.
+    pub p: PValues,
     /// Accept or abstain, by the model's thresholds.
     pub decision: Decision,
 }
 
 impl Answer<'_> {
-    /// Every number that must be the same bits on every device: mu, log sigma, sigma, logits, rate.
+    /// Every number that must be the same bits on every device: mu, log sigma, sigma, logits, rate, distances.
     pub fn numbers(&self) -> impl Iterator<Item = f32> {
         let vectors = [self.mu, self.log_sigma, self.sigma, self.logits];
-        vectors.into_iter().flatten().copied().chain([self.rate_nats])
+        let Distances { posterior, spread, picture } = self.distances;
+        vectors.into_iter().flatten().copied().chain([self.rate_nats, posterior, spread, picture])
     }
 }
 
@@ -112,29 +115,89 @@ pub(crate) fn run<'m>(
     }
     let weight = model.f32s(header.classifier.weight);
     classifier::logits(weight, model.f32s(header.classifier.bias), parts.mu, parts.logits);
-    Ok(assess(model, parts.mu, parts.sigma, parts.log_sigma, parts.logits, parts.probabilities))
+    let posterior = Posterior { mu: parts.mu, sigma: parts.sigma, log_sigma: parts.log_sigma, logits: parts.logits };
+    Ok(assess(model, image, posterior, parts.probabilities, parts.scratch))
 }
 
-/// Rate, entropies, p-values and decision of a posterior and its logits, from whichever back end they came.
+/// A posterior and its logits, from whichever back end they came.
+#[derive(Debug, Clone, Copy)]
+pub struct Posterior<'m> {
+    /// Means, `[d]`.
+    pub mu: &'m [f32],
+    /// Standard deviations, `[d]`.
+    pub sigma: &'m [f32],
+    /// Their logarithms, `[d]`.
+    pub log_sigma: &'m [f32],
+    /// `[classes]`.
+    pub logits: &'m [f32],
+}
+
+/// f32 values of scratch memory that [`assess`] needs.
+pub fn scratch_len(latent: usize) -> usize {
+    4 * latent
+}
+
+/// What an image's posterior says of itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Evidence {
+    /// Rate against the aggregate posterior, nats.
+    pub rate_nats: f32,
+    /// Posterior entropy H, nats.
+    pub posterior_entropy_nats: f32,
+    /// Squared distances from the training images.
+    pub distances: Distances,
+}
+
+impl Evidence {
+    /// Of an image u8 `[h][w][c]` and its posterior; logits play no part.
+    ///
+    /// # Panics
+    /// If a slice is not of the model's length, or `scratch` shorter than [`scratch_len`].
+    pub fn of(model: &Model, image: &[u8], posterior: &Posterior, scratch: &mut [f32]) -> Self {
+        let Posterior { mu, sigma, log_sigma, .. } = *posterior;
+        Self {
+            rate_nats: rate_nats(model, mu, sigma, log_sigma, scratch),
+            posterior_entropy_nats: posterior::entropy_nats(log_sigma),
+            distances: typicality::distances(model, image, mu, log_sigma, scratch),
+        }
+    }
+
+    /// What the model's calibration images say of it, and of an answer of this predictive entropy.
+    pub fn p_values(&self, model: &Model, predictive_entropy_nats: f32) -> PValues {
+        let tables = &model.header().calibrations;
+        let upper = |table, value| Calibration::new(model, table).upper_p(value);
+        let mut p = PValues {
+            picture: upper(&tables.picture, self.distances.picture),
+            posterior: upper(&tables.posterior, self.distances.posterior),
+            spread: upper(&tables.spread, self.distances.spread),
+            rate: upper(&tables.rate, self.rate_nats),
+            entropy: Calibration::new(model, &tables.entropy).two_sided_p(self.posterior_entropy_nats),
+            predictive: upper(&tables.predictive, predictive_entropy_nats),
+            combined: 0.0,
+        };
+        p.combined = upper(&tables.combined, p.surprise());
+        p
+    }
+}
+
+/// Class, evidence, p-values and decision of an image's posterior; the class probabilities are written down.
 ///
 /// # Panics
-/// If a slice is not of the model's latent or class length.
+/// If a slice is not of the model's length, or `scratch` shorter than [`scratch_len`].
 pub fn assess<'m>(
     model: &Model,
-    mu: &'m [f32],
-    sigma: &'m [f32],
-    log_sigma: &'m [f32],
-    logits: &'m [f32],
+    image: &[u8],
+    posterior: Posterior<'m>,
     probabilities: &'m mut [f32],
+    scratch: &mut [f32],
 ) -> Answer<'m> {
-    let header = model.header();
+    let Posterior { mu, sigma, log_sigma, logits } = posterior;
     classifier::softmax(logits, probabilities);
-    let rate_nats = rate_nats(model, mu, sigma, log_sigma);
-    let posterior_entropy_nats = posterior::entropy_nats(log_sigma);
     let predictive_entropy_nats = classifier::predictive_entropy_nats(probabilities);
-    let typicality = Calibration::new(model, &header.rate_table).upper_p(rate_nats);
-    let entropy_p = Calibration::new(model, &header.entropy_table).two_sided_p(posterior_entropy_nats);
-    let decision = Decision::new(&header.thresholds, typicality, entropy_p, predictive_entropy_nats);
+    let evidence = Evidence::of(model, image, &posterior, scratch);
+    let Evidence { rate_nats, posterior_entropy_nats, distances } = evidence;
+    let p = evidence.p_values(model, predictive_entropy_nats);
+    let decision = Decision::new(&model.header().thresholds, &p, predictive_entropy_nats);
     Answer {
         class: classifier::argmax(logits),
         mu,
@@ -145,13 +208,13 @@ pub fn assess<'m>(
         rate_nats,
         posterior_entropy_nats,
         predictive_entropy_nats,
-        typicality,
-        entropy_p,
+        distances,
+        p,
         decision,
     }
 }
 
-/// The float workspace, cut into its six vectors.
+/// The float workspace, cut into its vectors.
 struct Parts<'m> {
     mu: &'m mut [f32],
     s: &'m mut [f32],
@@ -159,6 +222,7 @@ struct Parts<'m> {
     sigma: &'m mut [f32],
     logits: &'m mut [f32],
     probabilities: &'m mut [f32],
+    scratch: &'m mut [f32],
 }
 
 fn split<'m>(model: &Model, floats: &'m mut [f32]) -> Result<Parts<'m>, RunError> {
@@ -172,6 +236,7 @@ fn split<'m>(model: &Model, floats: &'m mut [f32]) -> Result<Parts<'m>, RunError
     let (log_sigma, rest) = rest.split_at_mut(d);
     let (sigma, rest) = rest.split_at_mut(d);
     let (logits, rest) = rest.split_at_mut(classes);
-    let probabilities = &mut rest[..classes];
-    Ok(Parts { mu, s, log_sigma, sigma, logits, probabilities })
+    let (probabilities, rest) = rest.split_at_mut(classes);
+    let scratch = &mut rest[..scratch_len(d)];
+    Ok(Parts { mu, s, log_sigma, sigma, logits, probabilities, scratch })
 }

@@ -22,9 +22,11 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+pub mod appearance;
 #[cfg(feature = "alloc")]
 pub mod arena;
 pub mod artifact;
+pub mod calibration;
 pub mod classifier;
 pub mod container;
 pub mod decision;
@@ -53,11 +55,13 @@ mod tiled;
 #[cfg(not(all(feature = "std", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 #[path = "untiled.rs"]
 mod tiled;
+pub mod typicality;
 mod validate;
 pub mod watch;
+pub mod whitening;
 
 pub use artifact::Model;
-pub use decision::{Decision, Reason, Thresholds};
+pub use decision::{Decision, PValues, Reason, Thresholds};
 pub use error::{FormatError, RunError};
 pub use header::Header;
 pub use inference::{Answer, Workspace, classify};

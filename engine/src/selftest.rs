@@ -8,9 +8,11 @@
 //! A fault ends the test unless its driver goes on from another state ([`SelfTest::seek`]).
 
 use crate::artifact::Model;
+use crate::decision::PValues;
 use crate::error::RunError;
 use crate::golden::{Golden, Probes, crc32};
 use crate::inference::{Answer, Workspace, classify};
+use crate::typicality::Distances;
 
 /// Who is tested.
 pub trait Subject {
@@ -78,6 +80,10 @@ pub struct Outcome {
     pub rate_nats: f32,
     /// Posterior entropy, nats.
     pub posterior_entropy_nats: f32,
+    /// Squared distances from the training images.
+    pub distances: Distances,
+    /// What calibration images say of all of these.
+    pub p: PValues,
     /// Whether the device accepts.
     pub accept: bool,
     /// CRC-32 over the bits of mu, log sigma and logits.
@@ -296,7 +302,9 @@ fn held<E>(file: &Golden, case: usize, answer: &Answer, exact: bool) -> Result<O
         let same =
             outputs.len() == got().count() && outputs.iter().zip(got()).all(|(a, b)| a.to_bits() == b.to_bits());
         let decided = answer.class == golden.class as usize && accept == golden.accept;
-        if !same || !decided || answer.rate_nats.to_bits() != golden.rate_nats.to_bits() {
+        let bits = |rate: f32, d: Distances| [rate, d.posterior, d.spread, d.picture].map(f32::to_bits);
+        let far = bits(answer.rate_nats, answer.distances) != bits(golden.rate_nats, golden.distances);
+        if !same || !decided || far {
             return Err(Fault::Answer { case });
         }
     } else {
@@ -315,6 +323,8 @@ fn held<E>(file: &Golden, case: usize, answer: &Answer, exact: bool) -> Result<O
         class: answer.class,
         rate_nats: answer.rate_nats,
         posterior_entropy_nats: answer.posterior_entropy_nats,
+        distances: answer.distances,
+        p: answer.p,
         accept,
         outputs_crc,
         gap,

@@ -1,10 +1,12 @@
 //! What makes a parsed header a valid model. Each rule here is one that inference relies on.
 
+use crate::appearance;
 use crate::container::Tensors;
 use crate::error::FormatError;
-use crate::header::{Header, MAX_ARENA, MAX_CLASSES, MAX_LATENT, MAX_NAME, MAX_TABLE, Table};
+use crate::header::{Covariance, Header, MAX_ARENA, MAX_CLASSES, MAX_LATENT, MAX_NAME, MAX_TABLE, Table, Typicality};
 use crate::layer::{Activation, Head, MAX_LAYERS, Op, Window};
 use crate::tensor::{Shape, Span};
+use crate::whitening::{Directions, Whitening, packed_len};
 
 /// Most multiply-accumulates of one inference: ten times WRN-28-10, and a bound on what a hostile file costs.
 const MAX_MACS: u64 = 1 << 36;
@@ -203,18 +205,67 @@ fn linear(t: Tensors, head: &Head, outputs: usize, width: u64) -> Result<(), Bro
 }
 
 fn confidence(h: &Header, t: Tensors) -> Result<(), FormatError> {
-    let m = h.mixture;
-    limit("mixture components", u64::from(MAX_CLASSES), u64::from(m.components))?;
-    ensure(m.components > 0, "the mixture is empty")?;
-    let cells = u64::from(m.components) * u64::from(h.latent);
-    finite(t, m.log_weight, u64::from(m.components))?;
-    finite(t, m.mean, cells)?;
-    finite(t, m.log_std, cells)?;
-    finite(t, m.half_precision, cells)?;
-    ensure(t.numbers::<f32>(m.half_precision).iter().all(|p| p > 0.0), "a precision is not positive")?;
-    table(t, &h.rate_table)?;
-    table(t, &h.entropy_table)?;
+    mixture(h, t)?;
+    let d = u64::from(h.latent);
+    let Typicality { posterior, picture, spread } = &h.typicality;
+    whitening(t, posterior, 2 * d)?;
+    whitening(t, picture, appearance::LEN as u64)?;
+    ensure(picture.principal() == 0, "a picture's appearance has a triangle")?;
+    match spread {
+        Some(spread) => whitening(t, spread, d)?,
+        None => ensure(posterior.principal() == 0, "spreads have no whitening")?,
+    }
+    for found in h.calibrations.all() {
+        table(t, &found)?;
+    }
     ensure(h.thresholds.is_valid(), "a threshold is out of range")
+}
+
+fn mixture(h: &Header, t: Tensors) -> Result<(), FormatError> {
+    let m = h.mixture;
+    let (components, d) = (u64::from(m.components), u64::from(h.latent));
+    limit("mixture components", u64::from(MAX_CLASSES), components)?;
+    ensure(components > 0, "the mixture is empty")?;
+    finite(t, m.log_weight, components)?;
+    finite(t, m.mean, components * d)?;
+    let packed = packed_len(h.latent.into()) as u64;
+    let (half_precision, each) = match m.covariance {
+        Covariance::Diagonal { log_std, half_precision } => {
+            finite(t, log_std, components * d)?;
+            (half_precision, components)
+        }
+        Covariance::Shared { centre, triangle, half_precision, half_log_det } => {
+            finite(t, centre, d)?;
+            finite(t, triangle, packed)?;
+            finite(t, half_log_det, 1)?;
+            (half_precision, 1)
+        }
+        Covariance::PerClass { triangle, half_precision, half_log_det } => {
+            finite(t, triangle, components * packed)?;
+            finite(t, half_log_det, components)?;
+            (half_precision, components)
+        }
+    };
+    finite(t, half_precision, each * d)?;
+    ensure(t.numbers::<f32>(half_precision).iter().all(|p| p > 0.0), "a precision is not positive")
+}
+
+/// A whitening of vectors of `n` coordinates.
+fn whitening(t: Tensors, w: &Whitening, n: u64) -> Result<(), FormatError> {
+    limit("means", u64::from(MAX_CLASSES), w.components.into())?;
+    ensure(w.components > 0, "a whitening has no mean")?;
+    finite(t, w.centre, n)?;
+    match w.directions {
+        Directions::Triangle(rows) => finite(t, rows, packed_len(n as usize) as u64)?,
+        Directions::Principal { rows, variance, rest } => {
+            let k = w.principal() as u64;
+            ensure(k <= n, "more principal directions than coordinates")?;
+            finite(t, variance, k)?;
+            finite(t, rows, k * n)?;
+            ensure(rest.is_finite() && rest > 0.0, "the rest of a covariance is not finite and positive")?;
+        }
+    }
+    finite(t, w.means, u64::from(w.components) * w.white_len() as u64)
 }
 
 fn table(t: Tensors, table: &Table) -> Result<(), FormatError> {

@@ -38,13 +38,25 @@ mod device {
         loop {
             match app.step() {
                 Some(Event::Golden(o)) => defmt::info!(
-                    "golden {=usize} class {=str} rate {=f32} bits {=u32:08x} H {=u32:08x} outputs {=u32:08x} {=str}",
+                    "golden {=usize} class {=str} rate {=f32} bits {=u32:08x} H {=u32:08x} outputs {=u32:08x} distances \
+                     {=u32:08x} {=u32:08x} {=u32:08x} p of picture {=f32} posterior {=f32} spread {=f32} rate {=f32} \
+                     entropy {=f32} class {=f32} all {=f32} {=str}",
                     o.case,
                     model.label(o.class),
                     o.rate_nats,
                     o.rate_nats.to_bits(),
                     o.posterior_entropy_nats.to_bits(),
                     o.outputs_crc,
+                    o.distances.posterior.to_bits(),
+                    o.distances.spread.to_bits(),
+                    o.distances.picture.to_bits(),
+                    o.p.picture,
+                    o.p.posterior,
+                    o.p.spread,
+                    o.p.rate,
+                    o.p.entropy,
+                    o.p.predictive,
+                    o.p.combined,
                     if o.accept { "accept" } else { "abstain" }
                 ),
                 Some(Event::Probes(t)) => {

@@ -3,7 +3,8 @@
 use crate::bundle::{Bundle, BundleError, ENCODER};
 use crate::int8::Int8;
 use crate::pipeline::{Backend, BackendError, BackendKind};
-use paradise_engine::{Answer, Model, RunError, Shape, inference};
+use paradise_engine::inference::{self, Posterior};
+use paradise_engine::{Answer, Model, RunError, Shape};
 use std::sync::Arc;
 use tract_onnx::prelude::*;
 
@@ -77,8 +78,9 @@ impl Backend for Tract {
         if [logits.len(), mu.len(), sigma.len(), log_sigma.len()] != [classes, d, d, d] {
             return Err(BackendError::Float("encoder.onnx and model.pmq disagree on their extents".into()));
         }
-        let mut probabilities = vec![0.0; classes];
-        let answer = inference::assess(model, &mu, &sigma, &log_sigma, &logits, &mut probabilities);
+        let (mut probabilities, mut scratch) = (vec![0.0; classes], vec![0.0; inference::scratch_len(d)]);
+        let posterior = Posterior { mu: &mu, sigma: &sigma, log_sigma: &log_sigma, logits: &logits };
+        let answer = inference::assess(model, input, posterior, &mut probabilities, &mut scratch);
         read(model, &answer);
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! What every back end offers: an input tensor becomes a verdict.
 
-use paradise_engine::{Answer, Decision, Model, RunError, Thresholds};
+use paradise_engine::{Answer, Decision, Model, PValues, RunError, Thresholds};
 use paradise_picture::PictureError;
 use serde::Serialize;
 
@@ -58,13 +58,36 @@ pub struct Verdict {
     pub posterior_entropy_nats: f32,
     /// Predictive entropy, nats.
     pub predictive_entropy_nats: f32,
-    /// p-value of the rate.
-    pub typicality: f32,
-    /// Two-sided p-value of the posterior entropy.
-    pub entropy_p: f32,
+    /// What calibration images say of picture and posterior: `picture_p`, `posterior_p`, `spread_p`, `rate_p`, `entropy_p`,
+    /// `predictive_p` and `combined_p` where it is sent, each in (0, 1], small for what is unlike them.
+    #[serde(flatten, serialize_with = "p_values")]
+    pub p: PValues,
     /// Accept or abstain: `decision`, `accept` or `abstain`, and `reason`, a sentence or null, where it is sent.
     #[serde(flatten, serialize_with = "decision_and_reason")]
     pub decision: Decision,
+}
+
+fn p_values<S: serde::Serializer>(p: &PValues, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Sent {
+        picture_p: f32,
+        posterior_p: f32,
+        spread_p: f32,
+        rate_p: f32,
+        entropy_p: f32,
+        predictive_p: f32,
+        combined_p: f32,
+    }
+    Sent {
+        picture_p: p.picture,
+        posterior_p: p.posterior,
+        spread_p: p.spread,
+        rate_p: p.rate,
+        entropy_p: p.entropy,
+        predictive_p: p.predictive,
+        combined_p: p.combined,
+    }
+    .serialize(serializer)
 }
 
 fn decision_and_reason<S: serde::Serializer>(decision: &Decision, serializer: S) -> Result<S::Ok, S::Error> {
@@ -79,7 +102,7 @@ fn decision_and_reason<S: serde::Serializer>(decision: &Decision, serializer: S)
 impl Verdict {
     /// An owned copy of an answer, decided by `thresholds`.
     pub fn new(model: &Model, answer: &Answer, thresholds: &Thresholds) -> Self {
-        let decision = Decision::new(thresholds, answer.typicality, answer.entropy_p, answer.predictive_entropy_nats);
+        let decision = Decision::new(thresholds, &answer.p, answer.predictive_entropy_nats);
         Self {
             label: model.label(answer.class).to_string(),
             class: answer.class,
@@ -88,8 +111,7 @@ impl Verdict {
             rate_nats: answer.rate_nats,
             posterior_entropy_nats: answer.posterior_entropy_nats,
             predictive_entropy_nats: answer.predictive_entropy_nats,
-            typicality: answer.typicality,
-            entropy_p: answer.entropy_p,
+            p: answer.p,
             decision,
         }
     }

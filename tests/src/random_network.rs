@@ -1,10 +1,13 @@
 //! Random int8 networks and images, the same for the same seed.
 
 use crate::window;
+use paradise_engine::Shape;
 use paradise_engine::image::{Geometry, ImagePolicy, Polarity};
-use paradise_engine::{Shape, Thresholds};
+use paradise_engine::whitening::pack;
 use paradise_support::random::{self, Purpose};
-use paradise_train::quantise::assemble::{Assembly, Confidence, Identity, Linear, Quantisation};
+use paradise_train::confidence::white;
+use paradise_train::confidence::written::{Confidence, Covariance};
+use paradise_train::quantise::assemble::{Assembly, Identity, Linear, Quantisation};
 
 /// Draws for one random network, from the project's own keyed generator.
 struct Dice {
@@ -40,6 +43,32 @@ impl Dice {
         let scale = (0..rows).map(|_| self.real(20.0, 120.0) / typical).collect();
         Linear { weight, bias, scale }
     }
+}
+
+/// Confidence in five dimensions, of each form that a model may have.
+fn confidence(dice: &mut Dice) -> Confidence {
+    let mut confidence = Confidence::placeholder(5).expect("there are dimensions");
+    let kind = dice.below(3);
+    if kind == 0 {
+        return confidence;
+    }
+    let vectors: Vec<Vec<f32>> = (0..40).map(|_| (0..10).map(|_| dice.real(-2.0, 2.0)).collect()).collect();
+    let labelled = vectors.iter().zip(0u16..).map(|(v, i)| (&v[..], i % 3));
+    confidence.posterior = white::fit(10, labelled, None).expect("finite");
+    confidence.spread = None;
+    let triangle = pack(5, |row, column| if row == column { 1.5 } else { 0.25 });
+    let three: Vec<f32> = (0..15).map(|_| dice.real(-1.0, 1.0)).collect();
+    confidence.mixture.log_weight = vec![(1f32 / 3.0).ln(); 3];
+    confidence.mixture.mean = three;
+    confidence.mixture.covariance = match kind {
+        1 => Covariance::Shared { centre: vec![0.1; 5], triangle, half_precision: vec![1.2; 5], half_log_det: -2.0 },
+        _ => Covariance::PerClass {
+            triangle: triangle.repeat(3),
+            half_precision: vec![1.2; 15],
+            half_log_det: vec![-2.0, -1.0, 0.5],
+        },
+    };
+    confidence
 }
 
 /// `model.pmq` of a random network that holds every operation at least once, residual blocks among them.
@@ -111,15 +140,7 @@ pub fn network(seed: u64) -> Vec<u8> {
         policy: ImagePolicy { geometry: Geometry::Stretch, polarity: Polarity::AsTaken },
         made: None,
     };
-    let confidence = Confidence {
-        log_weight: vec![0.0],
-        mean: vec![0.0; 5],
-        log_std: vec![0.0; 5],
-        half_precision: vec![0.5; 5],
-        rates: vec![0.0],
-        entropies: vec![0.0],
-        thresholds: Thresholds { typicality_min: 0.0, entropy_p_min: 0.0, predictive_entropy_max_nats: 9.0 },
-    };
+    let confidence = confidence(&mut dice);
     net.finish(&identity, &confidence).expect("a valid random network")
 }
 

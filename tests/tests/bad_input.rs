@@ -153,7 +153,7 @@ fn another_version_or_kind_is_named() {
     reseal(&mut bytes);
     let error = Model::parse(&bytes).unwrap_err();
     assert_eq!(error, FormatError::Version { need: VERSION, got: 9 });
-    assert!(error.to_string().contains("format 9") && error.to_string().contains("reads format 2"));
+    assert!(error.to_string().contains("format 9") && error.to_string().contains(&format!("reads format {VERSION}")));
     assert_eq!(Golden::parse(&model_bytes()).unwrap_err(), FormatError::Magic);
 }
 
@@ -214,7 +214,7 @@ fn folders_missing_files_and_missing_models_are_named() {
     assert!(code == Some(2) && error.contains("/no/such.png"), "{error}");
     let (code, error) = paradised(&["inspect", "--model", "/no/such/bundle"], &[]);
     assert!(code == Some(2) && error.contains("/no/such/bundle"), "{error}");
-    let (code, _) = paradised(&["classify", "--model", &model, "--min-typicality", "7"], &[Path::new("x.png")]);
+    let (code, _) = paradised(&["classify", "--model", &model, "--min-posterior-p", "7"], &[Path::new("x.png")]);
     assert_eq!(code, Some(2));
     let (code, error) = paradised(&["classify", "--model", &model, "--gpio", "1,1,2"], &[Path::new("x.png")]);
     assert!(code == Some(2) && error.contains("--gpio"), "{error}");

@@ -26,11 +26,22 @@ fn expected(folder: &Path) -> Vec<String> {
             crc32(&bytes)
         });
         lines.push(format!(
-            "golden {i} class {} rate {} bits {:08x} H {:08x} outputs {crc:08x} {}",
+            "golden {i} class {} rate {} bits {:08x} H {:08x} outputs {crc:08x} distances {:08x} {:08x} {:08x} p of \
+             picture {} posterior {} spread {} rate {} entropy {} class {} all {} {}",
             model.label(a.class),
             a.rate_nats,
             a.rate_nats.to_bits(),
             a.posterior_entropy_nats.to_bits(),
+            a.distances.posterior.to_bits(),
+            a.distances.spread.to_bits(),
+            a.distances.picture.to_bits(),
+            a.p.picture,
+            a.p.posterior,
+            a.p.spread,
+            a.p.rate,
+            a.p.entropy,
+            a.p.predictive,
+            a.p.combined,
             if a.decision.is_accept() { "accept" } else { "abstain" }
         ));
     }

@@ -5,6 +5,7 @@ use paradise_engine::Model;
 use paradise_engine::container::Blob;
 use paradise_engine::golden::{self, About, Case, Draft, Encoded, Origin, ProbeKind, Probes};
 use paradise_engine::layer::Op;
+use paradise_engine::typicality::Distances;
 use paradise_tests::random_network::network;
 use paradise_tests::root;
 use std::fs;
@@ -44,6 +45,7 @@ fn main() {
         crc: blob.u32s(&vec![1; layers]),
         int8_outputs: blob.f32s(&vec![0.5; outputs.into()]),
         float_outputs: blob.f32s(&vec![0.5; outputs.into()]),
+        distances: Distances { posterior: 0.0, spread: 0.0, picture: 0.0 },
         rate_nats: 1.0,
         class: 0,
         accept: true,

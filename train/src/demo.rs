@@ -81,12 +81,15 @@ pub fn run(out: &Path) -> Result<u8> {
 
     let path = out.join("report.png");
     let samples = samples(&head, [(&standard, &standard_points), (&robust, &robust_points)])?;
-    let rates = rates(&bundle_folder, &splits)?;
+    let distances = distances(&bundle_folder, &splits)?;
     let note = format!(
         "Curves: {} x 1, l_inf, {CURVE_IMAGES} test images, per-image worst case, bars Wilson 95 %; masking checks: {}",
         "PGD-20", card.accuracy.masking_checks
     );
-    files::write(&path, &summary::draw(&[standard_curve, robust_curve], &samples, &rates, &splits.labels, &note)?)?;
+    files::write(
+        &path,
+        &summary::draw(&[standard_curve, robust_curve], &samples, &distances, &splits.labels, &note)?,
+    )?;
     say!("\n6. Report: {}", path.display());
     next(&bundle_folder, out, began.elapsed().as_secs_f64());
     Ok(code)
@@ -163,15 +166,15 @@ fn samples(set: &Dataset, models: [(&Fitted, &Outcome); 2]) -> Result<Vec<Sample
     Ok(samples)
 }
 
-/// int8 rates of test images and of each kind of foreign image.
-fn rates(bundle: &Path, splits: &Splits) -> Result<Vec<(String, Vec<f32>)>> {
+/// How far the posteriors of test images and of each kind of foreign image are from the nearest class, by the int8 engine.
+fn distances(bundle: &Path, splits: &Splits) -> Result<Vec<(String, Vec<f32>)>> {
     let bundle = Bundle::open(bundle)?;
     let model = Model::parse(bundle.file(MODEL)?)?;
     let of = |set: &Dataset| -> Result<Vec<f32>> {
-        Ok(int8::predict(&model, set)?.into_iter().map(|r| r.rate_nats).collect())
+        Ok(int8::predict(&model, set)?.into_iter().map(|p| p.distances.posterior.sqrt()).collect())
     };
     let mut all = vec![("test images".to_string(), of(&splits.test)?)];
-    for (name, set) in foreign::made(&splits.test, 0) {
+    for (name, set) in foreign::made(&splits.test, 0)? {
         all.push((name.to_string(), of(&set)?));
     }
     Ok(all)
@@ -189,7 +192,7 @@ fn classify(splits: &Splits, out: &Path, bundle: &Path) -> Result<()> {
     files::create_folder(&folder)?;
     let bundle = Bundle::open(bundle)?;
     let mut backend = load(&bundle, BackendKind::Int8)?;
-    let noise = foreign::made(&splits.test.head(1), 0).swap_remove(0).1;
+    let noise = foreign::made(&splits.test.head(1), 0)?.swap_remove(0).1;
     let three = splits.test.head(3);
     let mut pictures: Vec<(String, Vec<u8>)> = (0..3)
         .map(|i| Ok((splits.labels[three.labels[i] as usize].replace(' ', "-"), png(three.image(i), &three)?)))
@@ -200,14 +203,15 @@ fn classify(splits: &Splits, out: &Path, bundle: &Path) -> Result<()> {
         files::write(&path, bytes)?;
         let v = backend.picture(&paradise_picture::read(&path)?, None)?;
         say!(
-            "  {:<40} {:<12}{:5.1} %  {:<8}rate {:5.1} nats, H {:6.1} nats, predictive {:.2} nats{}",
+            "  {:<40} {:<12}{:5.1} %  {:<8}p of picture {:.3}, posterior {:.3}, class {:.3}, all {:.3}{}",
             path.display(),
             v.label,
             100.0 * v.score,
             v.decision.name(),
-            v.rate_nats,
-            v.posterior_entropy_nats,
-            v.predictive_entropy_nats,
+            v.p.picture,
+            v.p.posterior,
+            v.p.predictive,
+            v.p.combined,
             v.decision.reason().map(|r| format!("  ({r})")).unwrap_or_default()
         );
     }

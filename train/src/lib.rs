@@ -24,6 +24,7 @@ pub mod paper;
 pub mod prediction;
 pub mod probes;
 pub mod quantise;
+pub mod recalibrate;
 pub mod remedy;
 pub mod sweep;
 pub mod trained;

@@ -5,7 +5,7 @@ use crate::encoder::{Encoder, batch, values};
 use anyhow::Result;
 use paradise_data::Dataset;
 use paradise_engine::Model;
-use paradise_engine::inference::assess;
+use paradise_engine::inference::{Posterior, assess, scratch_len};
 use paradise_evaluate::prediction::Prediction;
 
 /// Images run at once.
@@ -25,12 +25,16 @@ pub fn predict(encoder: &Encoder, model: &Model, set: &Dataset) -> Result<Vec<Pr
         let (mu, sigma, log_sigma) =
             (values(&posterior.mu)?, values(&posterior.sigma)?, values(&posterior.log_sigma)?);
         let logits = values(&logits)?;
-        let mut probabilities = vec![0.0; classes];
-        for i in 0..ids.len() {
+        let (mut probabilities, mut scratch) = (vec![0.0; classes], vec![0.0; scratch_len(d)]);
+        for (i, id) in ids.iter().enumerate() {
             let row = i * d..(i + 1) * d;
-            let (mu, sigma, log_sigma) = (&mu[row.clone()], &sigma[row.clone()], &log_sigma[row]);
-            let logits = &logits[i * classes..(i + 1) * classes];
-            predictions.push(assess(model, mu, sigma, log_sigma, logits, &mut probabilities).into());
+            let posterior = Posterior {
+                mu: &mu[row.clone()],
+                sigma: &sigma[row.clone()],
+                log_sigma: &log_sigma[row],
+                logits: &logits[i * classes..(i + 1) * classes],
+            };
+            predictions.push(assess(model, set.image(*id), posterior, &mut probabilities, &mut scratch).into());
         }
     }
     Ok(predictions)

@@ -175,7 +175,7 @@ fn described(bundle: &Bundle, card: &Card, model: &Model, tell: &mut impl FnMut(
     });
     let number = |figure: &str, card: usize, here: usize| exactly(figure, &card.to_string(), &here.to_string());
     tell(number("arena, bytes", card.arena_bytes as usize, header.arena_bytes as usize));
-    tell(number("calibration images", card.calibration_images, header.rate_table.n as usize));
+    tell(number("calibration images", card.calibration_images, header.calibrations.rate.n as usize));
     tell(exactly("pictures", &card.images.policy().to_string(), &header.policy.to_string()));
     let golden =
         Golden::parse(bundle.file(SELFTEST)?).with_context(|| bundle.path(SELFTEST).display().to_string())?;

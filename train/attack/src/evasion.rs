@@ -1,4 +1,5 @@
-//! The adaptive attack on abstention: it wants a wrong class *and* a posterior so typical that the device accepts it.
+//! The adaptive attack on abstention: it wants a wrong class *and* a picture and a posterior so typical that
+//! the device accepts it. It knows every statistic of the decision and differentiates through each.
 
 use crate::abstaining::{AbstainingModel, Worth};
 use crate::attack::{Attempt, Sample};
@@ -55,17 +56,19 @@ fn batch(
                 break;
             }
             let mut fell = Vec::with_capacity(standing.len());
-            let (_, gradient) = abstaining.pull(&points.concat(), &mut |posteriors| {
+            let mut by_images = Vec::with_capacity(standing.len());
+            let (_, mut gradient) = abstaining.pull(&points.concat(), &mut |posteriors| {
                 if posteriors.iter().any(|v| !v.is_finite()) {
                     return Err(Error::NotFinite { what: "posteriors" });
                 }
                 let mut slopes = Vec::with_capacity(posteriors.len());
-                let mut slope = vec![0.0f64; width];
-                for (p, i) in posteriors.chunks_exact(width).zip(&standing) {
+                let (mut slope, mut by_image) = (vec![0.0f64; width], vec![0.0f64; each]);
+                for ((p, point), i) in posteriors.chunks_exact(width).zip(&points).zip(&standing) {
                     let (mu, s) = p.split_at(width / 2);
-                    let Worth { class, accepted } = abstaining.judge(mu, s);
+                    let Worth { class, accepted } = abstaining.judge(point, mu, s);
                     fell.push(class != samples[*i].label && accepted);
-                    abstaining.worth(p, samples[*i].label, weight, &mut slope);
+                    abstaining.worth((point, p), samples[*i].label, weight, &mut slope, &mut by_image);
+                    by_images.push(by_image.clone());
                     slopes.extend(slope.iter().map(|v| *v as f32));
                 }
                 Ok(slopes)
@@ -76,7 +79,9 @@ fn batch(
                     found[*i] = Attempt { broken: true, point: points[k].clone() };
                     continue;
                 }
-                ball.steepest(&gradient[k * each..(k + 1) * each], &mut direction);
+                let slope = &mut gradient[k * each..(k + 1) * each];
+                slope.iter_mut().zip(&by_images[k]).for_each(|(g, own)| *g += *own as f32);
+                ball.steepest(slope, &mut direction);
                 points[k].iter_mut().zip(&direction).for_each(|(x, d)| *x += size * d);
                 ball.project(&mut points[k], samples[*i].clean);
             }

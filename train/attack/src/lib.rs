@@ -54,6 +54,7 @@ mod model;
 pub mod noise;
 mod outcome;
 pub mod square;
+mod statistics;
 pub mod suite;
 pub mod threat;
 pub mod transfer;

@@ -7,29 +7,73 @@ use super::folder;
 use super::idx;
 use super::picture::Policy;
 use anyhow::{Context, Result, ensure};
-use paradise_engine::image::{Layout, Pixels, fit};
+use paradise_engine::Shape;
+use paradise_engine::image::{Geometry, ImagePolicy, Layout, Pixels, Polarity, fit};
 use paradise_support::random::{self, Purpose, branch};
 use std::path::{Path, PathBuf};
 
-/// Images unlike the training ones, made from the test images.
+/// Images unlike the training ones, made from the test images: as many of each kind.
 ///
-/// `uniform noise` keeps nothing, `shuffled pixels` the histogram, `inverted` the shapes.
-pub fn made(test: &Dataset, seed: u64) -> Vec<(&'static str, Dataset)> {
-    let each = test.shape.len() as usize;
-    let remake = |make: &dyn Fn(usize, &[u8]) -> Vec<u8>| {
-        let images = test.images.chunks_exact(each).enumerate().flat_map(|(i, image)| make(i, image)).collect();
-        Dataset { shape: test.shape, images, labels: test.labels.clone() }
+/// `uniform noise` and `gaussian noise` (mean 1/2, deviation 1/4) keep nothing, `shuffled pixels` the histogram, `inverted` the
+/// shapes, `flat colour` one value a channel, `blurred` four by four points.
+///
+/// # Errors
+/// If the images have no extents that can be resized.
+pub fn made(test: &Dataset, seed: u64) -> Result<Vec<(&'static str, Dataset)>> {
+    let (shape, each) = (test.shape, test.shape.len() as usize);
+    let stream = |branch: u32, i: usize| random::stream(seed, Purpose::Noise, branch, i as u64, 0);
+    let remake = |make: Made| -> Result<Dataset> {
+        let images: Vec<Vec<u8>> = (0..test.len()).map(|i| make(i, test.image(i))).collect::<Result<_>>()?;
+        Ok(Dataset { shape, images: images.concat(), labels: test.labels.clone() })
     };
     let noise = |i: usize, _: &[u8]| {
-        let mut rng = random::stream(seed, Purpose::Noise, branch::FOREIGN_NOISE, i as u64, 0);
-        (0..each).map(|_| random::below(&mut rng, 256) as u8).collect()
+        let mut rng = stream(branch::FOREIGN_NOISE, i);
+        Ok((0..each).map(|_| random::below(&mut rng, 256) as u8).collect())
     };
     let shuffled = |i: usize, image: &[u8]| {
-        let mut rng = random::stream(seed, Purpose::Noise, branch::FOREIGN_SHUFFLE, i as u64, 0);
-        random::permutation(&mut rng, each).into_iter().map(|p| image[p]).collect()
+        let mut rng = stream(branch::FOREIGN_SHUFFLE, i);
+        Ok(random::permutation(&mut rng, each).into_iter().map(|p| image[p]).collect())
     };
-    let inverted = |_: usize, image: &[u8]| image.iter().map(|p| 255 - p).collect();
-    vec![("uniform noise", remake(&noise)), ("shuffled pixels", remake(&shuffled)), ("inverted", remake(&inverted))]
+    let inverted = |_: usize, image: &[u8]| Ok(image.iter().map(|p| 255 - p).collect());
+    let gaussian = |i: usize, _: &[u8]| {
+        let mut rng = stream(branch::FOREIGN_GAUSSIAN, i);
+        Ok((0..each)
+            .map(|_| (255.0 * (0.5 + 0.25 * random::normal(&mut rng))).round().clamp(0.0, 255.0) as u8)
+            .collect())
+    };
+    let flat = |i: usize, _: &[u8]| {
+        let mut rng = stream(branch::FOREIGN_FLAT, i);
+        let colour: Vec<u8> = (0..shape.c).map(|_| random::below(&mut rng, 256) as u8).collect();
+        Ok(colour.repeat(each / colour.len()))
+    };
+    let blurred = |_: usize, image: &[u8]| {
+        let few = Shape::new(shape.h.min(4), shape.w.min(4), shape.c);
+        let (mut small, mut blurred) = (vec![0; few.len() as usize], vec![0; each]);
+        resized(image, shape, few, &mut small)?;
+        resized(&small, few, shape, &mut blurred)?;
+        Ok(blurred)
+    };
+    Ok(vec![
+        ("uniform noise", remake(&noise)?),
+        ("shuffled pixels", remake(&shuffled)?),
+        ("inverted", remake(&inverted)?),
+        ("gaussian noise", remake(&gaussian)?),
+        ("flat colour", remake(&flat)?),
+        ("blurred", remake(&blurred)?),
+    ])
+}
+
+/// An image made of the one of this number.
+type Made<'a> = &'a dyn Fn(usize, &[u8]) -> Result<Vec<u8>>;
+
+/// How many kinds [`made`] makes.
+pub const MADE: usize = 6;
+
+/// An image at other extents, stretched.
+fn resized(image: &[u8], from: Shape, shape: Shape, to: &mut [u8]) -> Result<()> {
+    let layout = if from.c == 1 { Layout::Luma } else { Layout::Rgb };
+    let policy = ImagePolicy { geometry: Geometry::Stretch, polarity: Polarity::AsTaken };
+    Ok(fit(&Pixels::new(from.w.into(), from.h.into(), layout, image)?, &policy, shape, to)?)
 }
 
 /// Images of another data set behind a figure, at most.
@@ -90,7 +134,6 @@ mod tests {
     use super::*;
     use crate::WHOLE;
     use image::{ImageBuffer, Luma};
-    use paradise_engine::Shape;
 
     fn policy(h: u16, w: u16, c: u16) -> Policy {
         Policy { shape: Shape::new(h, w, c), image: WHOLE }
@@ -110,6 +153,28 @@ mod tests {
         let empty = tempfile::tempdir().unwrap();
         assert!(read(empty.path(), policy(8, 8, 3), 5).unwrap_err().to_string().contains("neither"));
         assert!(read(&empty.path().join("no"), policy(8, 8, 3), 5).unwrap_err().to_string().contains("not a folder"));
+    }
+
+    #[test]
+    fn made_images_are_what_their_names_say() {
+        let shape = Shape::new(9, 8, 3);
+        let images = (0..2 * shape.len()).map(|k| (k * 37 % 256) as u8).collect();
+        let test = Dataset::new(shape, images, vec![0, 1]).unwrap();
+        let all = made(&test, 1).unwrap();
+        assert_eq!(all.len(), MADE);
+        let of = |name: &str| &all.iter().find(|(n, _)| *n == name).unwrap().1;
+        let sorted = |image: &[u8]| {
+            let mut sorted = image.to_vec();
+            sorted.sort_unstable();
+            sorted
+        };
+        assert_eq!(sorted(of("shuffled pixels").image(1)), sorted(test.image(1)));
+        assert!(of("flat colour").image(0).chunks_exact(3).all(|p| p == &of("flat colour").image(0)[..3]));
+        assert_ne!(of("flat colour").image(0), of("flat colour").image(1));
+        assert!(of("inverted").image(0).iter().zip(test.image(0)).all(|(a, b)| a + b == 255));
+        let range = |image: &[u8]| image.iter().max().unwrap() - image.iter().min().unwrap();
+        assert!(range(of("blurred").image(0)) < range(test.image(0)));
+        assert!(all.iter().all(|(_, set)| set.len() == 2 && set.shape == shape && set.labels == test.labels));
     }
 
     #[test]

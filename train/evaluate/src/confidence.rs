@@ -14,8 +14,12 @@ use serde::{Deserialize, Serialize};
 pub struct Scores {
     /// By rate.
     pub rate: f64,
-    /// By 1 - typicality, the rate's p-value.
-    pub typicality: f64,
+    /// By the squared distance of the whole posterior (posterior typicality).
+    pub posterior: f64,
+    /// By that of log sigma alone (spread typicality).
+    pub spread: f64,
+    /// By that of the picture's appearance (picture typicality).
+    pub picture: f64,
     /// By how far the posterior entropy is from typical, to either side.
     pub posterior_entropy: f64,
     /// By predictive entropy.
@@ -23,11 +27,12 @@ pub struct Scores {
 }
 
 /// The scores' names, in their order.
-pub const SCORES: [&str; 4] = ["rate", "typicality", "posterior entropy", "predictive entropy"];
+pub const SCORES: [&str; 6] = ["rate", "posterior", "spread", "picture", "posterior entropy", "predictive entropy"];
 
 /// A record's scores, in that order.
-fn scores(r: &Prediction) -> [f32; 4] {
-    [r.rate_nats, -r.typicality, -r.entropy_p, r.predictive_entropy_nats]
+fn scores(r: &Prediction) -> [f32; SCORES.len()] {
+    let d = &r.distances;
+    [r.rate_nats, d.posterior, d.spread, d.picture, -r.p.entropy, r.predictive_entropy_nats]
 }
 
 impl Scores {
@@ -37,12 +42,19 @@ impl Scores {
     }
 
     fn each(f: impl Fn(usize) -> f64) -> Self {
-        Self { rate: f(0), typicality: f(1), posterior_entropy: f(2), predictive_entropy: f(3) }
+        Self {
+            rate: f(0),
+            posterior: f(1),
+            spread: f(2),
+            picture: f(3),
+            posterior_entropy: f(4),
+            predictive_entropy: f(5),
+        }
     }
 
     /// The numbers in the order of [`SCORES`].
-    pub fn values(&self) -> [f64; 4] {
-        [self.rate, self.typicality, self.posterior_entropy, self.predictive_entropy]
+    pub fn values(&self) -> [f64; SCORES.len()] {
+        [self.rate, self.posterior, self.spread, self.picture, self.posterior_entropy, self.predictive_entropy]
     }
 
     /// AUROC of each score for telling `positives` from `negatives`.
@@ -151,8 +163,7 @@ pub type Answers<'a> = &'a dyn Fn(&Dataset) -> Result<Vec<Prediction>>;
 /// Proportion of calibration images that may be abstained for any reason.
 pub const FALSE_ABSTAIN: f64 = 0.05;
 
-/// Measures confidence on test images `set`, whose records are `home`, on foreign ones (noise, shuffled and inverted
-/// images, and `others`), and on every corruption of the first `corrupted` test images, if any.
+/// Measures confidence on test images `set`, whose records are `home`, on foreign ones ([`made`] of them, and `others`), and on every corruption of the first `corrupted` test images, if any.
 ///
 /// # Errors
 /// If the model fails.
@@ -176,7 +187,7 @@ pub fn measure(
     let mistakes = (!good.is_empty() && !bad.is_empty()).then(|| Scores::auroc(&good, &bad));
 
     let mut foreign = Vec::new();
-    let named = made(set, seed).into_iter().map(|(n, s)| (n.to_string(), s));
+    let named = made(set, seed)?.into_iter().map(|(n, s)| (n.to_string(), s));
     for (name, set) in named.chain(others.iter().cloned()) {
         let records = answers(&set)?;
         foreign.push(Foreign {
@@ -206,7 +217,7 @@ pub fn measure(
             });
         }
     }
-    let curves = [0, 1, 2, 3].map(|k| covered(home, &correct, k));
+    let curves: [Vec<f64>; SCORES.len()] = std::array::from_fn(|k| covered(home, &correct, k));
     let at = |covered: f64| {
         let n = ((covered / 100.0 * set.len() as f64).round() as usize).clamp(1, set.len());
         Coverage { covered_percent: covered, accuracy_percent: Scores::each(|k| curves[k][n - 1]) }
@@ -267,18 +278,29 @@ fn calibration(records: &[Prediction], correct: &[bool]) -> (f64, Vec<Bin>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use paradise_engine::PValues;
+    use paradise_engine::typicality::Distances;
 
     fn record(class: u16, probability: f32, rate_nats: f32) -> Prediction {
         Prediction {
             class,
             probability,
             mu: vec![],
-            variance: vec![],
+            sigma: vec![],
+            log_sigma: vec![],
             rate_nats,
             posterior_entropy_nats: 0.0,
             predictive_entropy_nats: 0.0,
-            typicality: 1.0 / (1.0 + rate_nats),
-            entropy_p: 1.0,
+            distances: Distances { posterior: -rate_nats, spread: 0.0, picture: 0.0 },
+            p: PValues {
+                picture: 1.0,
+                posterior: 1.0,
+                spread: 1.0,
+                rate: 1.0,
+                entropy: 1.0,
+                predictive: 1.0,
+                combined: 1.0,
+            },
             accept: rate_nats < 3.0,
         }
     }
@@ -311,8 +333,8 @@ mod tests {
         let q = measure(&answers, &set, &answers(&set).unwrap(), &[("white".into(), white)], 4, 1).unwrap();
         let last = q.foreign.last().unwrap();
         assert_eq!((last.n, last.auroc.rate, last.abstained.percent()), (4, 1.0, 100.0));
-        assert_eq!(last.auroc.posterior_entropy, 0.5);
-        assert_eq!((q.corruptions.len(), q.coverage.len(), q.foreign.len()), (75, 11, 4));
+        assert_eq!((last.auroc.posterior_entropy, last.auroc.posterior), (0.5, 0.0));
+        assert_eq!((q.corruptions.len(), q.coverage.len(), q.foreign.len()), (75, 11, 7));
         assert_eq!(q.mistakes.unwrap().rate, 1.0);
     }
 }

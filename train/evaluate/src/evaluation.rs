@@ -14,6 +14,7 @@ use paradise_attack::abstaining::AbstainingModel;
 use paradise_attack::suite::{self, Entry, Surrogate};
 use paradise_attack::{Outcome, Victim, evasion, pixels, samples};
 use paradise_data::Dataset;
+use paradise_data::foreign::MADE;
 use paradise_support::files;
 use paradise_support::statistics::Proportion;
 use std::path::{Path, PathBuf};
@@ -28,8 +29,6 @@ const CORRUPTED: usize = 500;
 /// Images of the adaptive attack at most, and its steps.
 const EVADED: usize = 500;
 const EVASION_STEPS: usize = 100;
-/// Foreign sets that are made from the test images.
-const MADE: usize = 3;
 
 /// What is evaluated.
 pub struct Subject<'a> {

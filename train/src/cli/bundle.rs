@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use paradise_data::settings::{Data, Geometry, Polarity};
 use paradise_engine::golden::Origin;
+use paradise_evaluate::confidence::SCORES;
 use paradise_runtime::say;
 use paradise_support::files;
 use paradise_train::config::parse_eps;
@@ -13,6 +14,7 @@ use paradise_train::export::card::Card;
 use paradise_train::export::{self, CardSettings};
 use paradise_train::import::{self, Normalisation, Range};
 use paradise_train::probes::{self, Replacement};
+use paradise_train::recalibrate::{self, Recalibration};
 use paradise_train::trained::Trained;
 use paradise_train::verify;
 use std::path::{Path, PathBuf};
@@ -170,6 +172,26 @@ pub struct Probes {
     run: Option<PathBuf>,
 }
 
+/// Which bundle's confidence is fitted anew, and on what.
+#[derive(Args)]
+pub struct Recalibrate {
+    /// Bundle folder; a signature of its manifest is dropped.
+    #[arg(value_name = "BUNDLE")]
+    bundle: PathBuf,
+    /// Folder of the data set that the card names; none for the embedded images and Debian's Fashion-MNIST.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Another folder for the result; its last part is the model's name [default: the bundle itself].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Another data set on which confidence is measured, by any name: MNIST's or CIFAR's files, or a folder of pictures.
+    #[arg(long, value_name = "NAME=DIR")]
+    foreign: Vec<String>,
+    /// Share of calibration images that may be abstained for any reason [default: the card's].
+    #[arg(long)]
+    false_abstain: Option<f64>,
+}
+
 /// What is computed again.
 #[derive(Args)]
 pub struct VerifyCard {
@@ -210,8 +232,8 @@ pub fn verify_card(arguments: &VerifyCard) -> Result<u8> {
     let mut rows = Vec::new();
     let holds = verify::verify(&options, |row| {
         if rows.is_empty() {
-            say!("{:40} {:>42}  {:>42}", "figure (scores: rate / typicality /", "card", "here");
-            say!("posterior entropy / predictive entropy)");
+            say!("{:40} {:>42}  {:>42}", "figure", "card", "here");
+            say!("(scores: {})", SCORES.join(" / "));
         }
         say!("{row}");
         rows.push(row.clone());
@@ -231,6 +253,20 @@ pub fn probes(arguments: &Probes) -> Result<u8> {
         Replacement { bundle: bundle.clone(), origin: origin(probes), data: data.clone(), run: run.clone() };
     probes::replace(&replacement)?;
     say!("next: paradised selftest --model {}", bundle.display());
+    Ok(0)
+}
+
+/// `train recalibrate`.
+pub fn recalibrate(arguments: &Recalibrate) -> Result<u8> {
+    let Recalibrate { bundle, data, out, foreign, false_abstain } = arguments;
+    let what = Recalibration {
+        bundle: bundle.clone(),
+        data: data.clone(),
+        out: out.clone(),
+        foreign: foreign.iter().map(named_folder).collect::<Result<_>>()?,
+        false_abstain: *false_abstain,
+    };
+    finished(&recalibrate::recalibrate(&what)?, out.as_deref().unwrap_or(bundle));
     Ok(0)
 }
 

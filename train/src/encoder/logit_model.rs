@@ -171,9 +171,11 @@ mod tests {
         let abstaining = abstaining(&network, &model, &Device::Cpu).unwrap();
         let set = splits.test.head(40);
         let predictions = predict(&folded.frozen(), &model, &set).unwrap();
-        let posteriors = abstaining.posteriors(&paradise_attack::pixels(&set)).unwrap();
-        let same = posteriors.chunks_exact(8).zip(&predictions).filter(|(p, there)| {
-            let here = abstaining.judge(&p[..4], &p[4..]);
+        let pixels = paradise_attack::pixels(&set);
+        let posteriors = abstaining.posteriors(&pixels).unwrap();
+        let seen = pixels.chunks_exact(set.shape.len() as usize).zip(posteriors.chunks_exact(8));
+        let same = seen.zip(&predictions).filter(|((image, p), there)| {
+            let here = abstaining.judge(image, &p[..4], &p[4..]);
             here.class == usize::from(there.class) && here.accepted == there.accept
         });
         // Another order of the sums may move a value over a step of its p-value.

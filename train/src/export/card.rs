@@ -2,6 +2,7 @@
 
 use super::CardSettings;
 use super::quantisation::Quantisation;
+use crate::confidence::Choice;
 use crate::config::Config;
 use crate::objective::Objective;
 use crate::remedy::Remedy;
@@ -130,6 +131,9 @@ pub struct Card {
     /// Whole evaluations.
     #[serde(default)]
     pub robust: Vec<Robust>,
+    /// How the aggregate posterior was chosen, against which the rate is measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aggregate_posterior: Option<Choice>,
     /// What confidence is worth.
     pub confidence: Confidence,
     /// By kind of foreign image, none of which thresholds were fitted on.
@@ -255,6 +259,8 @@ pub struct Measured {
     pub quantisation: Option<Quantisation>,
     /// Whole evaluations.
     pub robust: Vec<Robust>,
+    /// How the aggregate posterior was chosen.
+    pub aggregate_posterior: Option<Choice>,
 }
 
 /// Figures of the int8 model alone: integers, the same on every machine.
@@ -299,6 +305,7 @@ pub fn write(
         objective: statement.objective,
         accuracy: measured.accuracy.clone(),
         robust: measured.robust.clone(),
+        aggregate_posterior: measured.aggregate_posterior.clone(),
         confidence: measured.int8.confidence.clone(),
         foreign: measured.int8.foreign.clone(),
         imported: settings.imported.clone(),

@@ -74,6 +74,7 @@ pub fn measure(
         adversarial,
         quantisation: None,
         robust: Vec::new(),
+        aggregate_posterior: None,
     })
 }
 

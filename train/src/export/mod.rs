@@ -14,6 +14,7 @@ use crate::confidence;
 use crate::config::Config;
 use crate::encoder::LogitModel;
 use crate::encoder::{Encoder, Network};
+use crate::prediction;
 use crate::quantise::assemble::Identity;
 use crate::quantise::choose::choose;
 use crate::quantise::plain;
@@ -144,7 +145,11 @@ pub fn export(
         }
         false => (plain(&folded, &seen)?, None),
     };
-    let fitted = confidence::fitted(&assembly, &identity, splits, settings.false_abstain, &int8::predict)?;
+    let twin = |model: &Model, set: &Dataset| prediction::predict(&encoder, model, set);
+    // A bundle without the float network has nobody else who answers.
+    let twin: Option<confidence::Answers> = if settings.float { Some(&twin) } else { None };
+    let promised = settings.false_abstain;
+    let (fitted, chosen) = confidence::fitted(&assembly, &identity, splits, promised, &int8::predict, twin)?;
     let bytes = assembly.finish(&identity, &fitted)?;
     let model = Model::parse(&bytes)?;
     let served = LogitModel::new(network)?;
@@ -152,6 +157,7 @@ pub fn export(
     let robust = robust.collect::<Result<Vec<_>>>()?.concat();
     let mut measured = figures::measure(&encoder, &served, &bytes, splits, &others, settings, config.seed)?;
     measured.robust = robust;
+    measured.aggregate_posterior = Some(chosen);
     warn_near_chance(&measured.accuracy.int8_clean, splits.labels.len());
     if let Some(choice) = choice {
         let models = [choice.plain.finish(&identity, &fitted)?, bytes.clone()];

@@ -6,13 +6,13 @@ use super::synthesised::synthesised;
 use super::{Bundled, CardSettings};
 use crate::encoder::batch;
 use crate::encoder::{Encoder, values};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use paradise_attack::Ball;
 use paradise_attack::Victim;
 use paradise_data::Dataset;
-use paradise_engine::container::Blob;
-use paradise_engine::golden::{self, About, Case, Draft, Golden, Origin, ProbeKind, Probes};
-use paradise_engine::{Workspace, classify};
+use paradise_engine::container::{self, Blob};
+use paradise_engine::golden::{self, About, Case, Draft, Encoded, Golden, Origin, ProbeKind, Probes};
+use paradise_engine::{Model, Workspace, classify};
 use paradise_evaluate::prediction;
 use paradise_evaluate::prediction::int8;
 use paradise_evaluate::robust;
@@ -82,6 +82,40 @@ pub(crate) fn build(
     Ok(bytes)
 }
 
+/// A self-test of the same images for a model whose confidence alone is another.
+///
+/// # Errors
+/// If the file is not valid, or an output that confidence plays no part in is not what it was.
+pub(crate) fn renewed(model: &Model, bytes: &[u8]) -> Result<Vec<u8>> {
+    let golden = Golden::parse(bytes)?;
+    let header = golden.header();
+    // The very tensors, in their places.
+    let mut blob = Blob::default();
+    blob.bytes(container::open(bytes, golden::MAGIC, golden::VERSION, golden::KNOWN)?.section(container::BLOB)?);
+    let (mut arena, mut floats) = (vec![0; model.header().arena_bytes as usize], vec![0.0; model.float_len()]);
+    let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
+    let mut cases = Vec::new();
+    for case in header.cases.iter() {
+        let answer = classify(model, golden.bytes(case.image), &mut memory, &mut |_, _| {})?;
+        let outputs = [answer.mu, answer.log_sigma, answer.logits].concat();
+        ensure!(golden.f32s(case.int8_outputs).iter().eq(outputs), "golden images are of another network");
+        let (rate_nats, distances, accept) = (answer.rate_nats, answer.distances, answer.decision.is_accept());
+        cases.push(Case { rate_nats, distances, accept, ..case });
+    }
+    let mut pictures = Vec::new();
+    for picture in header.encoded.iter() {
+        let input =
+            paradise_picture::input(golden.bytes(picture.file), &model.header().policy, model.header().input)?;
+        let answer = classify(model, &input, &mut memory, &mut |_, _| {})?;
+        pictures.push(Encoded { rate_nats: answer.rate_nats, accept: answer.decision.is_accept(), ..picture });
+    }
+    let probes: Vec<Probes> = header.probes.iter().collect();
+    let about = About { model: model.hash(), ..header.about() };
+    let bytes = golden::emit(&Draft::new(about, &cases, &pictures, &probes), &blob);
+    Golden::parse(&bytes).context("the renewed self-test is not valid")?;
+    Ok(bytes)
+}
+
 fn noisy(clean: &Dataset, seed: u64) -> Dataset {
     let each = clean.shape.len() as usize;
     let images = clean.images.chunks_exact(each).enumerate().flat_map(|(i, image)| {
@@ -109,6 +143,7 @@ fn case(bundled: &Bundled, image: &[u8], blob: &mut Blob) -> Result<Case> {
         int8_outputs: blob.f32s(&int8_outputs),
         float_outputs: blob.f32s(&float_outputs),
         rate_nats: answer.rate_nats,
+        distances: answer.distances,
         class: answer.class as u16,
         accept: answer.decision.is_accept(),
     })

@@ -4,6 +4,7 @@
 //! of it, and a picture whose mu is that point, found by following the gradient from a smooth random one. Its label is c.
 
 use super::Bundled;
+use crate::confidence::mixture::Component;
 use crate::encoder::batch;
 use crate::encoder::{Encoder, values};
 use anyhow::{Result, ensure};
@@ -29,20 +30,20 @@ const COARSE: usize = 4;
 /// If mixture and classes do not belong together, or the encoder fails.
 pub(super) fn synthesised(bundled: &Bundled, n: usize, seed: u64) -> Result<Dataset> {
     let header = bundled.model.header();
-    let (mixture, d, classes) = (&header.mixture, usize::from(header.latent), usize::from(header.classes));
+    let (d, classes) = (usize::from(header.latent), usize::from(header.classes));
+    let components = Component::all(bundled.model);
     ensure!(
-        usize::from(mixture.components) == classes,
+        components.len() == classes,
         "pictures are drawn class by class: {} components for {classes} classes",
-        mixture.components
+        components.len()
     );
-    let (mean, log_std) = (bundled.model.f32s(mixture.mean), bundled.model.f32s(mixture.log_std));
     let bar = progress::bar(n as u64, "drawing");
     let one = |i: usize| {
         let mut rng = random::stream(seed, Purpose::Synthesis, 0, i as u64, 0);
         let c = i % classes;
-        let precision: Vec<f32> = (0..d).map(|j| (-log_std.at(c * d + j)).exp()).collect();
-        let point = (0..d).map(|j| mean.at(c * d + j) + random::normal(&mut rng) / precision[j]).collect();
-        let target = Target { point, precision };
+        let noise: Vec<f64> = (0..d).map(|_| f64::from(random::normal(&mut rng))).collect();
+        let point = components[c].point(&noise).iter().map(|v| *v as f32).collect();
+        let target = Target { point, precision: components[c].std.iter().map(|s| (1.0 / s) as f32).collect() };
         let start = smooth(header.input, || random::uniform(&mut rng));
         let picture = draw(bundled.encoder, header.input, &start, &target);
         bar.inc(1);

@@ -1,5 +1,6 @@
 //! Figures 1 and 2: images from the latent space of a model that reconstructs, and arithmetic there.
 
+use crate::confidence::covariance::cholesky;
 use crate::encoder::batch;
 use crate::encoder::{Encoder, values};
 use anyhow::{Result, ensure};
@@ -46,25 +47,6 @@ impl Gaussian {
         let one = |i: usize| self.mean[i] + (0..=i).map(|j| self.factor[i * d + j] * noise[j]).sum::<f64>();
         (0..d).map(|i| one(i) as f32).collect()
     }
-}
-
-/// The lower factor of a covariance given by its lower half; a direction without variance gets none.
-fn cholesky(covariance: &[f64], d: usize) -> Vec<f64> {
-    let mut l = vec![0.0; d * d];
-    for i in 0..d {
-        for j in 0..=i {
-            let sum: f64 = (0..j).map(|k| l[i * d + k] * l[j * d + k]).sum();
-            let rest = covariance[i * d + j] - sum;
-            l[i * d + j] = if i == j {
-                rest.max(0.0).sqrt()
-            } else if l[j * d + j] > 1e-12 {
-                rest / l[j * d + j]
-            } else {
-                0.0
-            };
-        }
-    }
-    l
 }
 
 /// mu and sigma of a set, `[n][d]` each.

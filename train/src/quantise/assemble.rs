@@ -1,13 +1,15 @@
 //! Builds `model.pmq` layer by layer: constants into the blob, activations into a planned arena.
 
+use crate::confidence::written::Confidence;
 use anyhow::{Context, Result, ensure};
 use paradise_engine::arena::{Block, place};
 use paradise_engine::artifact;
 use paradise_engine::container::Blob;
-use paradise_engine::header::{Classifier, Draft, MAX_NAME, MAX_TABLE, Mixture, Table};
+use paradise_engine::header::{Classifier, Draft, MAX_NAME, Typicality};
 use paradise_engine::image::ImagePolicy;
 use paradise_engine::layer::{Activation, Head, Layer, Op, Window};
-use paradise_engine::{Model, Shape, Thresholds};
+use paradise_engine::tensor::Span;
+use paradise_engine::{Model, Shape};
 
 /// Scale and zero point of an activation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,45 +35,6 @@ pub struct Linear {
     pub bias: Vec<i32>,
     /// f32 `[rows]`: what an accumulator is multiplied by.
     pub scale: Vec<f32>,
-}
-
-/// What is fitted after the encoder: the aggregate posterior, calibration tables and thresholds.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Confidence {
-    /// Log weights `[components]`.
-    pub log_weight: Vec<f32>,
-    /// Means `[components][d]`.
-    pub mean: Vec<f32>,
-    /// Logarithms of standard deviations `[components][d]`.
-    pub log_std: Vec<f32>,
-    /// `1 / (2 s^2)`, `[components][d]`.
-    pub half_precision: Vec<f32>,
-    /// Calibration rates, in any order, nats.
-    pub rates: Vec<f32>,
-    /// Calibration posterior entropies, in any order, nats.
-    pub entropies: Vec<f32>,
-    /// When to abstain.
-    pub thresholds: Thresholds,
-}
-
-impl Confidence {
-    /// One standard normal component and one calibration value under thresholds that never abstain: enough to run an encoder
-    /// of `latent` dimensions.
-    ///
-    /// # Errors
-    /// If there is no dimension.
-    pub fn placeholder(latent: usize) -> Result<Self> {
-        ensure!(latent > 0, "a model needs heads");
-        Ok(Self {
-            log_weight: vec![0.0],
-            mean: vec![0.0; latent],
-            log_std: vec![0.0; latent],
-            half_precision: vec![0.5; latent],
-            rates: vec![0.0],
-            entropies: vec![0.0],
-            thresholds: Thresholds { typicality_min: 0.0, entropy_p_min: 0.0, predictive_entropy_max_nats: f32::MAX },
-        })
-    }
 }
 
 /// Name, labels and image policy of a model.
@@ -120,6 +83,36 @@ impl Assembly {
             classes: 0,
             classifier: Classifier { weight: NO_HEAD.weight, bias: NO_HEAD.bias },
         }
+    }
+
+    /// The encoder, heads and classifier of a finished model, ready for another confidence: its tensors byte for byte.
+    pub fn of(model: &Model) -> Self {
+        let (header, tensors) = (model.header(), model.tensors());
+        let mut this = Self::new(header.input);
+        let mut blob = Blob::default();
+        let mut copy = |span: Span| blob.bytes(tensors.bytes(span));
+        for layer in header.layers.iter() {
+            let op = match layer.op {
+                Op::Conv { window, groups, weight, bias, scale, relu } => {
+                    let (weight, bias, scale) = (copy(weight), copy(bias), copy(scale));
+                    Op::Conv { window, groups, weight, bias, scale, relu }
+                }
+                Op::Dense { weight, bias, scale, relu } => {
+                    Op::Dense { weight: copy(weight), bias: copy(bias), scale: copy(scale), relu }
+                }
+                Op::Affine { mul, add, relu } => Op::Affine { mul: copy(mul), add: copy(add), relu },
+                other @ (Op::Add { .. } | Op::AvgPool { .. } | Op::MaxPool { .. }) => other,
+            };
+            this.layers.push(Layer { op, inputs: layer.inputs });
+        }
+        this.activations = header.activations.iter().collect();
+        let mut head =
+            |head: Head| Head { weight: copy(head.weight), bias: copy(head.bias), scale: copy(head.scale) };
+        (this.mu, this.sigma) = (head(header.mu), head(header.sigma));
+        let Classifier { weight, bias } = header.classifier;
+        this.classifier = Classifier { weight: copy(weight), bias: copy(bias) };
+        (this.latent, this.classes, this.blob) = (header.latent.into(), header.classes.into(), blob);
+        this
     }
 
     /// Scale and zero point of activation `i`.
@@ -280,16 +273,15 @@ impl Assembly {
         let mut this = self.clone();
         let arena_bytes = this.plan()?;
         let blob = &mut this.blob;
-        let mixture = Mixture {
-            components: u16::try_from(confidence.log_weight.len())?,
-            log_weight: blob.f32s(&confidence.log_weight),
-            mean: blob.f32s(&confidence.mean),
-            log_std: blob.f32s(&confidence.log_std),
-            half_precision: blob.f32s(&confidence.half_precision),
+        let mixture = confidence.mixture.write(blob)?;
+        let typicality = Typicality {
+            posterior: confidence.posterior.write(blob)?,
+            picture: confidence.picture.write(blob)?,
+            spread: confidence.spread.as_ref().map(|spread| spread.write(blob)).transpose()?,
         };
+        let calibrations = confidence.calibration.write(blob)?;
         ensure!(identity.name.len() <= MAX_NAME, "a model's name has at most {MAX_NAME} bytes: {:?}", identity.name);
         let labels = identity.labels.join("\n");
-        let (rate_table, entropy_table) = (table(blob, &confidence.rates)?, table(blob, &confidence.entropies)?);
         let draft = Draft {
             name: &identity.name,
             input: this.activations[0].shape,
@@ -304,8 +296,8 @@ impl Assembly {
             labels: &labels,
             classifier: this.classifier,
             mixture,
-            rate_table,
-            entropy_table,
+            typicality,
+            calibrations,
             thresholds: confidence.thresholds,
             made: identity.made,
         };
@@ -313,16 +305,4 @@ impl Assembly {
         Model::parse(&bytes).context("the exported model is not valid")?;
         Ok(bytes)
     }
-}
-
-/// Sorted values: all of them, or the format's number of exact order statistics with their ranks.
-fn table(blob: &mut Blob, values: &[f32]) -> Result<Table> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f32::total_cmp);
-    let n = sorted.len();
-    let stored = n.min(MAX_TABLE);
-    let ranks: Vec<u32> =
-        (0..stored).map(|k| if stored == n { k } else { k * (n - 1) / (stored - 1) } as u32).collect();
-    let picked: Vec<f32> = ranks.iter().map(|&r| sorted[r as usize]).collect();
-    Ok(Table { n: u32::try_from(n)?, values: blob.f32s(&picked), ranks: blob.u32s(&ranks) })
 }

@@ -1,10 +1,11 @@
 //! Which method of quantisation suits a network: the one whose int8 logits tell least of another story than the float ones,
 //! on images that no range was observed on, half of them under attack.
 
-use super::assemble::{Assembly, Confidence, Identity};
+use super::assemble::{Assembly, Identity};
 use super::equalise::equalise;
 use super::observe::{Ranges, observe};
 use super::{Method, Rounding, dither, feed_back, quantise};
+use crate::confidence::written::Confidence;
 use crate::encoder::LogitModel;
 use crate::encoder::Network;
 use anyhow::{Context, Result};

@@ -69,6 +69,10 @@ pub mod branch {
     pub const FOREIGN_NOISE: u32 = 1;
     /// [`Purpose::Noise`](super::Purpose::Noise) of foreign images that are shuffled.
     pub const FOREIGN_SHUFFLE: u32 = 2;
+    /// [`Purpose::Noise`](super::Purpose::Noise) of foreign images that are normal noise.
+    pub const FOREIGN_GAUSSIAN: u32 = 3;
+    /// [`Purpose::Noise`](super::Purpose::Noise) of foreign images of one colour.
+    pub const FOREIGN_FLAT: u32 = 4;
     /// [`Purpose::Smoothing`](super::Purpose::Smoothing) of the draws that choose a class.
     pub const SMOOTHING_CHOICE: u32 = 0;
     /// [`Purpose::Smoothing`](super::Purpose::Smoothing) of the draws that bound its share.

@@ -46,12 +46,24 @@ pub struct ModelArguments {
 /// Overrides of the thresholds in the bundle.
 #[derive(Debug, Args)]
 pub struct ThresholdArguments {
+    /// Abstain when the picture's p-value is below P, 0..=1; 0 leaves the test out [default: the bundle's].
+    #[arg(long, value_name = "P")]
+    pub min_picture_p: Option<f32>,
+    /// Abstain when the whole posterior's p-value is below P, 0..=1 [default: the bundle's].
+    #[arg(long, value_name = "P")]
+    pub min_posterior_p: Option<f32>,
+    /// Abstain when the p-value of the posterior's spread is below P, 0..=1 [default: the bundle's].
+    #[arg(long, value_name = "P")]
+    pub min_spread_p: Option<f32>,
     /// Abstain when the rate's p-value is below P, 0..=1 [default: the bundle's].
     #[arg(long, value_name = "P")]
-    pub min_typicality: Option<f32>,
+    pub min_rate_p: Option<f32>,
     /// Abstain when the posterior entropy's p-value is below P, 0..=1 [default: the bundle's].
     #[arg(long, value_name = "P")]
     pub min_entropy_p: Option<f32>,
+    /// Abstain when the p-value of picture, posterior and class together is below P, 0..=1 [default: the bundle's].
+    #[arg(long, value_name = "P")]
+    pub min_combined_p: Option<f32>,
     /// Abstain when the predictive entropy exceeds this, nats, at least 0 [default: the bundle's].
     #[arg(long, value_name = "NATS")]
     pub max_predictive_entropy: Option<f32>,
@@ -63,11 +75,15 @@ impl ThresholdArguments {
     /// # Errors
     /// If a value is out of its range.
     pub fn resolve(&self, backend: &dyn Backend) -> anyhow::Result<Thresholds> {
-        let mut own = Thresholds { typicality_min: 0.0, entropy_p_min: 0.0, predictive_entropy_max_nats: 0.0 };
+        let mut own = Thresholds::NEVER;
         backend.with_model(&mut |model| own = model.header().thresholds);
         let resolved = Thresholds {
-            typicality_min: self.min_typicality.unwrap_or(own.typicality_min),
+            picture_p_min: self.min_picture_p.unwrap_or(own.picture_p_min),
+            posterior_p_min: self.min_posterior_p.unwrap_or(own.posterior_p_min),
+            spread_p_min: self.min_spread_p.unwrap_or(own.spread_p_min),
+            rate_p_min: self.min_rate_p.unwrap_or(own.rate_p_min),
             entropy_p_min: self.min_entropy_p.unwrap_or(own.entropy_p_min),
+            combined_p_min: self.min_combined_p.unwrap_or(own.combined_p_min),
             predictive_entropy_max_nats: self.max_predictive_entropy.unwrap_or(own.predictive_entropy_max_nats),
         };
         ensure!(resolved.is_valid(), "a threshold is out of range: p-values are in 0..=1, entropies at least 0 nats");

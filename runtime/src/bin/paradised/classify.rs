@@ -45,13 +45,17 @@ pub fn run(arguments: &Classify) -> anyhow::Result<u8> {
                 say!("{}", serde_json::to_string(&line)?);
             }
             Ok(v) => say!(
-                "{}: {} {:.1} %  {}  (rate {:.2} nats, typicality {:.3}, H {:.2} nats, predictive {:.3} nats)",
+                "{}: {} {:.1} %  {}  (p of picture {:.3}, posterior {:.3}, spread {:.3}, class {:.3}, all {:.3}; rate {:.2}, H {:.2}, predictive entropy {:.3} nats)",
                 path.display(),
                 v.label,
                 100.0 * v.score,
                 v.decision,
+                v.p.picture,
+                v.p.posterior,
+                v.p.spread,
+                v.p.predictive,
+                v.p.combined,
                 v.rate_nats,
-                v.typicality,
                 v.posterior_entropy_nats,
                 v.predictive_entropy_nats,
             ),

@@ -48,12 +48,9 @@ pub fn run(arguments: &Inspect) -> anyhow::Result<u8> {
         "model_bytes": model.size(),
         "layers": layers.collect::<Vec<_>>(),
         "mixture_components": header.mixture.components,
-        "calibration_images": header.rate_table.n,
-        "thresholds": {
-            "typicality_min": header.thresholds.typicality_min,
-            "entropy_p_min": header.thresholds.entropy_p_min,
-            "predictive_entropy_max_nats": header.thresholds.predictive_entropy_max_nats,
-        },
+        "mixture_covariance": header.mixture.covariance.name(),
+        "calibration_images": header.calibrations.rate.n,
+        "thresholds": header.thresholds,
         "signed": bundle.is_signed(),
         "files": files,
     });
@@ -92,14 +89,23 @@ pub fn run(arguments: &Inspect) -> anyhow::Result<u8> {
             y.offset
         );
     }
-    say!("  rate       against a mixture of {} Gaussians", header.mixture.components);
+    say!(
+        "  rate       against a mixture of {} Gaussians, covariance {}",
+        header.mixture.components,
+        header.mixture.covariance.name()
+    );
     let t = header.thresholds;
     say!(
-        "  abstains   typicality < {:.4}, entropy p < {:.4}, predictive entropy > {:.3} nats ({} calibration images)",
-        t.typicality_min,
+        "  abstains   p of picture < {:.4}, posterior < {:.4}, spread < {:.4}, rate < {:.4}, entropy < {:.4}, combined < {:.4}; \
+         predictive entropy > {:.3} nats ({} calibration images)",
+        t.picture_p_min,
+        t.posterior_p_min,
+        t.spread_p_min,
+        t.rate_p_min,
         t.entropy_p_min,
+        t.combined_p_min,
         t.predictive_entropy_max_nats,
-        header.rate_table.n
+        header.calibrations.rate.n
     );
     for (name, size) in bundle.files() {
         say!("  file       {name:<20} {size} bytes");

@@ -159,8 +159,7 @@ mod tests {
         Ok(receive.blocking_recv().expect("an answer"))
     }
 
-    const LIMITS: Thresholds =
-        Thresholds { typicality_min: 0.0, entropy_p_min: 0.0, predictive_entropy_max_nats: 9.0 };
+    const LIMITS: Thresholds = Thresholds::NEVER;
 
     #[test]
     fn a_lost_back_end_is_replaced_and_counted() {

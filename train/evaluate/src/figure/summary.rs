@@ -1,4 +1,4 @@
-//! The demo's one-page report: accuracy against eps, rates in and out of distribution, samples with perturbations.
+//! The demo's one-page report: accuracy against eps, how far foreign images are from the known ones, samples with perturbations.
 
 use super::gallery::{self, Cell};
 use super::histogram::{self, Bars};
@@ -40,7 +40,7 @@ pub struct Sample {
 pub fn draw(
     curves: &[Curve],
     samples: &[Sample],
-    rates: &[(String, Vec<f32>)],
+    distances: &[(String, Vec<f32>)],
     labels: &[String],
     note: &str,
 ) -> Result<Vec<u8>> {
@@ -49,12 +49,12 @@ pub fn draw(
         let (left, right) = charts.split_horizontally(WIDTH / 2);
         accuracy(&left, curves)?;
         let bars = Bars {
-            caption: "Rate in and out of distribution (int8 engine)",
-            x: "rate (nats); the last bin holds what lies beyond",
-            range: histogram::most(rates),
+            caption: "Posterior typicality: test images and foreign ones (int8 engine)",
+            x: "Mahalanobis distance of (log sigma, mu) to the nearest class; the last bin holds what lies beyond",
+            range: histogram::most(distances),
             bins: 60,
         };
-        histogram::chart(&right, rates, &bars)?;
+        histogram::chart(&right, distances, &bars)?;
         grid(&pictures, samples, curves, labels, note)
     })
 }

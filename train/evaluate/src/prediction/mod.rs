@@ -5,7 +5,8 @@ pub mod int8;
 use anyhow::{Result, ensure};
 use paradise_attack::{Classifier, in_batches};
 use paradise_data::Dataset;
-use paradise_engine::Answer;
+use paradise_engine::typicality::Distances;
+use paradise_engine::{Answer, PValues};
 use paradise_support::statistics::Proportion;
 
 /// The class of each image of a set, and whether it is right.
@@ -74,18 +75,20 @@ pub struct Prediction {
     pub probability: f32,
     /// Posterior means, `[d]`.
     pub mu: Vec<f32>,
-    /// Posterior variances, `[d]`.
-    pub variance: Vec<f32>,
+    /// Posterior standard deviations, `[d]`.
+    pub sigma: Vec<f32>,
+    /// Their logarithms, `[d]`.
+    pub log_sigma: Vec<f32>,
     /// Rate, nats.
     pub rate_nats: f32,
     /// Posterior entropy, nats.
     pub posterior_entropy_nats: f32,
     /// Predictive entropy, nats.
     pub predictive_entropy_nats: f32,
-    /// p-value of the rate.
-    pub typicality: f32,
-    /// p-value of the posterior entropy.
-    pub entropy_p: f32,
+    /// Squared distances of posterior, spread and picture.
+    pub distances: Distances,
+    /// What calibration images say of them, of the rate and of the posterior entropy.
+    pub p: PValues,
     /// Whether the device accepts.
     pub accept: bool,
 }
@@ -96,12 +99,13 @@ impl From<Answer<'_>> for Prediction {
             class: a.class as u16,
             probability: a.probabilities[a.class],
             mu: a.mu.to_vec(),
-            variance: a.sigma.iter().map(|s| s * s).collect(),
+            sigma: a.sigma.to_vec(),
+            log_sigma: a.log_sigma.to_vec(),
             rate_nats: a.rate_nats,
             posterior_entropy_nats: a.posterior_entropy_nats,
             predictive_entropy_nats: a.predictive_entropy_nats,
-            typicality: a.typicality,
-            entropy_p: a.entropy_p,
+            distances: a.distances,
+            p: a.p,
             accept: a.decision.is_accept(),
         }
     }

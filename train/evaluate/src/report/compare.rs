@@ -230,7 +230,14 @@ mod tests {
     fn confidence_is_averaged_over_foreign_sets_and_then_over_runs() {
         let with = |name: &str, rates: [f64; 2], mistakes: Option<f64>| {
             let mut r = report("1100", "fgsm");
-            let scores = |rate| Scores { rate, typicality: 0.0, posterior_entropy: 0.0, predictive_entropy: 0.25 };
+            let scores = |rate| Scores {
+                rate,
+                posterior: 0.0,
+                spread: 0.0,
+                picture: 0.0,
+                posterior_entropy: 0.0,
+                predictive_entropy: 0.25,
+            };
             let share = Proportion { correct: 1, n: 2 };
             let foreign =
                 |name: &str, rate| Foreign { name: name.into(), n: 2, auroc: scores(rate), abstained: share };

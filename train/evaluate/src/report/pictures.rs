@@ -116,7 +116,7 @@ fn examples(report: &Report, set: &Dataset, worst: &Outcome, classes: &[u16]) ->
 
 fn confidence(q: &Quality) -> Result<[Picture; 3]> {
     // Typicality is the rate in other numbers, and orders images alike.
-    let names = SCORES.iter().enumerate().filter(|(k, _)| *k != 1);
+    let names = SCORES.iter().enumerate();
     let by_score = names.map(|(k, name)| {
         let points =
             q.coverage.iter().map(move |c| (c.covered_percent as f32, c.accuracy_percent.values()[k] as f32));

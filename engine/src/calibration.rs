@@ -1,0 +1,103 @@
+//! What calibration images say of a number: conformal p-values.
+
+use crate::artifact::Model;
+use crate::header::Table;
+use crate::tensor::Le;
+
+/// Two views of a sorted calibration table.
+#[derive(Debug, Clone, Copy)]
+pub struct Calibration<'a> {
+    n: u32,
+    values: Le<'a, f32>,
+    ranks: Le<'a, u32>,
+}
+
+impl<'a> Calibration<'a> {
+    /// The table's values in `model`.
+    pub fn new(model: &Model<'a>, table: &Table) -> Self {
+        Self { n: table.n, values: model.f32s(table.values), ranks: model.u32s(table.ranks) }
+    }
+
+    /// Calibration values that are at least `v`; where only order statistics are stored, the largest count that
+    /// they allow, so that the p-value stays conservative.
+    fn at_least(&self, v: f32) -> u32 {
+        match self.values.partition_point(|stored| stored < v) {
+            0 => self.n,
+            k => self.n - self.ranks.at(k - 1) - 1,
+        }
+    }
+
+    /// Calibration values that are at most `v`, counted the same way.
+    fn at_most(&self, v: f32) -> u32 {
+        let k = self.values.partition_point(|stored| stored <= v);
+        if k == self.values.len() { self.n } else { self.ranks.at(k) }
+    }
+
+    /// Conformal p-value of a large value: `(1 + #{calibration >= v}) / (n + 1)`; 0 if `v` is not finite.
+    pub fn upper_p(&self, v: f32) -> f32 {
+        if !v.is_finite() {
+            return 0.0;
+        }
+        (1 + u64::from(self.at_least(v))) as f32 / (u64::from(self.n) + 1) as f32
+    }
+
+    /// Two-sided p-value: `min(1, 2 min(1 + #{<= v}, 1 + #{>= v}) / (n + 1))`; 0 if `v` is not finite.
+    pub fn two_sided_p(&self, v: f32) -> f32 {
+        if !v.is_finite() {
+            return 0.0;
+        }
+        let tail = 1 + u64::from(self.at_least(v).min(self.at_most(v)));
+        ((2 * tail) as f32 / (u64::from(self.n) + 1) as f32).min(1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    extern crate std;
+    use std::vec::Vec;
+
+    fn bytes<const N: usize, T>(items: &[T], le: impl Fn(&T) -> [u8; N]) -> Vec<u8> {
+        items.iter().flat_map(le).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn p_values_equal_counting(mut all in proptest::collection::vec(-8i8..8, 1..60), v in -10i8..10) {
+            all.sort_unstable();
+            let values: Vec<f32> = all.iter().map(|&x| f32::from(x)).collect();
+            let ranks: Vec<u32> = (0..values.len() as u32).collect();
+            let (vb, rb) = (bytes(&values, |x| x.to_le_bytes()), bytes(&ranks, |x| x.to_le_bytes()));
+            let table = Calibration { n: values.len() as u32, values: Le::new(&vb), ranks: Le::new(&rb) };
+            let ge = all.iter().filter(|&&x| x >= v).count() as f32;
+            let le = all.iter().filter(|&&x| x <= v).count() as f32;
+            let n1 = all.len() as f32 + 1.0;
+            prop_assert_eq!(table.upper_p(f32::from(v)), (1.0 + ge) / n1);
+            prop_assert_eq!(table.two_sided_p(f32::from(v)), (2.0 * (1.0 + ge.min(le)) / n1).min(1.0));
+        }
+
+        #[test]
+        fn order_statistics_are_conservative(mut all in proptest::collection::vec(-50i16..50, 8..80), v in -60i16..60) {
+            all.sort_unstable();
+            let n = all.len();
+            let picks: Vec<usize> = (0..5).map(|i| i * (n - 1) / 4).collect();
+            let values: Vec<f32> = picks.iter().map(|&i| f32::from(all[i])).collect();
+            let ranks: Vec<u32> = picks.iter().map(|&i| i as u32).collect();
+            let (vb, rb) = (bytes(&values, |x| x.to_le_bytes()), bytes(&ranks, |x| x.to_le_bytes()));
+            let table = Calibration { n: n as u32, values: Le::new(&vb), ranks: Le::new(&rb) };
+            let ge = all.iter().filter(|&&x| x >= v).count() as f32;
+            prop_assert!(table.upper_p(f32::from(v)) >= (1.0 + ge) / (n as f32 + 1.0));
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_is_not_typical() {
+        let (vb, rb) = (1.0f32.to_le_bytes(), 0u32.to_le_bytes());
+        let table = Calibration { n: 1, values: Le::new(&vb), ranks: Le::new(&rb) };
+        for v in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            assert_eq!(table.upper_p(v), 0.0);
+            assert_eq!(table.two_sided_p(v), 0.0);
+        }
+    }
+}
