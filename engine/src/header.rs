@@ -269,10 +269,14 @@ impl Record for Classifier {
     }
 }
 
-/// f32 values of an inference: mu, s, log sigma, sigma; logits, probabilities; and four times the latent dimension for white
-/// vectors.
+/// f32 values of an inference: mu, s, log sigma, sigma; logits, probabilities; scratch.
 pub(crate) const fn float_len(latent: usize, classes: usize) -> usize {
-    8 * latent + 2 * classes
+    4 * latent + 2 * classes + scratch_len(latent)
+}
+
+/// f32 values of scratch memory that an answer's assessment needs: a posterior of twice the latent dimension, and it whitened.
+pub const fn scratch_len(latent: usize) -> usize {
+    4 * latent
 }
 
 impl Record for Heads {

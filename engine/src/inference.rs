@@ -6,6 +6,7 @@ use crate::classifier;
 use crate::decision::{Decision, PValues};
 use crate::encoder::{self, Heads};
 use crate::error::RunError;
+pub use crate::header::scratch_len;
 use crate::information::rate_nats;
 use crate::posterior;
 use crate::typicality::{self, Distances};
@@ -130,11 +131,6 @@ pub struct Posterior<'m> {
     pub log_sigma: &'m [f32],
     /// `[classes]`.
     pub logits: &'m [f32],
-}
-
-/// f32 values of scratch memory that [`assess`] needs.
-pub fn scratch_len(latent: usize) -> usize {
-    4 * latent
 }
 
 /// What an image's posterior says of itself.

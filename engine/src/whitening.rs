@@ -243,6 +243,21 @@ pub fn pack(n: usize, triangle: impl Fn(usize, usize) -> f32) -> alloc::vec::Vec
     packed
 }
 
+/// The leading `rows` rows and columns of a triangle of `n` rows in panels, `[rows][rows]`, zeros above the diagonal.
+///
+/// # Panics
+/// If `packed` is not [`packed_len`] of `n`, or `rows` more than `n`.
+#[cfg(feature = "alloc")]
+pub fn unpack(n: usize, packed: &[f64], rows: usize) -> alloc::vec::Vec<f64> {
+    let mut triangle = alloc::vec![0.0; rows * rows];
+    for row in 0..rows {
+        for column in 0..=row {
+            triangle[row * rows + column] = packed[packed_at(n, row, column)];
+        }
+    }
+    triangle
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,11 +6,13 @@ pub mod random_network;
 use paradise_data::{Splits, Training, embedded};
 use paradise_engine::layer::Window;
 use paradise_engine::{Model, Shape, Workspace, classify};
+use paradise_runtime::Bundle;
 use paradise_runtime::bundle::{self, MANIFEST};
 use paradise_train::config::Config;
 use paradise_train::export::int8_onnx;
 use paradise_train::fit::{self, Fitted, RunFolder};
 use paradise_train::objective::Kind;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -100,6 +102,16 @@ pub fn skipped(tool: &str, test: &str) -> bool {
 /// Whether long lists are tried whole (`make test-all` sets `PARADISE_DEEP=1`) or by one case of each promise.
 pub fn deep() -> bool {
     std::env::var_os("PARADISE_DEEP").is_some_and(|v| v != "0")
+}
+
+/// Every file of a bundle by its name.
+///
+/// # Panics
+/// If it is none.
+pub fn files(bundle: &Path) -> BTreeMap<String, Vec<u8>> {
+    let bundle = Bundle::open(bundle).expect("a bundle");
+    let bytes = |name: &str| bundle.file(name).expect("a file that it lists").to_vec();
+    bundle.files().map(|(name, _)| (name.to_string(), bytes(name))).collect()
 }
 
 /// Says that a test was skipped for want of something.

@@ -2,21 +2,15 @@
 
 use paradise_engine::golden::{Golden, Origin};
 use paradise_runtime::Bundle;
-use paradise_tests::{copy_of_shipped, program, shipped, text, tiny, train};
+use paradise_tests::{copy_of_shipped, files, program, shipped, text, tiny, train};
 use paradise_train::export::card::Card;
 use paradise_train::objective::Kind;
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 fn probes(bundle: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     let output = program("train").arg("probes").arg(bundle).args(arguments).output().unwrap();
     (output.status.code(), text(&output).1)
-}
-
-fn files(bundle: &Path) -> BTreeMap<String, Vec<u8>> {
-    let bundle = Bundle::open(bundle).unwrap();
-    bundle.files().map(|(name, _)| (name.to_string(), bundle.file(name).unwrap().to_vec())).collect()
 }
 
 #[test]

@@ -2,21 +2,14 @@
 
 use paradise_engine::Model;
 use paradise_engine::golden::Golden;
-use paradise_runtime::Bundle;
 use paradise_runtime::bundle::{MODEL, SELFTEST};
-use paradise_tests::{copy_of_shipped, program, text};
-use std::collections::BTreeMap;
+use paradise_tests::{copy_of_shipped, files, program, text};
 use std::fs;
 use std::path::Path;
 
 fn recalibrate(bundle: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     let output = program("train").arg("recalibrate").arg(bundle).args(arguments).output().unwrap();
     (output.status.code(), text(&output).1)
-}
-
-fn files(bundle: &Path) -> BTreeMap<String, Vec<u8>> {
-    let bundle = Bundle::open(bundle).unwrap();
-    bundle.files().map(|(name, _)| (name.to_string(), bundle.file(name).unwrap().to_vec())).collect()
 }
 
 /// Where the float network answers by other instructions than the maker's, it differs from the integers by other roundings, and

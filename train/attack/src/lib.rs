@@ -47,6 +47,7 @@ pub mod hop_skip_jump;
 pub mod int8;
 pub mod known_points;
 mod launch;
+mod limits;
 #[cfg(test)]
 mod linear;
 pub mod loss;

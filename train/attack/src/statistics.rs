@@ -4,7 +4,7 @@
 use paradise_engine::appearance::LEN;
 use paradise_engine::header::{Covariance, Typicality};
 use paradise_engine::tensor::Span;
-use paradise_engine::whitening::{Directions, Whitening, packed_at, packed_len};
+use paradise_engine::whitening::{Directions, Whitening, packed_len, unpack};
 use paradise_engine::{Model, Shape};
 
 /// A linear map to white coordinates.
@@ -18,6 +18,11 @@ enum Map {
     Principal(Vec<f64>, Vec<f64>, f64),
 }
 
+/// A tensor in f64.
+fn wide(model: &Model, span: Span) -> Vec<f64> {
+    model.f32s(span).iter().map(f64::from).collect()
+}
+
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
@@ -25,9 +30,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 impl Map {
     /// A packed triangle of `n` rows, of which the first `rows` count.
     fn lower(packed: &[f64], n: usize, rows: usize) -> Self {
-        let mut w = vec![0.0; rows * rows];
-        (0..rows).for_each(|i| (0..=i).for_each(|j| w[i * rows + j] = packed[packed_at(n, i, j)]));
-        Self::Lower(w)
+        Self::Lower(unpack(n, packed, rows))
     }
 
     fn apply(&self, x: &[f64]) -> Vec<f64> {
@@ -89,7 +92,7 @@ pub(crate) struct Gaussians {
 impl Gaussians {
     /// The model's, of `n` coordinates; of the first `leading` of them, if there is a triangle.
     fn of(model: &Model, whitening: &Whitening, leading: usize) -> Self {
-        let wide = |span: Span| model.f32s(span).iter().map(f64::from).collect::<Vec<f64>>();
+        let wide = |span: Span| wide(model, span);
         let n = whitening.len();
         let (map, kept) = match whitening.directions {
             Directions::Triangle(packed) => (Map::lower(&wide(packed), n, leading), leading),
@@ -134,7 +137,7 @@ impl Mixture {
     /// The model's.
     pub(crate) fn of(model: &Model) -> Self {
         let (mixture, d) = (model.header().mixture, usize::from(model.header().latent));
-        let wide = |span: Span| model.f32s(span).iter().map(f64::from).collect::<Vec<f64>>();
+        let wide = |span: Span| wide(model, span);
         let (log_weight, mean) = (wide(mixture.log_weight), wide(mixture.mean));
         let means: Vec<&[f64]> = mean.chunks_exact(d).collect();
         let build = |map: usize, c: usize, offset: Vec<f64>, half_precision: &[f64], constant: f64| Component {
@@ -177,8 +180,8 @@ impl Mixture {
         }
     }
 
-    /// The rate, and its gradient with respect to mu and log sigma.
-    pub(crate) fn rate(&self, mu: &[f64], log_sigma: &[f64]) -> (f64, Vec<f64>, Vec<f64>) {
+    /// The rate, and its gradient with respect to theta = (log sigma, mu).
+    pub(crate) fn rate(&self, mu: &[f64], log_sigma: &[f64]) -> (f64, Vec<f64>) {
         let d = mu.len();
         let variance: Vec<f64> = log_sigma.iter().map(|l| (2.0 * l).exp()).collect();
         let white: Vec<Vec<f64>> = self.maps.iter().map(|map| map.apply(mu)).collect();
@@ -200,7 +203,8 @@ impl Mixture {
                 by_log_sigma[j] += share * 2.0 * variance[j] * c.half_precision[j];
             }
         }
-        (-(top + total.ln()), by_mu, by_log_sigma)
+        by_log_sigma.extend(by_mu);
+        (-(top + total.ln()), by_log_sigma)
     }
 }
 

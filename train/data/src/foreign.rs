@@ -46,11 +46,12 @@ pub fn made(test: &Dataset, seed: u64) -> Result<Vec<(&'static str, Dataset)>> {
         let colour: Vec<u8> = (0..shape.c).map(|_| random::below(&mut rng, 256) as u8).collect();
         Ok(colour.repeat(each / colour.len()))
     };
+    let stretch = ImagePolicy { geometry: Geometry::Stretch, polarity: Polarity::AsTaken };
     let blurred = |_: usize, image: &[u8]| {
         let few = Shape::new(shape.h.min(4), shape.w.min(4), shape.c);
         let (mut small, mut blurred) = (vec![0; few.len() as usize], vec![0; each]);
-        resized(image, shape, few, &mut small)?;
-        resized(&small, few, shape, &mut blurred)?;
+        resized(image, shape, &stretch, few, &mut small)?;
+        resized(&small, few, &stretch, shape, &mut blurred)?;
         Ok(blurred)
     };
     Ok(vec![
@@ -69,11 +70,10 @@ type Made<'a> = &'a dyn Fn(usize, &[u8]) -> Result<Vec<u8>>;
 /// How many kinds [`made`] makes.
 pub const MADE: usize = 6;
 
-/// An image at other extents, stretched.
-fn resized(image: &[u8], from: Shape, shape: Shape, to: &mut [u8]) -> Result<()> {
+/// An image at other extents.
+fn resized(image: &[u8], from: Shape, policy: &ImagePolicy, shape: Shape, to: &mut [u8]) -> Result<()> {
     let layout = if from.c == 1 { Layout::Luma } else { Layout::Rgb };
-    let policy = ImagePolicy { geometry: Geometry::Stretch, polarity: Polarity::AsTaken };
-    Ok(fit(&Pixels::new(from.w.into(), from.h.into(), layout, image)?, &policy, shape, to)?)
+    Ok(fit(&Pixels::new(from.w.into(), from.h.into(), layout, image)?, policy, shape, to)?)
 }
 
 /// Images of another data set behind a figure, at most.
@@ -119,12 +119,10 @@ fn pictures(path: &Path, policy: Policy, n: usize) -> Result<Dataset> {
 
 /// The images as a device of the other model sees them.
 fn brought_to(set: &Dataset, policy: Policy) -> Result<Dataset> {
-    let layout = if set.shape.c == 1 { Layout::Luma } else { Layout::Rgb };
     let each = policy.shape.len() as usize;
     let mut images = vec![0; each * set.len()];
     for (i, to) in images.chunks_exact_mut(each).enumerate() {
-        let pixels = Pixels::new(set.shape.w.into(), set.shape.h.into(), layout, set.image(i))?;
-        fit(&pixels, &policy.image, policy.shape, to)?;
+        resized(set.image(i), set.shape, &policy.image, policy.shape, to)?;
     }
     Dataset::new(policy.shape, images, set.labels.clone())
 }

@@ -3,7 +3,7 @@
 use super::covariance::{Scatter, by_lower, cholesky, half_log_det, inverse};
 use super::written::{Covariance, Mixture};
 use anyhow::Result;
-use paradise_engine::whitening::{pack, packed_at, packed_len};
+use paradise_engine::whitening::{pack, packed_len, unpack};
 use paradise_engine::{Model, header};
 use paradise_evaluate::prediction::Prediction;
 
@@ -145,12 +145,7 @@ impl Component {
     pub fn all(model: &Model) -> Vec<Self> {
         let (mixture, d) = (model.header().mixture, usize::from(model.header().latent));
         let wide = |span| model.f32s(span).iter().map(f64::from).collect::<Vec<f64>>();
-        let factor = |packed: &[f64]| {
-            let mut w = vec![0.0; d * d];
-            (0..d)
-                .for_each(|row| (0..=row).for_each(|column| w[row * d + column] = packed[packed_at(d, row, column)]));
-            inverse(&w, d)
-        };
+        let factor = |packed: &[f64]| inverse(&unpack(d, packed, d), d);
         let full = |mean: Vec<f64>, factor: Vec<f64>| {
             let std = factor.chunks_exact(d).map(|row| row.iter().map(|v| v * v).sum::<f64>().sqrt()).collect();
             Self { mean, std, factor: Some(factor) }

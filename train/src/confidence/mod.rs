@@ -98,15 +98,19 @@ pub fn fitted(
     drop(training);
 
     let calibration = Seen { predictions: answers(&bare, &splits.calibration)?, set: &splits.calibration };
-    confidence.calibration = calibrated(&Model::parse(&assembly.finish(identity, &confidence)?)?, &calibration);
+    let evidence = calibration.evidence(&Model::parse(&assembly.finish(identity, &confidence)?)?);
+    confidence.calibration = calibrated(&evidence, &calibration);
     let apart = assembly.finish(identity, &confidence)?;
-    let apart = calibration.judged(&Model::parse(&apart)?);
+    let apart = calibration.judged(&Model::parse(&apart)?, &evidence);
     confidence.calibration.combined = apart.iter().map(|image| image.p.surprise()).collect();
     let bytes = assembly.finish(identity, &confidence)?;
     let model = Model::parse(&bytes)?;
-    let home = calibration.judged(&model);
+    let home = calibration.judged(&model, &evidence);
     let made = foreign::made(&splits.calibration.head(MADE_IMAGES), 0)?;
-    let made = made.iter().map(|(_, set)| Ok(Seen { predictions: answers(&bare, set)?, set }.judged(&model)));
+    let made = made.iter().map(|(_, set)| {
+        let seen = Seen { predictions: answers(&bare, set)?, set };
+        Ok(seen.judged(&model, &seen.evidence(&model)))
+    });
     let (limits, both) = decide(&home, &made.collect::<Result<Vec<_>>>()?, false_abstain);
     (confidence.thresholds, choice.rate_and_entropy_decide) = (limits, both);
     Ok((confidence, choice))
@@ -146,14 +150,13 @@ impl Seen<'_> {
         self.predictions.par_iter().enumerate().map(each).collect()
     }
 
-    /// What decides about them.
-    fn judged(&self, model: &Model) -> Vec<Judged> {
-        let predictive = self.predictions.iter().map(|p| p.predictive_entropy_nats);
-        let judged = |(e, predictive_entropy_nats): (Evidence, f32)| Judged {
-            p: e.p_values(model, predictive_entropy_nats),
-            predictive_entropy_nats,
+    /// What decides about them, by a model's tables.
+    fn judged(&self, model: &Model, evidence: &[Evidence]) -> Vec<Judged> {
+        let judged = |(e, p): (&Evidence, &Prediction)| {
+            let predictive_entropy_nats = p.predictive_entropy_nats;
+            Judged { p: e.p_values(model, predictive_entropy_nats), predictive_entropy_nats }
         };
-        self.evidence(model).into_iter().zip(predictive).map(judged).collect()
+        evidence.iter().zip(&self.predictions).map(judged).collect()
     }
 }
 
@@ -218,7 +221,7 @@ fn aggregate(
             .map(|(_, labelled)| labelled)
     };
     let held: Vec<&Prediction> = part(true).map(|(p, _)| p).collect();
-    let (mut code_length_nats, mut best) = (BTreeMap::new(), None);
+    let (mut code_length_nats, mut best) = (BTreeMap::new(), None::<(f64, Kind, &str)>);
     for kind in Kind::ALL.into_iter().filter(|kind| kind.fits(components, d)) {
         confidence.mixture = mixture::fit(kind, d, part(false))?;
         let bytes = finish(confidence)?;
@@ -230,21 +233,19 @@ fn aggregate(
             f64::from(information) + f64::from(paradise_engine::posterior::entropy_nats(&p.log_sigma))
         };
         let mean = held.iter().map(length).sum::<f64>() / held.len().max(1) as f64;
-        code_length_nats.insert(model.header().mixture.covariance.name().to_string(), (mean * 1e3).round() / 1e3);
-        if best.is_none_or(|(shortest, _)| mean < shortest) {
-            best = Some((mean, kind));
+        let name = model.header().mixture.covariance.name();
+        code_length_nats.insert(name.to_string(), (mean * 1e3).round() / 1e3);
+        if best.is_none_or(|(shortest, ..)| mean < shortest) {
+            best = Some((mean, kind, name));
         }
     }
-    let (_, kind) = best.context("no mixture fits a device")?;
+    let (_, kind, name) = best.context("no mixture fits a device")?;
     confidence.mixture = mixture::fit(kind, d, training.labelled())?;
-    let bytes = finish(confidence)?;
-    let covariance = Model::parse(&bytes)?.header().mixture.covariance.name().to_string();
-    Ok(Choice { covariance, code_length_nats, rate_and_entropy_decide: false })
+    Ok(Choice { covariance: name.to_string(), code_length_nats, rate_and_entropy_decide: false })
 }
 
-/// What calibration images give under a model, each statistic for itself.
-fn calibrated(model: &Model, images: &Seen) -> Calibration {
-    let evidence = images.evidence(model);
+/// What calibration images give, each statistic for itself.
+fn calibrated(evidence: &[Evidence], images: &Seen) -> Calibration {
     let all = |of: fn(&Evidence) -> f32| evidence.iter().map(of).collect();
     Calibration {
         rate: all(|e| e.rate_nats),
