@@ -14,7 +14,7 @@ use crate::whitening::Whitening;
 /// First bytes of `model.pmq`.
 pub const MAGIC: &[u8; 8] = b"PMQMODEL";
 /// The one version of the format that this build reads and writes.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Name of the bundle, UTF-8.
 pub const NAME: Tag = *b"NAME";

@@ -1,8 +1,10 @@
 //! What calibration images say of a number: conformal p-values.
 
 use crate::artifact::Model;
-use crate::header::Table;
+use crate::error::FormatError;
+use crate::header::{MAX_TABLE, Table};
 use crate::tensor::Le;
+use crate::validate::{ensure, limit};
 
 /// Two views of a sorted calibration table.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +18,28 @@ impl<'a> Calibration<'a> {
     /// The table's values in `model`.
     pub fn new(model: &Model<'a>, table: &Table) -> Self {
         Self { n: table.n, values: model.f32s(table.values), ranks: model.u32s(table.ranks) }
+    }
+
+    /// The order statistics of `n` values: at most [`MAX_TABLE`] in ascending order, and the zero-based rank of each among
+    /// all, of which the first is 0 and the last n - 1.
+    ///
+    /// # Errors
+    /// Where they are not that.
+    pub fn checked(n: u32, values: Le<'a, f32>, ranks: Le<'a, u32>) -> Result<Self, FormatError> {
+        let stored = values.len();
+        limit("calibration values", MAX_TABLE as u64, stored as u64)?;
+        ensure(stored > 0 && stored as u64 <= u64::from(n), "a calibration table is empty or too long")?;
+        ensure(ranks.len() == stored, "calibration values and ranks are not as many")?;
+        ensure(values.iter().all(f32::is_finite), "a calibration value is not finite")?;
+        ensure((1..stored).all(|i| values.at(i - 1) <= values.at(i)), "calibration values are not sorted")?;
+        ensure((1..stored).all(|i| ranks.at(i - 1) < ranks.at(i)), "calibration ranks are not increasing")?;
+        ensure(ranks.at(0) == 0 && ranks.at(stored - 1) == n - 1, "calibration ranks do not span the table")?;
+        Ok(Self { n, values, ranks })
+    }
+
+    /// Calibration images behind it.
+    pub fn n(&self) -> u32 {
+        self.n
     }
 
     /// Calibration values that are at least `v`; where only order statistics are stored, the largest count that
@@ -33,6 +57,13 @@ impl<'a> Calibration<'a> {
         if k == self.values.len() { self.n } else { self.ranks.at(k) }
     }
 
+    /// The smallest stored value that at least the share `share` of all, in [0, 1], does not exceed.
+    pub fn quantile(&self, share: f64) -> f32 {
+        let rank = (share.clamp(0.0, 1.0) * f64::from(self.n - 1)) as u32;
+        let k = self.ranks.partition_point(|stored| stored < rank);
+        self.values.at(k.min(self.values.len() - 1))
+    }
+
     /// Conformal p-value of a large value: `(1 + #{calibration >= v}) / (n + 1)`; 0 if `v` is not finite.
     pub fn upper_p(&self, v: f32) -> f32 {
         if !v.is_finite() {
@@ -48,6 +79,42 @@ impl<'a> Calibration<'a> {
         }
         let tail = 1 + u64::from(self.at_least(v).min(self.at_most(v)));
         ((2 * tail) as f32 / (u64::from(self.n) + 1) as f32).min(1.0)
+    }
+}
+
+/// A table of every number that calibration images are compared by: a model's, or those of a place where it stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Tables<'a> {
+    /// Rates, nats.
+    pub rate: Calibration<'a>,
+    /// Posterior entropies, nats.
+    pub entropy: Calibration<'a>,
+    /// Squared distances of posteriors.
+    pub posterior: Calibration<'a>,
+    /// Squared distances of spreads.
+    pub spread: Calibration<'a>,
+    /// Squared distances of pictures.
+    pub picture: Calibration<'a>,
+    /// Predictive entropies, nats.
+    pub predictive: Calibration<'a>,
+    /// Of picture, posterior and class together: [`surprise`](crate::PValues::surprise).
+    pub combined: Calibration<'a>,
+}
+
+impl<'a> Tables<'a> {
+    /// The model's own.
+    pub fn of(model: &Model<'a>) -> Self {
+        let tables = &model.header().calibrations;
+        let table = |table| Calibration::new(model, table);
+        Self {
+            rate: table(&tables.rate),
+            entropy: table(&tables.entropy),
+            posterior: table(&tables.posterior),
+            spread: table(&tables.spread),
+            picture: table(&tables.picture),
+            predictive: table(&tables.predictive),
+            combined: table(&tables.combined),
+        }
     }
 }
 
@@ -88,6 +155,18 @@ mod tests {
             let table = Calibration { n: n as u32, values: Le::new(&vb), ranks: Le::new(&rb) };
             let ge = all.iter().filter(|&&x| x >= v).count() as f32;
             prop_assert!(table.upper_p(f32::from(v)) >= (1.0 + ge) / (n as f32 + 1.0));
+        }
+    }
+
+    #[test]
+    fn quantiles_are_stored_values() {
+        let values: Vec<f32> = [1.0, 2.0, 4.0, 8.0].to_vec();
+        let (vb, rb) = (bytes(&values, |x| x.to_le_bytes()), bytes(&[0u32, 50, 90, 100], |x| x.to_le_bytes()));
+        let table = Calibration::checked(101, Le::new(&vb), Le::new(&rb)).unwrap();
+        assert_eq!([0.0, 0.3, 0.5, 0.51, 0.95, 1.0].map(|q| table.quantile(q)), [1.0, 2.0, 2.0, 4.0, 8.0, 8.0]);
+        for wrong in [3u32, 101, 100] {
+            let odd = [0, 50, wrong, 100].map(u32::to_le_bytes).concat();
+            assert!(Calibration::checked(101, Le::new(&vb), Le::new(&odd)).is_err(), "{wrong}");
         }
     }
 

@@ -24,6 +24,10 @@ pub struct PValues {
 }
 
 impl PValues {
+    /// Those of what nothing is unusual about.
+    pub const TYPICAL: Self =
+        Self { picture: 1.0, posterior: 1.0, spread: 1.0, rate: 1.0, entropy: 1.0, predictive: 1.0, combined: 1.0 };
+
     /// `-ln(p_picture p_posterior p_predictive)`, Fisher's statistic but for a factor of two: large where several are small, none
     /// of which decides alone.
     pub fn surprise(&self) -> f32 {

@@ -32,7 +32,7 @@ pub struct Mixture {
     pub components: u16,
     /// f32 `[components]`: log pi.
     pub log_weight: Span,
-    /// f32 `[components][d]`: m; less the centre and whitened where one covariance is shared.
+    /// f32 `[components][d]`: m; where one covariance is shared `[d][components]`, less the centre and whitened.
     pub mean: Span,
     /// S.
     pub covariance: Covariance,

@@ -1,7 +1,8 @@
 //! One answer for one image: the whole way, in the caller's memory.
 
+use crate::appearance::{Appearance, Sums};
 use crate::artifact::Model;
-use crate::calibration::Calibration;
+use crate::calibration::Tables;
 use crate::classifier;
 use crate::decision::{Decision, PValues};
 use crate::encoder::{self, Heads};
@@ -50,6 +51,8 @@ pub struct Answer<'m> {
     pub predictive_entropy_nats: f32,
     /// Squared distances of posterior, spread and picture from the training images'.
     pub distances: Distances,
+    /// What the picture looks like, in five numbers of its luma.
+    pub appearance: Appearance,
     /// What calibration images say of those distances, of the rate and of the posterior entropy.
     pub p: PValues,
     /// Accept or abstain, by the model's thresholds.
@@ -57,6 +60,12 @@ pub struct Answer<'m> {
 }
 
 impl Answer<'_> {
+    /// What calibration images are compared with.
+    pub fn evidence(&self) -> Evidence {
+        let Self { rate_nats, posterior_entropy_nats, distances, appearance, .. } = *self;
+        Evidence { rate_nats, posterior_entropy_nats, distances, appearance }
+    }
+
     /// Every number that must be the same bits on every device: mu, log sigma, sigma, logits, rate, distances.
     pub fn numbers(&self) -> impl Iterator<Item = f32> {
         let vectors = [self.mu, self.log_sigma, self.sigma, self.logits];
@@ -89,15 +98,18 @@ pub fn classify<'m>(
     memory: &'m mut Workspace<'_>,
     observe: &mut dyn FnMut(usize, &[i8]),
 ) -> Result<Answer<'m>, RunError> {
-    run(model, image, memory.reborrow(), |arena, heads| encoder::run(model, image, arena, observe, heads))
+    let evidence = |posterior: &Posterior, scratch: &mut [f32]| Evidence::of(model, image, posterior, scratch);
+    run(model, image, memory.reborrow(), |arena, heads| encoder::run(model, image, arena, observe, heads), evidence)
 }
 
-/// [`classify`] with an encoder that turns the checked image into the heads' outputs, over the checked arena.
+/// [`classify`] with an encoder that turns the checked image into the heads' outputs, over the checked arena, and what computes the
+/// evidence.
 pub(crate) fn run<'m>(
     model: &Model,
     image: &[u8],
     memory: Workspace<'m>,
     encode: impl FnOnce(&mut [i8], Heads),
+    evidence: impl FnOnce(&Posterior, &mut [f32]) -> Evidence,
 ) -> Result<Answer<'m>, RunError> {
     let header = model.header();
     let need = header.input.len() as usize;
@@ -117,7 +129,8 @@ pub(crate) fn run<'m>(
     let weight = model.f32s(header.classifier.weight);
     classifier::logits(weight, model.f32s(header.classifier.bias), parts.mu, parts.logits);
     let posterior = Posterior { mu: parts.mu, sigma: parts.sigma, log_sigma: parts.log_sigma, logits: parts.logits };
-    Ok(assess(model, image, posterior, parts.probabilities, parts.scratch))
+    let evidence = evidence(&posterior, parts.scratch);
+    Ok(decide(model, &Tables::of(model), evidence, posterior, parts.probabilities))
 }
 
 /// A posterior and its logits, from whichever back end they came.
@@ -142,6 +155,8 @@ pub struct Evidence {
     pub posterior_entropy_nats: f32,
     /// Squared distances from the training images.
     pub distances: Distances,
+    /// What the picture looks like.
+    pub appearance: Appearance,
 }
 
 impl Evidence {
@@ -150,49 +165,73 @@ impl Evidence {
     /// # Panics
     /// If a slice is not of the model's length, or `scratch` shorter than [`scratch_len`].
     pub fn of(model: &Model, image: &[u8], posterior: &Posterior, scratch: &mut [f32]) -> Self {
+        Self::from_sums(model, &Sums::of(image, model.header().input), posterior, scratch)
+    }
+
+    /// [`Evidence::of`], for an instruction set with vectors.
+    #[cfg(feature = "std")]
+    #[inline(always)]
+    pub(crate) fn side_by_side(model: &Model, image: &[u8], posterior: &Posterior, scratch: &mut [f32]) -> Self {
+        Self::from_sums(model, &Sums::side_by_side(image, model.header().input), posterior, scratch)
+    }
+
+    #[cfg_attr(feature = "std", inline(always))]
+    fn from_sums(model: &Model, sums: &Sums, posterior: &Posterior, scratch: &mut [f32]) -> Self {
         let Posterior { mu, sigma, log_sigma, .. } = *posterior;
+        let appearance = sums.appearance();
         Self {
             rate_nats: rate_nats(model, mu, sigma, log_sigma, scratch),
             posterior_entropy_nats: posterior::entropy_nats(log_sigma),
-            distances: typicality::distances(model, image, mu, log_sigma, scratch),
+            distances: typicality::distances(model, appearance, mu, log_sigma, scratch),
+            appearance,
         }
     }
 
-    /// What the model's calibration images say of it, and of an answer of this predictive entropy.
-    pub fn p_values(&self, model: &Model, predictive_entropy_nats: f32) -> PValues {
-        let tables = &model.header().calibrations;
-        let upper = |table, value| Calibration::new(model, table).upper_p(value);
+    /// What calibration images say of it, and of an answer of this predictive entropy.
+    pub fn p_values(&self, tables: &Tables, predictive_entropy_nats: f32) -> PValues {
         let mut p = PValues {
-            picture: upper(&tables.picture, self.distances.picture),
-            posterior: upper(&tables.posterior, self.distances.posterior),
-            spread: upper(&tables.spread, self.distances.spread),
-            rate: upper(&tables.rate, self.rate_nats),
-            entropy: Calibration::new(model, &tables.entropy).two_sided_p(self.posterior_entropy_nats),
-            predictive: upper(&tables.predictive, predictive_entropy_nats),
+            picture: tables.picture.upper_p(self.distances.picture),
+            posterior: tables.posterior.upper_p(self.distances.posterior),
+            spread: tables.spread.upper_p(self.distances.spread),
+            rate: tables.rate.upper_p(self.rate_nats),
+            entropy: tables.entropy.two_sided_p(self.posterior_entropy_nats),
+            predictive: tables.predictive.upper_p(predictive_entropy_nats),
             combined: 0.0,
         };
-        p.combined = upper(&tables.combined, p.surprise());
+        p.combined = tables.combined.upper_p(p.surprise());
         p
     }
 }
 
-/// Class, evidence, p-values and decision of an image's posterior; the class probabilities are written down.
+/// Class, evidence, p-values and decision of an image's posterior; the class probabilities are written down. `tables` are what
+/// calibration images gave by the network that gave the posterior.
 ///
 /// # Panics
 /// If a slice is not of the model's length, or `scratch` shorter than [`scratch_len`].
 pub fn assess<'m>(
     model: &Model,
+    tables: &Tables,
     image: &[u8],
     posterior: Posterior<'m>,
     probabilities: &'m mut [f32],
     scratch: &mut [f32],
 ) -> Answer<'m> {
+    decide(model, tables, Evidence::of(model, image, &posterior, scratch), posterior, probabilities)
+}
+
+/// [`assess`] of evidence at hand.
+fn decide<'m>(
+    model: &Model,
+    tables: &Tables,
+    evidence: Evidence,
+    posterior: Posterior<'m>,
+    probabilities: &'m mut [f32],
+) -> Answer<'m> {
     let Posterior { mu, sigma, log_sigma, logits } = posterior;
     classifier::softmax(logits, probabilities);
     let predictive_entropy_nats = classifier::predictive_entropy_nats(probabilities);
-    let evidence = Evidence::of(model, image, &posterior, scratch);
-    let Evidence { rate_nats, posterior_entropy_nats, distances } = evidence;
-    let p = evidence.p_values(model, predictive_entropy_nats);
+    let Evidence { rate_nats, posterior_entropy_nats, distances, appearance } = evidence;
+    let p = evidence.p_values(tables, predictive_entropy_nats);
     let decision = Decision::new(&model.header().thresholds, &p, predictive_entropy_nats);
     Answer {
         class: classifier::argmax(logits),
@@ -205,6 +244,7 @@ pub fn assess<'m>(
         posterior_entropy_nats,
         predictive_entropy_nats,
         distances,
+        appearance,
         p,
         decision,
     }

@@ -35,6 +35,7 @@ impl LogSumExp {
 ///
 /// # Panics
 /// If `scratch` is shorter than twice `mu`.
+#[cfg_attr(feature = "std", inline(always))]
 pub fn rate_nats(model: &Model, mu: &[f32], sigma: &[f32], log_sigma: &[f32], scratch: &mut [f32]) -> f32 {
     // Components whose divergences are summed side by side.
     const ABREAST: usize = 4;
@@ -70,7 +71,7 @@ pub fn rate_nats(model: &Model, mu: &[f32], sigma: &[f32], log_sigma: &[f32], sc
             by_triangle(model.f32s(triangle), &centred[..d], white);
             let (own, inner) = (own(), inner(model.f32s(half_precision)));
             let constant = model.f32s(half_log_det).at(0);
-            distances(mean, d, 0, white, |c, squared| {
+            distances(mean, components, white, |c, squared| {
                 total.add(log_weight.at(c) - (inner + 0.5 * squared + constant - own));
             });
         }

@@ -3,9 +3,9 @@
 //! The answers are those of [`classify`](crate::classify), bit for bit.
 
 use crate::artifact::Model;
-use crate::encoder;
+use crate::encoder::{self, Heads};
 use crate::error::RunError;
-use crate::inference::{self, Answer, Workspace};
+use crate::inference::{self, Answer, Evidence, Posterior, Workspace};
 use crate::kernel::scalar;
 use crate::tiled::{Memory, Tiled};
 use crate::watch::Watch;
@@ -115,7 +115,11 @@ impl<'m> Prepared<'m> {
             return Err(RunError::Scratch { need, got: scratch.len() });
         }
         let model = &self.model;
-        inference::run(model, image, memory, |arena, heads| {
+        let evidence = |posterior: &Posterior, scratch: &mut [f32]| match &self.tiled {
+            Some(tiled) => tiled.evidence(model, image, posterior, scratch),
+            None => Evidence::of(model, image, posterior, scratch),
+        };
+        let encode = |arena: &mut [i8], heads: Heads| {
             if let Some(tiled) = &self.tiled {
                 return tiled.run(model, image, Memory { scratch, arena }, watch, heads);
             }
@@ -129,6 +133,7 @@ impl<'m> Prepared<'m> {
                 Watch::Groups(after) => after(layer..layer + 1),
             };
             encoder::run(model, image, arena, &mut observe, heads);
-        })
+        };
+        inference::run(model, image, memory, encode, evidence)
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::artifact::Model;
 use crate::encoder::{Heads, borrow, rows};
+use crate::inference::{Evidence, Posterior};
 use crate::kernel::grid::{Grid, View};
 use crate::kernel::isa::Isa;
 use crate::kernel::map::{self, Map, Sum};
@@ -133,6 +134,11 @@ impl Tiled {
     /// The kernel that computes a layer alone, as reports name it.
     pub fn kernel_of(&self, layer: usize) -> &'static str {
         self.steps[layer].kernel()
+    }
+
+    /// What an image's posterior says of itself.
+    pub fn evidence(&self, model: &Model, image: &[u8], posterior: &Posterior, scratch: &mut [f32]) -> Evidence {
+        self.isa.evidence(model, image, posterior, scratch)
     }
 
     /// [`Isa::multiply_at_peak`].

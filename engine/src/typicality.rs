@@ -1,7 +1,7 @@
 //! How far an input and its posterior are from those of the training images: three squared Mahalanobis distances to the
 //! nearest class (the picture has one mean for all). What counts is how the numbers go *together*: each alone may be usual.
 
-use crate::appearance::{self, Sums};
+use crate::appearance::{self, Appearance};
 use crate::artifact::Model;
 use crate::whitening::nearest;
 
@@ -16,37 +16,36 @@ pub struct Distances {
     pub picture: f32,
 }
 
-/// The distances of an image and its posterior.
+/// The distances of an input's appearance and its posterior.
 ///
 /// # Panics
 /// If a slice is not of the model's length, or `scratch` is shorter than four times its latent dimension.
-pub fn distances(model: &Model, image: &[u8], mu: &[f32], log_sigma: &[f32], scratch: &mut [f32]) -> Distances {
+#[cfg_attr(feature = "std", inline(always))]
+pub fn distances(model: &Model, seen: Appearance, mu: &[f32], log_sigma: &[f32], scratch: &mut [f32]) -> Distances {
     let header = model.header();
     let (typicality, tensors) = (&header.typicality, model.tensors());
     let posterior = &typicality.posterior;
     let theta = log_sigma.iter().chain(mu).copied();
     let white = posterior.whiten(tensors, theta, scratch);
     let means = model.f32s(posterior.means);
-    let whole = nearest(means, posterior.white_len(), 0, white);
+    let components = usize::from(posterior.components);
+    let whole = nearest(means, components, white);
     let spread = match &typicality.spread {
         // The leading block of the triangle whitens log sigma alone.
-        None => nearest(means, posterior.white_len(), 0, &white[..log_sigma.len()]),
+        None => nearest(means, components, &white[..log_sigma.len()]),
         Some(spread) => {
             let white = spread.whiten(tensors, log_sigma.iter().copied(), scratch);
-            nearest(model.f32s(spread.means), spread.white_len(), 0, white)
+            nearest(model.f32s(spread.means), spread.components.into(), white)
         }
     };
-    Distances { posterior: whole, spread, picture: picture(model, image) }
+    Distances { posterior: whole, spread, picture: picture(model, seen) }
 }
 
 /// The distance of an input's appearance alone.
-///
-/// # Panics
-/// If the image is not of the model's input shape.
-pub fn picture(model: &Model, image: &[u8]) -> f32 {
+#[cfg_attr(feature = "std", inline(always))]
+pub fn picture(model: &Model, seen: Appearance) -> f32 {
     let picture = &model.header().typicality.picture;
-    let seen = Sums::of(image, model.header().input).appearance();
     let mut scratch = [0.0; 2 * appearance::LEN];
     let white = picture.whiten(model.tensors(), seen.into_iter(), &mut scratch);
-    nearest(model.f32s(picture.means), picture.white_len(), 0, white)
+    nearest(model.f32s(picture.means), picture.components.into(), white)
 }

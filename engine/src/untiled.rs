@@ -2,6 +2,7 @@
 
 use crate::artifact::Model;
 use crate::encoder::Heads;
+use crate::inference::{Evidence, Posterior};
 use crate::watch::Watch;
 
 /// A model for tiles: none here.
@@ -36,6 +37,10 @@ impl Tiled {
     }
 
     pub fn multiply_at_peak(&self, _: u32) -> u64 {
+        match *self {}
+    }
+
+    pub fn evidence(&self, _: &Model, _: &[u8], _: &Posterior, _: &mut [f32]) -> Evidence {
         match *self {}
     }
 

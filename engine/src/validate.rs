@@ -1,9 +1,10 @@
 //! What makes a parsed header a valid model. Each rule here is one that inference relies on.
 
 use crate::appearance;
+use crate::calibration::Calibration;
 use crate::container::Tensors;
 use crate::error::FormatError;
-use crate::header::{Covariance, Header, MAX_ARENA, MAX_CLASSES, MAX_LATENT, MAX_NAME, MAX_TABLE, Table, Typicality};
+use crate::header::{Covariance, Header, MAX_ARENA, MAX_CLASSES, MAX_LATENT, MAX_NAME, Table, Typicality};
 use crate::layer::{Activation, Head, MAX_LAYERS, Op, Window};
 use crate::tensor::{Shape, Span};
 use crate::whitening::{Directions, Whitening, packed_len};
@@ -40,7 +41,7 @@ impl From<FormatError> for Broken {
     }
 }
 
-fn ensure(holds: bool, rule: &'static str) -> Result<(), FormatError> {
+pub(crate) fn ensure(holds: bool, rule: &'static str) -> Result<(), FormatError> {
     if holds { Ok(()) } else { Err(FormatError::Invalid(rule)) }
 }
 
@@ -48,7 +49,7 @@ fn rule(holds: bool, rule: &'static str) -> Result<(), Broken> {
     if holds { Ok(()) } else { Err(Broken::Rule(rule)) }
 }
 
-fn limit(what: &'static str, limit: u64, got: u64) -> Result<(), FormatError> {
+pub(crate) fn limit(what: &'static str, limit: u64, got: u64) -> Result<(), FormatError> {
     if got <= limit { Ok(()) } else { Err(FormatError::Limit { what, limit, got }) }
 }
 
@@ -270,12 +271,7 @@ fn whitening(t: Tensors, w: &Whitening, n: u64) -> Result<(), FormatError> {
 
 fn table(t: Tensors, table: &Table) -> Result<(), FormatError> {
     let stored = t.checked(table.values)?.len() / 4;
-    limit("calibration values", MAX_TABLE as u64, stored as u64)?;
-    ensure(stored > 0 && stored as u64 <= u64::from(table.n), "a calibration table is empty or too long")?;
-    finite(t, table.values, stored as u64)?;
+    t.sized(table.values, 4 * stored as u64)?;
     t.sized(table.ranks, 4 * stored as u64)?;
-    let (values, ranks) = (t.numbers::<f32>(table.values), t.numbers::<u32>(table.ranks));
-    ensure((1..stored).all(|i| values.at(i - 1) <= values.at(i)), "calibration values are not sorted")?;
-    ensure((1..stored).all(|i| ranks.at(i - 1) < ranks.at(i)), "calibration ranks are not increasing")?;
-    ensure(ranks.at(0) == 0 && ranks.at(stored - 1) == table.n - 1, "calibration ranks do not span the table")
+    Calibration::checked(table.n, t.numbers(table.values), t.numbers(table.ranks)).map(|_| ())
 }

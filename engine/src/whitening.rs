@@ -41,7 +41,7 @@ pub struct Whitening {
     pub centre: Span,
     /// The covariance.
     pub directions: Directions,
-    /// f32 `[components][white_len]`: the means less the centre, whitened.
+    /// f32 `[white_len][components]`: the means less the centre, whitened, coordinate by coordinate.
     pub means: Span,
 }
 
@@ -77,24 +77,66 @@ const fn columns(panel: usize, n: usize) -> usize {
     if end < n { end } else { n }
 }
 
+/// Panels whose sums run side by side: where there are vectors a panel alone waits for its additions, elsewhere registers are few.
+const TOGETHER: usize = if cfg!(feature = "std") { 2 } else { 1 };
+
 /// `out = T x` for a triangle `T` in panels.
 ///
 /// # Panics
 /// If `triangle` is not [`packed_len`] of `x`, or `out` shorter than `x`.
+#[cfg_attr(feature = "std", inline(always))]
 pub fn by_triangle(triangle: Le<f32>, x: &[f32], out: &mut [f32]) {
     let mut from = 0;
-    for (panel, out) in out[..x.len()].chunks_mut(ROWS).enumerate() {
+    let mut next = |panel: usize| {
         let wide = columns(panel, x.len());
-        let bytes = triangle.slice(from, from + ROWS * wide).bytes();
         from += ROWS * wide;
-        let mut sums = [0.0; ROWS];
-        for (column, x) in bytes.chunks_exact(4 * ROWS).zip(x) {
+        triangle.slice(from - ROWS * wide, from).bytes()
+    };
+    let mut panel = 0;
+    for out in out[..x.len()].chunks_mut(TOGETHER * ROWS) {
+        let mut sums = [[0.0; ROWS]; TOGETHER];
+        if out.len() == TOGETHER * ROWS {
+            let panels: [&[u8]; TOGETHER] = core::array::from_fn(|k| next(panel + k));
+            // Columns that all of them have, then those of ever fewer.
+            let (mut done, mut left) = (0, TOGETHER);
+            for first in 0..TOGETHER {
+                let until = columns(panel + first, x.len());
+                match left {
+                    2 => add_columns::<2>(&panels[first..], done, &x[..until], &mut sums[first..]),
+                    _ => add_columns::<1>(&panels[first..], done, &x[..until], &mut sums[first..]),
+                }
+                (done, left) = (until, left - 1);
+            }
+        } else {
+            for (k, sums) in sums.iter_mut().enumerate().take(out.len().div_ceil(ROWS)) {
+                add_columns::<1>(
+                    &[next(panel + k)],
+                    0,
+                    &x[..columns(panel + k, x.len())],
+                    core::slice::from_mut(sums),
+                );
+            }
+        }
+        panel += TOGETHER;
+        out.copy_from_slice(&sums.as_flattened()[..out.len()]);
+    }
+}
+
+/// Adds columns `from..x.len()` of the first `K` panels, times `x`, to their sums.
+#[cfg_attr(feature = "std", inline(always))]
+fn add_columns<const K: usize>(panels: &[&[u8]], from: usize, x: &[f32], sums: &mut [[f32; ROWS]]) {
+    const BYTES: usize = 4 * ROWS;
+    let columns: [&[u8]; K] = core::array::from_fn(|k| &panels[k][BYTES * from..BYTES * x.len()]);
+    let mut own: [[f32; ROWS]; K] = core::array::from_fn(|k| sums[k]);
+    for (j, x) in x[from..].iter().enumerate() {
+        for (sums, columns) in own.iter_mut().zip(columns) {
+            let column = &columns[BYTES * j..BYTES * (j + 1)];
             for (sum, b) in sums.iter_mut().zip(column.chunks_exact(4)) {
                 *sum += f32::from_le_bytes([b[0], b[1], b[2], b[3]]) * x;
             }
         }
-        out.copy_from_slice(&sums[..out.len()]);
     }
+    sums[..K].copy_from_slice(&own);
 }
 
 /// Projections of `x` on `out.len()` principal directions; what they leave, in `x` itself, at unit variance.
@@ -121,34 +163,52 @@ pub fn by_directions(rows: Le<f32>, variance: Le<f32>, rest: f32, x: &mut [f32],
     }
 }
 
-/// `each(c, |y - m_c|^2)` for means `[components][stride]` in order, over the coordinates `from..from + y.len()` of each.
-pub fn distances(means: Le<f32>, stride: usize, from: usize, y: &[f32], mut each: impl FnMut(usize, f32)) {
-    // Means that are compared side by side.
-    const ABREAST: usize = 4;
-    let components = means.len().checked_div(stride).unwrap_or(0);
-    for first in (0..components).step_by(ABREAST) {
-        // Past the last mean, the last again.
-        let rows: [Le<f32>; ABREAST] = core::array::from_fn(|k| {
-            let at = (first + k).min(components - 1) * stride + from;
-            means.slice(at, at + y.len())
-        });
-        let mut sums = [0.0; ABREAST];
-        for (j, y) in y.iter().enumerate() {
-            for (sum, row) in sums.iter_mut().zip(&rows) {
-                let offset = y - row.at(j);
+/// Means that are compared side by side: two blocks of a vector register each.
+const BLOCK: usize = 8;
+
+/// `each(c, |y - m_c|^2)` for `components` means in order, over the first `y.len()` coordinates of each. Means lie coordinate by
+/// coordinate, `[coordinates][components]`; sums run in index order.
+///
+/// # Panics
+/// If there are fewer numbers than that.
+#[cfg_attr(feature = "std", inline(always))]
+pub fn distances(means: Le<f32>, components: usize, y: &[f32], mut each: impl FnMut(usize, f32)) {
+    let bytes = &means.bytes()[..4 * components * y.len()];
+    if components < BLOCK {
+        let mut sums = [0.0; BLOCK];
+        for (row, y) in bytes.chunks_exact(4 * components.max(1)).zip(y) {
+            for (sum, b) in sums.iter_mut().zip(row.chunks_exact(4)) {
+                let offset = y - f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
                 *sum += offset * offset;
             }
         }
-        for (c, sum) in (first..components).zip(sums) {
-            each(c, sum);
+        return sums[..components].iter().enumerate().for_each(|(c, sum)| each(c, *sum));
+    }
+    for first in (0..components).step_by(2 * BLOCK) {
+        // A block that would pass the end overlaps the one before.
+        let at = [first, first + BLOCK].map(|from| from.min(components - BLOCK));
+        let mut sums = [[0.0; BLOCK]; 2];
+        for (row, y) in bytes.chunks_exact(4 * components).zip(y) {
+            for (sums, from) in sums.iter_mut().zip(at) {
+                let block = &row[4 * from..4 * (from + BLOCK)];
+                for (sum, b) in sums.iter_mut().zip(block.chunks_exact(4)) {
+                    let offset = y - f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+                    *sum += offset * offset;
+                }
+            }
+        }
+        for c in first..components.min(first + 2 * BLOCK) {
+            let block = usize::from(c >= at[0] + BLOCK);
+            each(c, sums[block][c - at[block]]);
         }
     }
 }
 
 /// The smallest of [`distances`]; infinite if there is no mean or no distance is a number.
-pub fn nearest(means: Le<f32>, stride: usize, from: usize, y: &[f32]) -> f32 {
+#[cfg_attr(feature = "std", inline(always))]
+pub fn nearest(means: Le<f32>, components: usize, y: &[f32]) -> f32 {
     let mut nearest = f32::INFINITY;
-    distances(means, stride, from, y, |_, squared| {
+    distances(means, components, y, |_, squared| {
         // A sum that is not a number is not near.
         nearest = if squared < nearest { squared } else { nearest };
     });
@@ -175,6 +235,7 @@ impl Whitening {
     ///
     /// # Panics
     /// If `scratch` is shorter than twice the coordinates, or `x` has fewer than they are.
+    #[cfg_attr(feature = "std", inline(always))]
     pub fn whiten<'s>(&self, tensors: Tensors, x: impl Iterator<Item = f32>, scratch: &'s mut [f32]) -> &'s [f32] {
         let n = self.len();
         let before = match self.directions {
@@ -241,6 +302,14 @@ pub fn pack(n: usize, triangle: impl Fn(usize, usize) -> f32) -> alloc::vec::Vec
         }
     }
     packed
+}
+
+/// Means one after the other, `[components][coordinates]`, coordinate by coordinate, as [`distances`] reads them. Turned again, with
+/// the numbers exchanged, they are one after the other.
+#[cfg(feature = "alloc")]
+pub fn turned<T: Copy>(means: &[T], coordinates: usize) -> alloc::vec::Vec<T> {
+    let components = means.len().checked_div(coordinates).unwrap_or(0);
+    (0..coordinates).flat_map(|j| (0..components).map(move |c| means[c * coordinates + j])).collect()
 }
 
 /// The leading `rows` rows and columns of a triangle of `n` rows in panels, `[rows][rows]`, zeros above the diagonal.
@@ -316,14 +385,34 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn distances_are_sums_in_index_order_whatever_the_number_of_means(
+            n in 1usize..9, components in 1usize..40, numbers in proptest::collection::vec(-2.0f32..2.0, 8 * 40 + 8)
+        ) {
+            let (y, means) = numbers.split_at(8);
+            let (y, means) = (&y[..n], &means[..n * components]);
+            let stored = turned(means, n);
+            prop_assert_eq!(&turned(&stored, components)[..], means);
+            let mut got = Vec::new();
+            distances(Le::new(&le(&stored)), components, y, |c, squared| got.push((c, squared)));
+            let want: Vec<(usize, f32)> = means
+                .chunks_exact(n)
+                .map(|m| y.iter().zip(m).fold(0.0, |sum, (y, m)| sum + (y - m) * (y - m)))
+                .enumerate()
+                .collect();
+            prop_assert_eq!(got, want);
+        }
+    }
+
     #[test]
     fn the_nearest_mean_is_found_and_nan_is_never_near() {
-        let means = le(&[0.0, 0.0, 3.0, 4.0, 1.0, 0.0, 9.0, 9.0, 2.0, 2.0]);
-        let nearest = |y: &[f32]| nearest(Le::new(&means), 2, 0, y);
+        let means = le(&turned(&[0.0, 0.0, 3.0, 4.0, 1.0, 0.0, 9.0, 9.0, 2.0, 2.0], 2));
+        let nearest = |y: &[f32]| nearest(Le::new(&means), 5, y);
         assert_eq!((nearest(&[3.0, 3.0]), nearest(&[2.0, 2.0]), nearest(&[0.0, 0.0])), (1.0, 0.0, 0.0));
         assert_eq!(nearest(&[f32::NAN, 0.0]), f32::INFINITY);
-        assert_eq!(super::nearest(Le::new(&[]), 2, 0, &[1.0, 1.0]), f32::INFINITY);
+        assert_eq!(super::nearest(Le::new(&[]), 0, &[1.0, 1.0]), f32::INFINITY);
         // The leading coordinate alone.
-        assert_eq!(super::nearest(Le::new(&means), 2, 0, &[8.0]), 1.0);
+        assert_eq!(nearest(&[8.0]), 1.0);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! bundle (hashes checked) -> Backend: int8 engine | tract
-//! picture bytes --paradise-picture--> u8 tensor --Backend--> Verdict: class, rate, entropies, decision --> pins
+//! picture bytes --paradise-picture--> u8 tensor --Backend--> Verdict: class, p-values, decision (by a Rule) --> pins
+//! local pictures --Observations--> Site: thresholds of the place where the device stands --> Rule
 //! selftest: does this device still answer as its maker said?
 //! ```
 //! The daemon `paradised` (feature `daemon`) puts these behind a command line and HTTP.
@@ -10,16 +11,25 @@
 #![forbid(unsafe_code)]
 
 pub mod bundle;
+pub mod cholesky;
+mod files;
 pub mod int8;
+pub mod levels;
 pub mod load;
 #[cfg(feature = "tract")]
 pub mod onnx;
+pub mod order;
 pub mod output;
 pub mod pins;
 pub mod pipeline;
 pub mod profile;
+mod rule;
 pub mod selftest;
+pub mod site;
+pub mod tables;
 
 pub use bundle::{Bundle, BundleError};
 pub use load::load;
 pub use pipeline::{Backend, BackendKind, Verdict};
+pub use rule::Rule;
+pub use site::Site;

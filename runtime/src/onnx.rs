@@ -1,22 +1,47 @@
 //! The float back end: `encoder.onnx` in tract; rate, entropies and decision by the engine, as for int8.
 
-use crate::bundle::{Bundle, BundleError, ENCODER};
+use crate::bundle::{Bundle, BundleError, ENCODER, ENCODER_TABLES};
 use crate::int8::Int8;
 use crate::pipeline::{Backend, BackendError, BackendKind};
+use crate::tables::{OwnTables, Values};
+use paradise_engine::calibration::Tables;
 use paradise_engine::inference::{self, Posterior};
 use paradise_engine::{Answer, Model, RunError, Shape};
 use std::sync::Arc;
 use tract_onnx::prelude::*;
 
-/// The float encoder and the model that says what its posterior means.
-pub struct Tract {
+/// The float network alone, in tract.
+#[derive(Clone)]
+pub struct FloatNetwork {
     plan: Arc<TypedRunnableModel>,
-    meaning: Int8,
+    input: Shape,
+    latent: usize,
+    classes: usize,
 }
 
-impl std::fmt::Debug for Tract {
+impl std::fmt::Debug for FloatNetwork {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tract").field("meaning", &self.meaning).finish_non_exhaustive()
+        f.debug_struct("FloatNetwork").field("input", &self.input).finish_non_exhaustive()
+    }
+}
+
+/// What the float network gives for an image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outputs {
+    /// `[classes]`.
+    pub logits: Vec<f32>,
+    /// Posterior means, `[d]`.
+    pub mu: Vec<f32>,
+    /// Posterior standard deviations, `[d]`.
+    pub sigma: Vec<f32>,
+    /// Their logarithms, `[d]`.
+    pub log_sigma: Vec<f32>,
+}
+
+impl Outputs {
+    /// As the engine judges them.
+    pub fn posterior(&self) -> Posterior<'_> {
+        Posterior { mu: &self.mu, sigma: &self.sigma, log_sigma: &self.log_sigma, logits: &self.logits }
     }
 }
 
@@ -29,20 +54,37 @@ fn plan(bytes: &[u8], input: Shape) -> TractResult<Arc<TypedRunnableModel>> {
         .into_runnable()
 }
 
-impl Tract {
-    /// Loads `encoder.onnx` and `model.pmq` of a bundle.
+impl FloatNetwork {
+    /// The network of `encoder.onnx`'s bytes, with the extents of `model`.
     ///
     /// # Errors
-    /// With the path of the file that is refused.
-    pub fn load(bundle: &Bundle) -> Result<Self, BundleError> {
-        let meaning = Int8::load(bundle)?;
-        let plan = plan(bundle.file(ENCODER)?, meaning.model().header().input)
-            .map_err(|e| BundleError::Backend(bundle.path(ENCODER), format!("{e:#}")))?;
-        Ok(Self { plan, meaning })
+    /// If tract does not run it.
+    pub fn new(bytes: &[u8], model: &Model) -> Result<Self, BackendError> {
+        let header = model.header();
+        let plan = plan(bytes, header.input).map_err(|e| BackendError::Float(format!("{e:#}")))?;
+        Ok(Self { plan, input: header.input, latent: header.latent.into(), classes: header.classes.into() })
     }
 
-    fn run(&self, input: &[u8]) -> TractResult<[Vec<f32>; 4]> {
-        let Shape { h, w, c } = self.meaning.model().header().input;
+    /// Its outputs for a u8 HWC input.
+    ///
+    /// # Errors
+    /// If the input or an output has the wrong length, or tract fails.
+    pub fn run(&self, input: &[u8]) -> Result<Outputs, BackendError> {
+        let need = self.input.len() as usize;
+        if input.len() != need {
+            return Err(BackendError::Run(RunError::Image { need, got: input.len() }));
+        }
+        let outputs = self.outputs(input).map_err(|e| BackendError::Float(format!("{e:#}")))?;
+        let Outputs { logits, mu, sigma, log_sigma } = &outputs;
+        let d = self.latent;
+        if [logits.len(), mu.len(), sigma.len(), log_sigma.len()] != [self.classes, d, d, d] {
+            return Err(BackendError::Float("encoder.onnx and model.pmq disagree on their extents".into()));
+        }
+        Ok(outputs)
+    }
+
+    fn outputs(&self, input: &[u8]) -> TractResult<Outputs> {
+        let Shape { h, w, c } = self.input;
         let (h, w, c) = (h as usize, w as usize, c as usize);
         let mut nchw = vec![0.0f32; input.len()];
         for (channel, plane) in nchw.chunks_exact_mut(h * w).enumerate() {
@@ -53,7 +95,37 @@ impl Tract {
         let outputs = self.plan.run(tvec!(Tensor::from_shape(&[1, c, h, w], &nchw)?.into()))?;
         let flat =
             |i: usize| -> TractResult<Vec<f32>> { Ok(outputs[i].try_as_plain_ram()?.as_slice::<f32>()?.to_vec()) };
-        Ok([flat(0)?, flat(1)?, flat(2)?, flat(3)?])
+        Ok(Outputs { logits: flat(0)?, mu: flat(1)?, sigma: flat(2)?, log_sigma: flat(3)? })
+    }
+}
+
+/// The float network and the model that says what its posterior means.
+#[derive(Debug)]
+pub struct Tract {
+    network: FloatNetwork,
+    meaning: Int8,
+    /// The float network's own calibration tables, where the bundle has them.
+    tables: Option<OwnTables>,
+}
+
+fn tables(bytes: &[u8]) -> Result<OwnTables, String> {
+    let values: Values = serde_json::from_slice(bytes).map_err(|e| format!("no calibration tables: {e}"))?;
+    OwnTables::new(&values).map_err(|e| e.to_string())
+}
+
+impl Tract {
+    /// Loads `encoder.onnx` and `model.pmq` of a bundle.
+    ///
+    /// # Errors
+    /// With the path of the file that is refused.
+    pub fn load(bundle: &Bundle) -> Result<Self, BundleError> {
+        let meaning = Int8::load(bundle)?;
+        let refused = |file: &str, why: String| BundleError::Backend(bundle.path(file), why);
+        let network = FloatNetwork::new(bundle.file(ENCODER)?, meaning.model());
+        let network = network.map_err(|e| refused(ENCODER, e.to_string()))?;
+        let tables = bundle.file(ENCODER_TABLES).ok().map(tables).transpose();
+        let tables = tables.map_err(|why| refused(ENCODER_TABLES, why))?;
+        Ok(Self { network, meaning, tables })
     }
 }
 
@@ -68,19 +140,11 @@ impl Backend for Tract {
 
     fn answer(&mut self, input: &[u8], read: &mut dyn FnMut(&Model, &Answer)) -> Result<(), BackendError> {
         let model = self.meaning.model();
-        let header = model.header();
-        let need = header.input.len() as usize;
-        if input.len() != need {
-            return Err(BackendError::Run(RunError::Image { need, got: input.len() }));
-        }
-        let [logits, mu, sigma, log_sigma] = self.run(input).map_err(|e| BackendError::Float(format!("{e:#}")))?;
-        let (d, classes) = (header.latent as usize, header.classes as usize);
-        if [logits.len(), mu.len(), sigma.len(), log_sigma.len()] != [classes, d, d, d] {
-            return Err(BackendError::Float("encoder.onnx and model.pmq disagree on their extents".into()));
-        }
+        let outputs = self.network.run(input)?;
+        let (d, classes) = (outputs.mu.len(), outputs.logits.len());
         let (mut probabilities, mut scratch) = (vec![0.0; classes], vec![0.0; inference::scratch_len(d)]);
-        let posterior = Posterior { mu: &mu, sigma: &sigma, log_sigma: &log_sigma, logits: &logits };
-        let answer = inference::assess(model, input, posterior, &mut probabilities, &mut scratch);
+        let own = self.tables.as_ref().map_or_else(|| Tables::of(model), |own| *own.tables());
+        let answer = inference::assess(model, &own, input, outputs.posterior(), &mut probabilities, &mut scratch);
         read(model, &answer);
         Ok(())
     }

@@ -61,15 +61,7 @@ mod tests {
             rate_nats: 0.0,
             posterior_entropy_nats: 0.0,
             predictive_entropy_nats: 0.0,
-            p: paradise_engine::PValues {
-                picture: 1.0,
-                posterior: 1.0,
-                spread: 1.0,
-                rate: 1.0,
-                entropy: 1.0,
-                predictive: 1.0,
-                combined: 1.0,
-            },
+            p: paradise_engine::PValues::TYPICAL,
             decision,
         }
     }

@@ -1,6 +1,7 @@
 //! What every back end offers: an input tensor becomes a verdict.
 
-use paradise_engine::{Answer, Decision, Model, PValues, RunError, Thresholds};
+use crate::rule::Rule;
+use paradise_engine::{Answer, Decision, Model, PValues, RunError};
 use paradise_picture::PictureError;
 use serde::Serialize;
 
@@ -58,7 +59,7 @@ pub struct Verdict {
     pub posterior_entropy_nats: f32,
     /// Predictive entropy, nats.
     pub predictive_entropy_nats: f32,
-    /// What calibration images say of picture and posterior: `picture_p`, `posterior_p`, `spread_p`, `rate_p`, `entropy_p`,
+    /// What calibration images, the maker's or the site's, say of picture and posterior: `picture_p`, `posterior_p`, `spread_p`, `rate_p`, `entropy_p`,
     /// `predictive_p` and `combined_p` where it is sent, each in (0, 1], small for what is unlike them.
     #[serde(flatten, serialize_with = "p_values")]
     pub p: PValues,
@@ -100,9 +101,10 @@ fn decision_and_reason<S: serde::Serializer>(decision: &Decision, serializer: S)
 }
 
 impl Verdict {
-    /// An owned copy of an answer, decided by `thresholds`.
-    pub fn new(model: &Model, answer: &Answer, thresholds: &Thresholds) -> Self {
-        let decision = Decision::new(thresholds, &answer.p, answer.predictive_entropy_nats);
+    /// An owned copy of an answer, decided by `rule`.
+    pub fn new(model: &Model, answer: &Answer, rule: &Rule) -> Self {
+        let p = rule.p_values(answer);
+        let decision = Decision::new(rule.thresholds(), &p, answer.predictive_entropy_nats);
         Self {
             label: model.label(answer.class).to_string(),
             class: answer.class,
@@ -111,7 +113,7 @@ impl Verdict {
             rate_nats: answer.rate_nats,
             posterior_entropy_nats: answer.posterior_entropy_nats,
             predictive_entropy_nats: answer.predictive_entropy_nats,
-            p: answer.p,
+            p,
             decision,
         }
     }
@@ -167,14 +169,17 @@ pub trait Backend: Send {
     /// If the input has the wrong length or the back end fails.
     fn answer(&mut self, input: &[u8], read: &mut dyn FnMut(&Model, &Answer)) -> Result<(), BackendError>;
 
-    /// Runs one input and decides by the thresholds, the model's own where `None`.
+    /// Runs one input and decides by a rule, the model's own where `None`.
     ///
     /// # Errors
     /// If the input has the wrong length or the back end fails.
-    fn verdict(&mut self, input: &[u8], thresholds: Option<&Thresholds>) -> Result<Verdict, BackendError> {
+    fn verdict(&mut self, input: &[u8], rule: Option<&Rule>) -> Result<Verdict, BackendError> {
         let mut verdict = None;
         self.answer(input, &mut |model, answer| {
-            verdict = Some(Verdict::new(model, answer, thresholds.unwrap_or(&model.header().thresholds)));
+            verdict = Some(match rule {
+                Some(rule) => Verdict::new(model, answer, rule),
+                None => Verdict::new(model, answer, &Rule::of(model)),
+            });
         })?;
         verdict.ok_or_else(|| BackendError::Float("no answer".into()))
     }
@@ -195,8 +200,8 @@ pub trait Backend: Send {
     ///
     /// # Errors
     /// If the bytes are no picture or the back end fails.
-    fn picture(&mut self, bytes: &[u8], thresholds: Option<&Thresholds>) -> Result<Verdict, BackendError> {
+    fn picture(&mut self, bytes: &[u8], rule: Option<&Rule>) -> Result<Verdict, BackendError> {
         let input = self.input(bytes).map_err(BackendError::Picture)?;
-        self.verdict(&input, thresholds)
+        self.verdict(&input, rule)
     }
 }

@@ -52,20 +52,22 @@ fn confidence(dice: &mut Dice) -> Confidence {
     if kind == 0 {
         return confidence;
     }
-    let vectors: Vec<Vec<f32>> = (0..40).map(|_| (0..10).map(|_| dice.real(-2.0, 2.0)).collect()).collect();
-    let labelled = vectors.iter().zip(0u16..).map(|(v, i)| (&v[..], i % 3));
+    // Fewer means than are compared side by side, and more.
+    let components = [3, 11][dice.below(2)];
+    let vectors: Vec<Vec<f32>> = (0..60).map(|_| (0..10).map(|_| dice.real(-2.0, 2.0)).collect()).collect();
+    let labelled = vectors.iter().zip(0u16..).map(|(v, i)| (&v[..], i % components));
     confidence.posterior = white::fit(10, labelled, None).expect("finite");
     confidence.spread = None;
     let triangle = pack(5, |row, column| if row == column { 1.5 } else { 0.25 });
-    let three: Vec<f32> = (0..15).map(|_| dice.real(-1.0, 1.0)).collect();
-    confidence.mixture.log_weight = vec![(1f32 / 3.0).ln(); 3];
-    confidence.mixture.mean = three;
+    let n = usize::from(components);
+    confidence.mixture.log_weight = vec![(1.0 / f32::from(components)).ln(); n];
+    confidence.mixture.mean = (0..5 * n).map(|_| dice.real(-1.0, 1.0)).collect();
     confidence.mixture.covariance = match kind {
         1 => Covariance::Shared { centre: vec![0.1; 5], triangle, half_precision: vec![1.2; 5], half_log_det: -2.0 },
         _ => Covariance::PerClass {
-            triangle: triangle.repeat(3),
-            half_precision: vec![1.2; 15],
-            half_log_det: vec![-2.0, -1.0, 0.5],
+            triangle: triangle.repeat(n),
+            half_precision: vec![1.2; 5 * n],
+            half_log_det: (0..n).map(|_| dice.real(-2.0, 0.5)).collect(),
         },
     };
     confidence

@@ -38,8 +38,8 @@ fn both_back_ends_decide_alike_and_say_why() {
         a.is_accept() == b.is_accept()
     });
     let same = same.count();
-    // 974 were counted; what is left are images near a level.
-    assert!(same >= 965, "{same} of 1000");
+    // What is left are images near a level.
+    assert!(same >= 980, "{same} of 1000");
     let noise = foreign::made(&test.head(20), 1).unwrap().swap_remove(0).1;
     for backend in &mut both {
         for i in 0..noise.len() {

@@ -1,5 +1,5 @@
-//! Writes `engine/fuzz/corpus/`: the smallest random networks without and with grouped and with depthwise convolutions, and
-//! a self-test of one of them.
+//! Writes `engine/fuzz/corpus/`: the smallest random networks without and with grouped and with depthwise convolutions, under every
+//! kind of covariance, and a self-test of one of them.
 
 use paradise_engine::Model;
 use paradise_engine::container::Blob;
@@ -8,6 +8,7 @@ use paradise_engine::layer::Op;
 use paradise_engine::typicality::Distances;
 use paradise_tests::random_network::network;
 use paradise_tests::root;
+use std::collections::BTreeSet;
 use std::fs;
 
 /// Whether a network has a depthwise convolution; `None` if all its convolutions have one group.
@@ -28,8 +29,11 @@ fn main() {
     let folder = root().join("engine/fuzz/corpus");
     let mut all: Vec<(usize, u64)> = (0..200).map(|seed| (network(seed).len(), seed)).collect();
     all.sort_unstable();
-    for kind in [None, Some(false), Some(true)] {
-        for (_, seed) in all.iter().filter(|(_, seed)| grouped(&network(*seed)) == kind).take(2) {
+    let covariance = |bytes: &[u8]| Model::parse(bytes).expect("parses").header().mixture.covariance.name();
+    let mut kinds = BTreeSet::new();
+    for (_, seed) in &all {
+        let bytes = network(*seed);
+        if kinds.insert((grouped(&bytes), covariance(&bytes))) {
             let data = paradise_engine_fuzz::input(&network(*seed)).expect("sealed");
             fs::write(folder.join(format!("network-{seed}")), data).expect("writable");
         }

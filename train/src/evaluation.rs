@@ -2,22 +2,20 @@
 //! [`paradise_evaluate::evaluation`].
 
 use crate::confidence::fit_float;
-use crate::encoder::{Network, Stochastic, abstaining};
-use crate::prediction;
+use crate::confident::{FloatConfidence, Int8Confidence};
+use crate::encoder::Stochastic;
 use crate::trained::Trained;
 use anyhow::{Context, Result, ensure};
 use candle_core::Device;
-use paradise_attack::abstaining::AbstainingModel;
 use paradise_attack::int8::{Int8, StraightThrough};
 use paradise_attack::suite::{self, Surrogate};
 use paradise_attack::threat;
 use paradise_attack::{Classifier, Norm, Victim};
-use paradise_data::{Dataset, foreign};
+use paradise_data::foreign;
 use paradise_engine::Model;
 use paradise_evaluate::confidence::FALSE_ABSTAIN;
 use paradise_evaluate::evaluation::{self, ConfidentModel, Settings, Subject};
 use paradise_evaluate::plan::{Identity, Request};
-use paradise_evaluate::prediction::{Prediction, int8};
 use paradise_evaluate::work::{Shard, inspect};
 use paradise_nn::Precision;
 use paradise_nn::device::Choice;
@@ -144,12 +142,22 @@ pub fn evaluate(options: &Options, stop: &AtomicBool) -> Result<Ended> {
                 return Ok(None);
             }
             if let Some(bytes) = bytes_of_bundle {
-                return Ok(Some(Box::new(Int8Confidence { network, model: Model::parse(bytes)? })));
+                return Ok(Some(Box::new(Int8Confidence {
+                    network,
+                    model: Model::parse(bytes)?,
+                    calibration: &splits.calibration,
+                })));
             }
             match fit_float(folded_network, splits, FALSE_ABSTAIN) {
                 Ok(bytes) => {
                     let model = Model::parse(fitted.insert(bytes))?;
-                    Ok(Some(Box::new(FloatConfidence { network, folded: folded_network, model, device })))
+                    Ok(Some(Box::new(FloatConfidence {
+                        network,
+                        folded: folded_network,
+                        model,
+                        device,
+                        calibration: &splits.calibration,
+                    })))
                 }
                 Err(error) => {
                     notes.push(format!("Confidence was not measured: {error:#}."));
@@ -212,46 +220,4 @@ pub fn fits(surrogate: &dyn Classifier, victim: &dyn Classifier) -> Result<()> {
         victim.classes()
     );
     Ok(())
-}
-
-/// The engine, whose float twin gives the gradients.
-struct Int8Confidence<'a> {
-    network: &'a Network,
-    model: Model<'a>,
-}
-
-impl ConfidentModel for Int8Confidence<'_> {
-    fn name(&self) -> &'static str {
-        "int8"
-    }
-
-    fn predict(&self, set: &Dataset) -> Result<Vec<Prediction>> {
-        int8::predict(&self.model, set)
-    }
-
-    fn abstaining(&self) -> Result<AbstainingModel<'_>> {
-        abstaining(self.network, &self.model, &Device::Cpu)
-    }
-}
-
-/// The folded float network under confidence fitted to it.
-struct FloatConfidence<'a> {
-    network: &'a Network,
-    folded: &'a Network,
-    model: Model<'a>,
-    device: &'a Device,
-}
-
-impl ConfidentModel for FloatConfidence<'_> {
-    fn name(&self) -> &'static str {
-        "float"
-    }
-
-    fn predict(&self, set: &Dataset) -> Result<Vec<Prediction>> {
-        prediction::predict(&self.folded.frozen(), &self.model, set)
-    }
-
-    fn abstaining(&self) -> Result<AbstainingModel<'_>> {
-        abstaining(self.network, &self.model, self.device)
-    }
 }

@@ -50,7 +50,7 @@ pub fn mini_batch_log_density(z: &Tensor, mu: &Tensor, log_sigma: &Tensor) -> Re
         let both = z.detach().contiguous()?.apply_op3_no_bwd(
             &mu.detach().contiguous()?,
             &log_sigma.detach().contiguous()?,
-            &paradise_nn::cuda::density::Density,
+            &paradise_nn::Density,
         )?;
         let (value, gradient) = (both.narrow(1, 0, 1)?.mean_all()?, (both.narrow(1, 1, d)? / m as f64)?);
         return Ok((((z - z.detach())? * gradient)?.sum_all()? + value)?);

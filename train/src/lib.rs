@@ -8,6 +8,7 @@
 
 pub mod checkpoint;
 pub mod confidence;
+mod confident;
 pub mod config;
 pub mod demo;
 pub mod encoder;

@@ -5,8 +5,29 @@ use crate::encoder::{Encoder, batch, values};
 use anyhow::Result;
 use paradise_data::Dataset;
 use paradise_engine::Model;
+use paradise_engine::calibration::Tables;
 use paradise_engine::inference::{Posterior, assess, scratch_len};
 use paradise_evaluate::prediction::Prediction;
+use paradise_runtime::onnx::FloatNetwork;
+use rayon::prelude::*;
+
+/// The exported float network's prediction for every image of `set` as a device's float back end gives it, under the mixture,
+/// tables and thresholds of `model`.
+///
+/// # Errors
+/// If tract refuses the network or an image.
+pub fn by_tract(onnx: &[u8], model: &Model, set: &Dataset) -> Result<Vec<Prediction>> {
+    let network = FloatNetwork::new(onnx, model)?;
+    let tables = Tables::of(model);
+    let one = |i: usize| -> Result<Prediction> {
+        let outputs = network.run(set.image(i))?;
+        let (d, classes) = (outputs.mu.len(), outputs.logits.len());
+        let (mut probabilities, mut scratch) = (vec![0.0; classes], vec![0.0; scratch_len(d)]);
+        let posterior = outputs.posterior();
+        Ok(assess(model, &tables, set.image(i), posterior, &mut probabilities, &mut scratch).into())
+    };
+    (0..set.len()).into_par_iter().map(one).collect()
+}
 
 /// Images run at once.
 const BATCH: usize = 256;
@@ -34,7 +55,9 @@ pub fn predict(encoder: &Encoder, model: &Model, set: &Dataset) -> Result<Vec<Pr
                 log_sigma: &log_sigma[row],
                 logits: &logits[i * classes..(i + 1) * classes],
             };
-            predictions.push(assess(model, set.image(*id), posterior, &mut probabilities, &mut scratch).into());
+            predictions.push(
+                assess(model, &Tables::of(model), set.image(*id), posterior, &mut probabilities, &mut scratch).into(),
+            );
         }
     }
     Ok(predictions)

@@ -2,7 +2,9 @@
 //! answers; a float network, where the bundle has one, only says in which directions it differs.
 
 use crate::confidence;
+use crate::export::CardSettings;
 use crate::export::card::{Card, Int8Figures};
+use crate::export::figures;
 use crate::export::selftest;
 use crate::import;
 use crate::prediction;
@@ -12,7 +14,7 @@ use paradise_data::{Dataset, foreign};
 use paradise_engine::Model;
 use paradise_evaluate::prediction::int8;
 use paradise_runtime::Bundle;
-use paradise_runtime::bundle::{self, CARD, ENCODER, MODEL, SELFTEST};
+use paradise_runtime::bundle::{self, CARD, ENCODER, ENCODER_TABLES, MODEL, SELFTEST};
 use std::path::{Path, PathBuf};
 
 /// What is fitted anew, on what.
@@ -56,32 +58,35 @@ pub fn recalibrate(what: &Recalibration) -> Result<Card> {
     let promised = what.false_abstain.unwrap_or(card.false_abstain_promised_percent / 100.0);
     tracing::info!("confidence of {name}, on {} calibration images", splits.calibration.len());
     let assembly = Assembly::of(&model);
-    let network = bundle.file(ENCODER).ok().map(|bytes| import::exported(bytes).with_context(|| at(ENCODER)));
-    let folded = network.transpose()?.map(|network| network.folded()).transpose()?;
-    let twin = folded.as_ref().map(|folded| {
-        let encoder = folded.frozen();
-        move |model: &Model, set: &Dataset| prediction::predict(&encoder, model, set)
-    });
+    let float = bundle.file(ENCODER).ok();
+    let network = float.map(|bytes| import::exported(bytes).with_context(|| at(ENCODER))).transpose()?;
+    let twin = float.map(|bytes| move |model: &Model, set: &Dataset| prediction::by_tract(bytes, model, set));
     let twin: Option<confidence::Answers> = twin.as_ref().map(|twin| twin as confidence::Answers);
-    let (fitted, choice) = confidence::fitted(&assembly, &identity, &splits, promised, &int8::predict, twin)?;
-    let bytes = assembly.finish(&identity, &fitted)?;
+    let fitted = confidence::fitted(&assembly, &identity, &splits, promised, &int8::predict, twin)?;
+    let bytes = assembly.finish(&identity, &fitted.confidence)?;
     let model = Model::parse(&bytes)?;
     let test = selftest::renewed(&model, bundle.file(SELFTEST)?).with_context(|| at(SELFTEST))?;
-    let found = Int8Figures::of(&model, &splits.test, &others, card.seed)?;
+    let found = Int8Figures::of(&model, &splits, &others, card.seed)?;
+    let settings = CardSettings::of(&card)?;
+    let abstention = network.as_ref().map(|n| figures::abstention_anew(n, &model, &splits, &settings, card.seed));
 
     card.name = name.clone();
     card.paradise = env!("CARGO_PKG_VERSION").into();
     card.false_abstain_promised_percent = 100.0 * promised;
     card.false_abstain_test = found.false_abstain_test;
     card.accepted_accuracy = found.accepted_accuracy;
-    card.aggregate_posterior = Some(choice);
+    card.aggregate_posterior = Some(fitted.choice);
+    card.abstention = abstention.transpose()?.flatten();
     card.confidence = found.confidence;
     card.foreign = found.foreign;
-    for (file, size) in [(MODEL, bytes.len()), (SELFTEST, test.len())] {
-        card.sizes.insert(file.into(), size);
+    let mut contents = vec![(MODEL, bytes.clone()), (SELFTEST, test)];
+    if let Some(tables) = &fitted.twin {
+        contents.push((ENCODER_TABLES, serde_json::to_vec(tables)?));
     }
-    let mut contents = vec![(MODEL, bytes.clone()), (SELFTEST, test), (CARD, toml::to_string(&card)?.into_bytes())];
-    for (file, _) in bundle.files().filter(|(file, _)| ![MODEL, SELFTEST, CARD].contains(file)) {
+    card.sizes.extend(contents.iter().map(|(file, bytes)| ((*file).to_string(), bytes.len())));
+    contents.push((CARD, toml::to_string(&card)?.into_bytes()));
+    let made: Vec<&str> = contents.iter().map(|(file, _)| *file).collect();
+    for (file, _) in bundle.files().filter(|(file, _)| !made.contains(file)) {
         contents.push((file, bundle.file(file)?.to_vec()));
     }
     bundle::write(out, &name, &contents)?;

@@ -17,6 +17,7 @@ use paradise_attack::threat::Norm;
 use paradise_data::{Splits, foreign};
 use paradise_engine::Model;
 use paradise_engine::golden::Golden;
+use paradise_evaluate::abstention::Abstention;
 use paradise_evaluate::confidence::{Foreign, Scores};
 use paradise_evaluate::plan::{Identity, Plan, Request};
 use paradise_evaluate::work::{Shard, Work};
@@ -141,17 +142,18 @@ pub fn verify(options: &Options, mut report: impl FnMut(&Row)) -> Result<bool> {
         not_repeated(format!("float, {}", evaluation(robust)), robust.float.short(), why)
     };
     let Some(network) = network else {
-        int8_figures(&card, &Int8Figures::of(&model, &splits.test, &others, card.seed)?, &mut tell);
+        int8_figures(&card, &Int8Figures::of(&model, &splits, &others, card.seed)?, &mut tell);
         let here = format!("the bundle has no {ENCODER}");
         float_figures(&card.accuracy, Err(&here), &mut tell);
+        abstention(&card, Err(&here), &mut tell);
         card.robust.iter().for_each(|robust| tell(left_out(robust, &here)));
         return Ok(all);
     };
     let served = LogitModel::new(&network)?;
-    let folded = network.folded()?;
-    let found = figures::measure(&folded.frozen(), &served, bytes, &splits, &others, &settings, card.seed)?;
+    let found = figures::measure(&network, &served, bytes, &splits, &others, &settings, card.seed)?;
     int8_figures(&card, &found.int8, &mut tell);
     float_figures(&card.accuracy, Ok(&found.accuracy), &mut tell);
+    abstention(&card, found.abstention.as_ref().ok_or(card::NOT_RUN), &mut tell);
     for robust in &card.robust {
         match &options.evaluations {
             None => tell(left_out(robust, "hours, and no folder is given to go on in")),
@@ -283,6 +285,21 @@ fn float_figures(asked: &Accuracy, found: Result<&Accuracy, &str>, tell: &mut im
     });
 }
 
+/// A share of what abstaining is worth.
+type AbstentionShare = fn(&Abstention) -> &Proportion;
+
+/// What is wrong and accepted under attack, where the card says it.
+fn abstention(card: &Card, found: Result<&Abstention, &str>, tell: &mut impl FnMut(Row)) {
+    let shares: [(&str, AbstentionShare); 2] =
+        [("wrong and accepted, attacked", |a| &a.plain), ("wrong and accepted, attacked for it", |a| &a.adaptive)];
+    for (asked, (figure, of)) in card.abstention.iter().flat_map(|a| shares.map(|share| (a, share))) {
+        tell(match found {
+            Ok(found) => share(figure, of(asked), of(found), Exactness::Float),
+            Err(why) => not_repeated(figure.into(), of(asked).short(), why),
+        });
+    }
+}
+
 /// A figure that was not computed, and why.
 fn not_repeated(figure: String, card: String, why: &str) -> Row {
     Row { figure, card, here: why.into(), verdict: Verdict::NotRepeated }
@@ -293,6 +310,11 @@ fn confidence(card: &Card, found: &Int8Figures, tell: &mut impl FnMut(Row)) {
     tell(numbers("expected calibration error, %", &[then.ece_percent], &[now.ece_percent]));
     let of = |scores: &Option<Scores>| scores.map_or_else(Vec::new, |s| s.values().to_vec());
     tell(numbers("AUROC of mistakes", &of(&then.mistakes_auroc), &of(&now.mistakes_auroc)));
+    let figure = "mistakes abstained from";
+    tell(share(figure, &then.mistakes_abstained, &now.mistakes_abstained, Exactness::Integer));
+    tell(exactly("score that tells mistakes", then.trust.name(), now.trust.name()));
+    let [then_accuracy, now_accuracy] = [then, now].map(|c| c.trusted_accuracy_percent);
+    tell(numbers("accuracy of the four fifths it trusts, %", &[then_accuracy], &[now_accuracy]));
     for (k, then) in then.coverage.iter().enumerate() {
         let now = now.coverage.get(k).map_or_else(Vec::new, |c| c.accuracy_percent.values().to_vec());
         let figure = format!("accuracy at {} % coverage", then.covered_percent);

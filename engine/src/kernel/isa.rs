@@ -11,6 +11,8 @@ use super::packed::Order;
 use super::rows;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
+use crate::artifact::Model;
+use crate::inference::{Evidence, Posterior};
 use crate::layer::Window;
 use crate::requant::Output;
 use crate::tensor::Le;
@@ -118,6 +120,22 @@ macro_rules! instruction_sets {
                                 rows::add(ab, $flip, ratio, out, y);
                             }
                             compiled(operands, ratio, out, y);
+                        })*
+                    }
+                }
+            }
+
+            /// [`Evidence::of`].
+            pub fn evidence(self, model: &Model, image: &[u8], posterior: &Posterior, scratch: &mut [f32]) -> Evidence {
+                // SAFETY: the token proves the instructions.
+                unsafe {
+                    match self {
+                        $(Self::$set(_) => {
+                            #[target_feature(enable = $features)]
+                            fn compiled(m: &Model, image: &[u8], p: &Posterior, scratch: &mut [f32]) -> Evidence {
+                                Evidence::side_by_side(m, image, p, scratch)
+                            }
+                            compiled(model, image, posterior, scratch)
                         })*
                     }
                 }

@@ -45,6 +45,6 @@ pub(super) fn text<'a>(name: &str, files: impl Iterator<Item = (&'a str, &'a [u8
     format!("{:#}\n", serde_json::json!(manifest))
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -8,7 +8,9 @@ mod write;
 pub use error::BundleError;
 pub use write::write;
 
-use manifest::{FORMAT, Manifest, hex};
+pub(crate) use manifest::hex;
+
+use manifest::{FORMAT, Manifest};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,6 +24,8 @@ pub const MAX_FILE: u64 = 1 << 30;
 pub const MODEL: &str = "model.pmq";
 /// The float network.
 pub const ENCODER: &str = "encoder.onnx";
+/// What calibration images give by the float network: its own tables, since those in the model are the int8 network's.
+pub const ENCODER_TABLES: &str = "encoder.tables.json";
 /// The int8 model's integers as an ONNX graph.
 pub const ENCODER_INT8: &str = "encoder.int8.onnx";
 /// Golden images, pictures and probes.

@@ -1,8 +1,8 @@
 //! Writing a bundle: its folder appears whole or not at all.
 
 use super::{BundleError, MANIFEST, manifest};
-use std::fs::{self, File};
-use std::io::Write;
+use crate::files;
+use std::fs;
 use std::path::Path;
 
 /// Writes a bundle called `name` with these files into `folder`: into a folder beside it, synced, which then takes its place.
@@ -22,11 +22,8 @@ use std::path::Path;
 ///
 /// # Errors
 /// With the path that cannot be written, or the folder that is no bundle.
-pub fn write(folder: &Path, name: &str, files: &[(&str, Vec<u8>)]) -> Result<(), BundleError> {
-    let parent = match folder.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p,
-        _ => Path::new("."),
-    };
+pub fn write(folder: &Path, name: &str, contents: &[(&str, Vec<u8>)]) -> Result<(), BundleError> {
+    let parent = files::parent(folder);
     if folder.exists() && !folder.join(MANIFEST).exists() && !is_empty(folder) {
         return Err(BundleError::NotOurs(folder.to_path_buf()));
     }
@@ -34,10 +31,10 @@ pub fn write(folder: &Path, name: &str, files: &[(&str, Vec<u8>)]) -> Result<(),
     let beside = |what: &str| parent.join(format!(".{name}.{}.{what}", std::process::id()));
     let (building, old) = (beside("building"), beside("old"));
     create(&building)?;
-    for (file, bytes) in files {
+    for (file, bytes) in contents {
         put(&building.join(file), bytes)?;
     }
-    let manifest = manifest::text(name, files.iter().map(|(file, bytes)| (*file, &bytes[..])));
+    let manifest = manifest::text(name, contents.iter().map(|(file, bytes)| (*file, &bytes[..])));
     put(&building.join(MANIFEST), manifest.as_bytes())?;
     sync(&building)?;
     if folder.exists() {
@@ -56,12 +53,11 @@ fn create(folder: &Path) -> Result<(), BundleError> {
 }
 
 fn put(path: &Path, bytes: &[u8]) -> Result<(), BundleError> {
-    let outcome = File::create(path).and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
-    outcome.map_err(|e| BundleError::Write(path.to_path_buf(), e))
+    files::put(path, bytes).map_err(|e| BundleError::Write(path.to_path_buf(), e))
 }
 
 fn sync(folder: &Path) -> Result<(), BundleError> {
-    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| BundleError::Write(folder.to_path_buf(), e))
+    files::sync(folder).map_err(|e| BundleError::Write(folder.to_path_buf(), e))
 }
 
 fn is_empty(folder: &Path) -> bool {

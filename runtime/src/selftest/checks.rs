@@ -4,10 +4,12 @@ use super::device::Device;
 use super::{Options, Status};
 use crate::int8::Int8;
 use crate::load::Loaded;
-use crate::pipeline::Backend;
+use crate::pipeline::{Backend, Verdict};
+use crate::rule::Rule;
+use crate::site::Site;
 use paradise_engine::golden::{Golden, Origin, ProbeKind, crc32, crc32_bytes};
 use paradise_engine::selftest::{Fault, Subject as _, Tally};
-use paradise_engine::{Answer, Model};
+use paradise_engine::{Answer, Model, Thresholds};
 use std::time::Instant;
 
 /// What the checks look at.
@@ -26,6 +28,7 @@ pub(super) const ALL: &[(&str, Run)] = &[
     ("golden checksums", golden_checksums),
     ("golden outputs", golden_outputs),
     ("encoded pictures", encoded_pictures),
+    ("thresholds", thresholds),
     ("repeatability", repeatability),
     ("kernels", kernels),
     ("arena guard", arena_guard),
@@ -131,6 +134,38 @@ fn encoded_pictures(subject: &mut Subject) -> Outcome {
     let what =
         if exact { "from bytes to answer, equal bit for bit" } else { "from bytes to input, equal bit for bit" };
     judge(true, format!("{} files {what}", golden.header().encoded.len()))
+}
+
+/// Pictures of noise that the thresholds in force are tried on.
+const NOISE: usize = 50;
+
+/// Whose thresholds are in force, and that a site's belong to this model and abstain from as much noise as the maker's.
+fn thresholds(subject: &mut Subject) -> Outcome {
+    let backend = subject.loaded.backend();
+    let (mut maker, mut site, mut len) = (Rule::from(Thresholds::NEVER), Ok(None), 0);
+    backend.with_model(&mut |model| {
+        (maker, len) = (Rule::of(model), model.header().input.len() as usize);
+        site = subject.options.site.as_deref().map(|path| Site::read(path, model)).transpose();
+    });
+    let site = match site {
+        Ok(site) => site.map(Rule::from),
+        Err(error) => return judge(false, error.to_string()),
+    };
+    let mut rng = fastrand::Rng::with_seed(1);
+    let (mut by_maker, mut in_force) = (0, 0);
+    for _ in 0..NOISE {
+        let noise: Vec<u8> = (0..len).map(|_| rng.u8(..)).collect();
+        let seen = backend.answer(&noise, &mut |model, answer| {
+            let abstains = |rule: &Rule| usize::from(!Verdict::new(model, answer, rule).is_accept());
+            by_maker += abstains(&maker);
+            in_force += abstains(site.as_ref().unwrap_or(&maker));
+        });
+        if let Err(error) = seen {
+            return judge(false, error.to_string());
+        }
+    }
+    let whose = site.as_ref().and_then(Rule::site).map_or("the maker's".into(), ToString::to_string);
+    judge(in_force >= by_maker, format!("{whose}; noise: abstained from {in_force} of {NOISE}"))
 }
 
 fn repeatability(subject: &mut Subject) -> Outcome {

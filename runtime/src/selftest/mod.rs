@@ -12,7 +12,7 @@ use crate::load::Loaded;
 use crate::pipeline::BackendKind;
 use checks::Subject;
 use paradise_engine::golden::Golden;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a self-test is asked to do.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +23,8 @@ pub struct Options {
     pub skip: Vec<String>,
     /// Flip this bit of the resident weights after loading, to see the test fail.
     pub flip_weight_bit: Option<usize>,
+    /// A site file whose thresholds are in force.
+    pub site: Option<PathBuf>,
 }
 
 /// Tests the bundle in `folder` on one back end.

@@ -6,6 +6,7 @@ use crate::limits::{Limits, Surprises};
 use crate::loss::descending;
 use crate::model::{Classifier, Differentiable, checked_logits};
 use crate::statistics::{Distances, Mixture};
+use paradise_engine::calibration::Tables;
 use paradise_engine::inference::{Posterior, assess, scratch_len};
 use paradise_engine::{Model, Shape, posterior};
 
@@ -93,7 +94,7 @@ impl<'m> AbstainingModel<'m> {
         let logits = self.class_logits(mu);
         let (mut probabilities, mut scratch) = (vec![0.0; logits.len()], vec![0.0; scratch_len(mu.len())]);
         let posterior = Posterior { mu, sigma: &sigma, log_sigma: &log_sigma, logits: &logits };
-        let answer = assess(self.model, &image, posterior, &mut probabilities, &mut scratch);
+        let answer = assess(self.model, &Tables::of(self.model), &image, posterior, &mut probabilities, &mut scratch);
         Worth { class: answer.class, accepted: answer.decision.is_accept() }
     }
 

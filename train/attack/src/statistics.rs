@@ -4,7 +4,7 @@
 use paradise_engine::appearance::LEN;
 use paradise_engine::header::{Covariance, Typicality};
 use paradise_engine::tensor::Span;
-use paradise_engine::whitening::{Directions, Whitening, packed_len, unpack};
+use paradise_engine::whitening::{Directions, Whitening, packed_len, turned, unpack};
 use paradise_engine::{Model, Shape};
 
 /// A linear map to white coordinates.
@@ -100,7 +100,8 @@ impl Gaussians {
                 (Map::Principal(wide(rows), wide(variance), f64::from(rest)), whitening.white_len())
             }
         };
-        let means = wide(whitening.means).chunks_exact(whitening.white_len()).map(|m| m[..kept].to_vec()).collect();
+        let means = turned(&wide(whitening.means), whitening.components.into());
+        let means = means.chunks_exact(whitening.white_len()).map(|m| m[..kept].to_vec()).collect();
         let coordinates = if matches!(map, Map::Lower(_)) { leading } else { n };
         Self { centre: wide(whitening.centre)[..coordinates].to_vec(), map, means }
     }
@@ -138,7 +139,11 @@ impl Mixture {
     pub(crate) fn of(model: &Model) -> Self {
         let (mixture, d) = (model.header().mixture, usize::from(model.header().latent));
         let wide = |span: Span| wide(model, span);
-        let (log_weight, mean) = (wide(mixture.log_weight), wide(mixture.mean));
+        let (log_weight, stored) = (wide(mixture.log_weight), wide(mixture.mean));
+        let mean = match mixture.covariance {
+            Covariance::Shared { .. } => turned(&stored, log_weight.len()),
+            _ => stored,
+        };
         let means: Vec<&[f64]> = mean.chunks_exact(d).collect();
         let build = |map: usize, c: usize, offset: Vec<f64>, half_precision: &[f64], constant: f64| Component {
             log_weight: log_weight[c],

@@ -2,6 +2,7 @@
 //! abstaining buys, how honest the probabilities are.
 
 use crate::prediction::Prediction;
+use crate::selection::{Selection, Trust, covered, right};
 use anyhow::Result;
 use paradise_data::Dataset;
 use paradise_data::corruption::{self, LEVELS};
@@ -24,15 +25,38 @@ pub struct Scores {
     pub posterior_entropy: f64,
     /// By predictive entropy.
     pub predictive_entropy: f64,
+    /// By the rate less that against one Gaussian for all classes.
+    pub relative_rate: f64,
+    /// By predictive entropy and relative rate together.
+    pub combination: f64,
 }
 
 /// The scores' names, in their order.
-pub const SCORES: [&str; 6] = ["rate", "posterior", "spread", "picture", "posterior entropy", "predictive entropy"];
+pub const SCORES: [&str; 8] = [
+    "rate",
+    "posterior",
+    "spread",
+    "picture",
+    "posterior entropy",
+    "predictive entropy",
+    "relative rate",
+    "combination",
+];
 
 /// A record's scores, in that order.
-fn scores(r: &Prediction) -> [f32; SCORES.len()] {
+type Scored = [f32; SCORES.len()];
+
+fn scores(selection: &Selection, r: &Prediction) -> Scored {
     let d = &r.distances;
-    [r.rate_nats, d.posterior, d.spread, d.picture, -r.p.entropy, r.predictive_entropy_nats]
+    let [relative, both] = [Trust::RelativeRate, Trust::Combination].map(|trust| selection.score(trust, r) as f32);
+    [r.rate_nats, d.posterior, d.spread, d.picture, -r.p.entropy, r.predictive_entropy_nats, relative, both]
+}
+
+impl Trust {
+    /// Where it stands among [`SCORES`].
+    fn place(self) -> usize {
+        SCORES.iter().position(|name| *name == self.name()).unwrap_or_default()
+    }
 }
 
 impl Scores {
@@ -49,17 +73,28 @@ impl Scores {
             picture: f(3),
             posterior_entropy: f(4),
             predictive_entropy: f(5),
+            relative_rate: f(6),
+            combination: f(7),
         }
     }
 
     /// The numbers in the order of [`SCORES`].
     pub fn values(&self) -> [f64; SCORES.len()] {
-        [self.rate, self.posterior, self.spread, self.picture, self.posterior_entropy, self.predictive_entropy]
+        [
+            self.rate,
+            self.posterior,
+            self.spread,
+            self.picture,
+            self.posterior_entropy,
+            self.predictive_entropy,
+            self.relative_rate,
+            self.combination,
+        ]
     }
 
     /// AUROC of each score for telling `positives` from `negatives`.
-    fn auroc(negatives: &[&Prediction], positives: &[&Prediction]) -> Self {
-        let of = |records: &[&Prediction], k: usize| records.iter().map(|r| scores(r)[k]).collect::<Vec<f32>>();
+    fn auroc(negatives: &[Scored], positives: &[Scored]) -> Self {
+        let of = |scored: &[Scored], k: usize| scored.iter().map(|s| s[k]).collect::<Vec<f32>>();
         Self::each(|k| auroc(&of(negatives, k), &of(positives, k)))
     }
 }
@@ -127,6 +162,12 @@ pub struct Quality {
     pub accepted_accuracy: Proportion,
     /// Telling misclassified test images from others: AUROC; none where no image, or every one, is misclassified.
     pub mistakes: Option<Scores>,
+    /// Proportion of the misclassified test images on which the device abstains.
+    pub mistakes_abstained: Proportion,
+    /// The score by which mistakes should be told: the best on calibration images.
+    pub trust: Trust,
+    /// Accuracy of the four fifths of the test images that this score trusts most, per cent.
+    pub trusted_accuracy_percent: f64,
     /// Risk-coverage curves, from everything answered down to a half.
     pub coverage: Vec<Coverage>,
     /// Mean accuracy over all coverages, per cent.
@@ -146,6 +187,7 @@ impl Quality {
     pub fn rounded(mut self) -> Self {
         self.mistakes = self.mistakes.map(|s| s.rounded(4));
         self.ece_percent = round(self.ece_percent, 2);
+        self.trusted_accuracy_percent = round(self.trusted_accuracy_percent, 2);
         self.foreign.iter_mut().for_each(|f| f.auroc = f.auroc.rounded(4));
         self.coverage.iter_mut().for_each(|c| c.accuracy_percent = c.accuracy_percent.rounded(2));
         self
@@ -163,7 +205,8 @@ pub type Answers<'a> = &'a dyn Fn(&Dataset) -> Result<Vec<Prediction>>;
 /// Proportion of calibration images that may be abstained for any reason.
 pub const FALSE_ABSTAIN: f64 = 0.05;
 
-/// Measures confidence on test images `set`, whose records are `home`, on foreign ones ([`made`] of them, and `others`), and on every corruption of the first `corrupted` test images, if any.
+/// Measures confidence on test images `set`, whose records are `home`, on foreign ones ([`made`] of them, and `others`), and on
+/// every corruption of the first `corrupted` test images, if any; `selection` is fitted to calibration images.
 ///
 /// # Errors
 /// If the model fails.
@@ -171,17 +214,16 @@ pub fn measure(
     answers: Answers,
     set: &Dataset,
     home: &[Prediction],
+    selection: &Selection,
     others: &[(String, Dataset)],
     corrupted: usize,
     seed: u64,
 ) -> Result<Quality> {
-    let right = |set: &Dataset, records: &[Prediction]| -> Vec<bool> {
-        records.iter().zip(&set.labels).map(|(r, l)| r.class == *l).collect()
-    };
-    let correct = right(set, home);
-    let all: Vec<&Prediction> = home.iter().collect();
-    let pick = |wanted: bool| -> Vec<&Prediction> {
-        home.iter().zip(&correct).filter(|(_, c)| **c == wanted).map(|(r, _)| r).collect()
+    let correct = right(home, set);
+    let scored = |records: &[Prediction]| records.iter().map(|r| scores(selection, r)).collect::<Vec<Scored>>();
+    let all = scored(home);
+    let pick = |wanted: bool| -> Vec<Scored> {
+        all.iter().zip(&correct).filter(|(_, c)| **c == wanted).map(|(s, _)| *s).collect()
     };
     let (good, bad) = (pick(true), pick(false));
     let mistakes = (!good.is_empty() && !bad.is_empty()).then(|| Scores::auroc(&good, &bad));
@@ -193,35 +235,36 @@ pub fn measure(
         foreign.push(Foreign {
             name,
             n: set.len(),
-            auroc: Scores::auroc(&all, &records.iter().collect::<Vec<_>>()),
+            auroc: Scores::auroc(&all, &scored(&records)),
             abstained: Proportion::of(records.iter().map(|r| !r.accept)),
         });
     }
     let few = set.head(corrupted);
-    let clean = answers(&few)?;
-    let clean: Vec<&Prediction> = clean.iter().collect();
+    let clean = scored(&answers(&few)?);
     let mut corruptions = Vec::new();
     let kinds = if corrupted > 0 { &corruption::ALL[..] } else { &[] };
     for kind in kinds {
         for level in 1..=LEVELS {
             let set = kind.apply(&few, level, seed)?;
             let records = answers(&set)?;
-            let correct = right(&set, &records);
+            let correct = right(&records, &set);
             corruptions.push(Corrupted {
                 name: kind.name().into(),
                 level,
                 accuracy: Proportion::of(correct.iter().copied()),
                 accepted_accuracy: accepted(&records, &correct),
                 abstained: Proportion::of(records.iter().map(|r| !r.accept)),
-                auroc: Scores::auroc(&clean, &records.iter().collect::<Vec<_>>()),
+                auroc: Scores::auroc(&clean, &scored(&records)),
             });
         }
     }
-    let curves: [Vec<f64>; SCORES.len()] = std::array::from_fn(|k| covered(home, &correct, k));
+    let column = |k: usize| all.iter().map(|s| f64::from(s[k])).collect::<Vec<f64>>();
+    let curves: [Vec<f64>; SCORES.len()] = std::array::from_fn(|k| covered(&column(k), &correct));
     let at = |covered: f64| {
         let n = ((covered / 100.0 * set.len() as f64).round() as usize).clamp(1, set.len());
         Coverage { covered_percent: covered, accuracy_percent: Scores::each(|k| curves[k][n - 1]) }
     };
+    let wrong = home.iter().zip(&correct).filter(|(_, c)| !**c);
     let (ece_percent, reliability) = calibration(home, &correct);
     Ok(Quality {
         n: set.len(),
@@ -229,6 +272,9 @@ pub fn measure(
         abstained: Proportion::of(home.iter().map(|r| !r.accept)),
         accepted_accuracy: accepted(home, &correct),
         mistakes,
+        mistakes_abstained: Proportion::of(wrong.map(|(r, _)| !r.accept)),
+        trust: selection.chosen,
+        trusted_accuracy_percent: at(80.0).accuracy_percent.values()[selection.chosen.place()],
         coverage: (0..=10).map(|k| at(100.0 - 5.0 * f64::from(k))).collect(),
         mean_covered_accuracy_percent: Scores::each(|k| curves[k].iter().sum::<f64>() / set.len() as f64),
         ece_percent,
@@ -240,25 +286,6 @@ pub fn measure(
 
 fn accepted(records: &[Prediction], correct: &[bool]) -> Proportion {
     Proportion::of(records.iter().zip(correct).filter(|(r, _)| r.accept).map(|(_, c)| *c))
-}
-
-/// Accuracy, per cent, of the 1, 2, ... images that score `k` trusts most; equally trusted ones count by their mean.
-fn covered(records: &[Prediction], correct: &[bool], k: usize) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..records.len()).collect();
-    order.sort_by(|a, b| scores(&records[*a])[k].total_cmp(&scores(&records[*b])[k]));
-    let mut curve = Vec::with_capacity(order.len());
-    let (mut before, mut i) = (0.0, 0);
-    while i < order.len() {
-        let score = scores(&records[order[i]])[k];
-        let tied = order[i..].iter().take_while(|o| scores(&records[**o])[k] == score).count();
-        let good = order[i..i + tied].iter().filter(|o| correct[**o]).count() as f64;
-        for j in 1..=tied {
-            curve.push(100.0 * (before + good * j as f64 / tied as f64) / (i + j) as f64);
-        }
-        before += good;
-        i += tied;
-    }
-    curve
 }
 
 /// Expected calibration error, per cent, and its bins.
@@ -292,15 +319,7 @@ mod tests {
             posterior_entropy_nats: 0.0,
             predictive_entropy_nats: 0.0,
             distances: Distances { posterior: -rate_nats, spread: 0.0, picture: 0.0 },
-            p: PValues {
-                picture: 1.0,
-                posterior: 1.0,
-                spread: 1.0,
-                rate: 1.0,
-                entropy: 1.0,
-                predictive: 1.0,
-                combined: 1.0,
-            },
+            p: PValues::TYPICAL,
             accept: rate_nats < 3.0,
         }
     }
@@ -309,7 +328,8 @@ mod tests {
     fn coverage_and_calibration_equal_counting() {
         let records = [record(0, 0.9, 1.0), record(0, 0.8, 4.0), record(0, 0.7, 2.0), record(0, 0.95, 2.0)];
         let correct = [true, false, true, false];
-        let by_rate = covered(&records, &correct, 0);
+        let rates: Vec<f64> = records.iter().map(|r| f64::from(r.rate_nats)).collect();
+        let by_rate = covered(&rates, &correct);
         // First the sure one; then two tied of which one is right; then the last, wrong.
         let want = [100.0, 75.0, 200.0 / 3.0, 50.0];
         assert!(by_rate.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-9), "{by_rate:?}");
@@ -330,7 +350,9 @@ mod tests {
             Ok((0..set.len()).map(|i| record(u16::from(bright(i) > 100.0), 0.9, bright(i))).collect())
         };
         let white = Dataset::new(shape, vec![255; 64], vec![0; 4]).unwrap();
-        let q = measure(&answers, &set, &answers(&set).unwrap(), &[("white".into(), white)], 4, 1).unwrap();
+        let home = answers(&set).unwrap();
+        let q =
+            measure(&answers, &set, &home, &Selection::fit(&home, &set), &[("white".into(), white)], 4, 1).unwrap();
         let last = q.foreign.last().unwrap();
         assert_eq!((last.n, last.auroc.rate, last.abstained.percent()), (4, 1.0, 100.0));
         assert_eq!((last.auroc.posterior_entropy, last.auroc.posterior), (0.5, 0.0));

@@ -1,22 +1,24 @@
 //! A whole evaluation of one model: units of work that resume and shard, the masking checks, what confidence is worth, the
 //! report.
 
+use crate::abstention::Abstention;
 use crate::confidence::{self, Quality};
 use crate::masking::{self, Checks};
 use crate::plan::{Identity, Request};
 use crate::points;
 use crate::prediction::{PredictedClasses, Prediction, classify};
+
 use crate::radius::Radius;
-use crate::report::{Abstention, Report};
+use crate::report::Report;
+use crate::selection::Selection;
 use crate::work::{Shard, Work};
 use anyhow::{Context, Result};
 use paradise_attack::abstaining::AbstainingModel;
 use paradise_attack::suite::{self, Entry, Surrogate};
-use paradise_attack::{Outcome, Victim, evasion, pixels, samples};
+use paradise_attack::{Outcome, Victim};
 use paradise_data::Dataset;
 use paradise_data::foreign::MADE;
 use paradise_support::files;
-use paradise_support::statistics::Proportion;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -26,9 +28,10 @@ pub use crate::plan::Plan;
 const CHECKED: usize = 200;
 /// Images of each corruption at most.
 const CORRUPTED: usize = 500;
-/// Images of the adaptive attack at most, and its steps.
+/// Images of the adaptive attack at most.
 const EVADED: usize = 500;
-const EVASION_STEPS: usize = 100;
+/// Steps of each of its walks.
+pub const EVASION_STEPS: usize = 100;
 
 /// What is evaluated.
 pub struct Subject<'a> {
@@ -58,6 +61,9 @@ pub trait ConfidentModel {
     /// # Errors
     /// If the images do not fit.
     fn predict(&self, set: &Dataset) -> Result<Vec<Prediction>>;
+
+    /// Images that confidence was calibrated on.
+    fn calibration(&self) -> &Dataset;
 
     /// The model as the adaptive attack sees it.
     ///
@@ -205,7 +211,9 @@ impl Finish<'_> {
         }
         tracing::info!("confidence on {} test images, foreign ones and corruptions", self.set.len());
         let (answers, home) = (|set: &Dataset| model.predict(set), model.predict(self.set)?);
-        let quality = confidence::measure(&answers, self.set, &home, others, CORRUPTED, self.plan.seed)?;
+        let calibration = model.calibration();
+        let selection = Selection::fit(&model.predict(calibration)?, calibration);
+        let quality = confidence::measure(&answers, self.set, &home, &selection, others, CORRUPTED, self.plan.seed)?;
         files::write(&path, serde_json::to_string(&quality)?.as_bytes())?;
         Ok(quality)
     }
@@ -218,29 +226,10 @@ impl Finish<'_> {
         // The first images, so that the worst case at hand is theirs.
         let n = EVADED.min(self.set.len());
         let few = self.set.select(&(0..n).collect::<Vec<_>>());
-        let fooled = |set: &Dataset| -> Result<Vec<bool>> {
-            let predictions = model.predict(set)?;
-            let one = |(p, l): (&Prediction, &u16)| p.accept && p.class != *l;
-            Ok(predictions.iter().zip(&few.labels).map(one).collect())
-        };
         tracing::info!("adaptive attack on abstention, {n} images");
-        let (pixels, ball) = (pixels(&few), self.plan.ball(0));
-        let abstaining = model.abstaining()?;
-        let attempts = evasion::evade(&abstaining, ball, &samples(&few, &pixels), EVASION_STEPS, self.plan.seed)?;
-        let adaptive = fooled(&Outcome::from_attempts(ball, attempts).on_grid(&few))?;
-        let plain = fooled(&worst.on_grid(self.set).select(&(0..n).collect::<Vec<_>>()))?;
-        let clean = fooled(&few)?;
-        let share = |flags: &[bool]| -> Proportion { Proportion::of(flags.iter().copied()) };
-        let any: Vec<bool> = (0..n).map(|i| clean[i] || plain[i] || adaptive[i]).collect();
-        let abstention = Abstention {
-            n,
-            eps: ball.eps,
-            steps: EVASION_STEPS,
-            clean: share(&clean),
-            plain: share(&plain),
-            adaptive: share(&adaptive),
-            worst: share(&any),
-        };
+        let attacked = worst.on_grid(self.set).select(&(0..n).collect::<Vec<_>>());
+        let (ball, seed) = (self.plan.ball(0), self.plan.seed);
+        let abstention = Abstention::measure(model, &few, &attacked, ball, EVASION_STEPS, seed)?;
         files::write(&path, serde_json::to_string(&abstention)?.as_bytes())?;
         Ok(abstention)
     }

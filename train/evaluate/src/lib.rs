@@ -7,10 +7,12 @@
 //! | [`evaluation`] | a whole evaluation of one model: units of work, checks, confidence, report |
 //! | [`plan`], [`work`], [`radius`], [`points`] | what is evaluated; units, shards and resuming; figures of a radius; points found on other models |
 //! | [`masking`] | the masking checks, each with its number, limit and verdict |
-//! | [`prediction`], [`confidence`] | what models say of a set; what their confidence is worth |
+//! | [`prediction`], [`confidence`], [`selection`] | what models say of a set; what their confidence is worth; scores of mistakes |
+//! | [`abstention`] | what abstaining is worth against attacks that know of it |
 //! | [`report`], [`figure`] | JSON, Markdown, HTML, comparisons; pictures |
 #![deny(missing_docs)]
 
+pub mod abstention;
 pub mod confidence;
 pub mod evaluation;
 pub mod figure;
@@ -21,4 +23,5 @@ pub mod prediction;
 pub mod radius;
 pub mod report;
 pub mod robust;
+pub mod selection;
 pub mod work;

@@ -1,11 +1,12 @@
 //! The aggregate posterior: a Gaussian a class, with a covariance as full as the device's memory and held-out images allow.
 
-use super::covariance::{Scatter, by_lower, cholesky, half_log_det, inverse};
+use super::covariance::Scatter;
 use super::written::{Covariance, Mixture};
 use anyhow::Result;
-use paradise_engine::whitening::{pack, packed_len, unpack};
+use paradise_engine::whitening::{pack, packed_len, turned, unpack};
 use paradise_engine::{Model, header};
 use paradise_evaluate::prediction::Prediction;
+use paradise_runtime::cholesky::{by_lower, cholesky, half_log_det, inverse};
 
 /// Most bytes of a mixture that is not diagonal.
 pub const MOST_BYTES: usize = 32 << 10;
@@ -150,7 +151,10 @@ impl Component {
             let std = factor.chunks_exact(d).map(|row| row.iter().map(|v| v * v).sum::<f64>().sqrt()).collect();
             Self { mean, std, factor: Some(factor) }
         };
-        let stored = wide(mixture.mean);
+        let stored = match mixture.covariance {
+            header::Covariance::Shared { .. } => turned(&wide(mixture.mean), mixture.components.into()),
+            _ => wide(mixture.mean),
+        };
         let means = stored.chunks_exact(d).map(<[f64]>::to_vec);
         match mixture.covariance {
             header::Covariance::Diagonal { log_std, .. } => {

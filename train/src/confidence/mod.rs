@@ -3,7 +3,6 @@
 
 pub mod covariance;
 pub mod mixture;
-pub mod thresholds;
 pub mod white;
 pub mod written;
 
@@ -15,13 +14,15 @@ use anyhow::{Context, Result, ensure};
 use mixture::Kind;
 use paradise_data::{Dataset, Splits, foreign};
 use paradise_engine::appearance::{self, Sums};
+use paradise_engine::calibration::Tables;
 use paradise_engine::inference::{Evidence, Posterior, scratch_len};
 use paradise_engine::{Model, Thresholds};
 use paradise_evaluate::prediction::Prediction;
+use paradise_runtime::levels::{Judged, tune};
+use paradise_runtime::tables::{OwnTables, Values};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use thresholds::{Judged, tune};
 use written::{Calibration, Confidence, Shape};
 
 /// Training images on which activation ranges are observed.
@@ -63,13 +64,24 @@ pub fn fit(
     false_abstain: f64,
     answers: Answers,
 ) -> Result<Vec<u8>> {
-    assembly.finish(identity, &fitted(assembly, identity, splits, false_abstain, answers, None)?.0)
+    assembly.finish(identity, &fitted(assembly, identity, splits, false_abstain, answers, None)?.confidence)
 }
 
-/// Confidence that [`fit`] writes down, and how its aggregate posterior was chosen.
+/// Confidence as it was fitted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fitted {
+    /// What `model.pmq` holds.
+    pub confidence: Confidence,
+    /// How its aggregate posterior was chosen.
+    pub choice: Choice,
+    /// What calibration images give by the twin, where there is one.
+    pub twin: Option<Values>,
+}
+
+/// Confidence that [`fit`] writes down.
 ///
 /// `twin` is another network that will answer under it, the float one of a bundle: directions in which the two differ count the
-/// less.
+/// less, and it gets calibration tables of its own.
 ///
 /// # Errors
 /// As [`fit`].
@@ -80,7 +92,7 @@ pub fn fitted(
     false_abstain: f64,
     answers: Answers,
     twin: Option<Answers>,
-) -> Result<(Confidence, Choice)> {
+) -> Result<Fitted> {
     ensure!((0.0..1.0).contains(&false_abstain), "false-abstain rate {false_abstain} is not in 0..1");
     let d = assembly.latent();
     let mut confidence = Confidence::placeholder(d)?;
@@ -92,7 +104,9 @@ pub fn fitted(
         (0..splits.labels.len()).all(|class| train.labels.contains(&(class as u16))),
         "a class has no training image"
     );
-    let tolerance = twin.map(|twin| tolerance(&training.predictions, &twin(&bare, &train.head(COMPARED_IMAGES))?));
+    // The first ones as they stand: the same images in the same order as their predictions.
+    let compared = train.select(&(0..COMPARED_IMAGES.min(train.len())).collect::<Vec<_>>());
+    let tolerance = twin.map(|twin| tolerance(&training.predictions, &twin(&bare, &compared)?));
     typicality(&mut confidence, d, &training, tolerance.transpose()?.as_deref())?;
     let mut choice = aggregate(&mut confidence, d, &training, &|c| assembly.finish(identity, c))?;
     drop(training);
@@ -101,19 +115,21 @@ pub fn fitted(
     let evidence = calibration.evidence(&Model::parse(&assembly.finish(identity, &confidence)?)?);
     confidence.calibration = calibrated(&evidence, &calibration);
     let apart = assembly.finish(identity, &confidence)?;
-    let apart = calibration.judged(&Model::parse(&apart)?, &evidence);
+    let apart = calibration.judged(&Tables::of(&Model::parse(&apart)?), &evidence);
     confidence.calibration.combined = apart.iter().map(|image| image.p.surprise()).collect();
     let bytes = assembly.finish(identity, &confidence)?;
     let model = Model::parse(&bytes)?;
-    let home = calibration.judged(&model, &evidence);
+    let home = calibration.judged(&Tables::of(&model), &evidence);
     let made = foreign::made(&splits.calibration.head(MADE_IMAGES), 0)?;
     let made = made.iter().map(|(_, set)| {
         let seen = Seen { predictions: answers(&bare, set)?, set };
-        Ok(seen.judged(&model, &seen.evidence(&model)))
+        Ok(seen.judged(&Tables::of(&model), &seen.evidence(&model)))
     });
     let (limits, both) = decide(&home, &made.collect::<Result<Vec<_>>>()?, false_abstain);
     (confidence.thresholds, choice.rate_and_entropy_decide) = (limits, both);
-    Ok((confidence, choice))
+    let set = &splits.calibration;
+    let twin = twin.map(|twin| Seen { predictions: twin(&bare, set)?, set }.values(&model)).transpose()?;
+    Ok(Fitted { confidence, choice, twin })
 }
 
 /// A `model.pmq` whose confidence is that of the folded network in float, for [`prediction::predict`].
@@ -150,11 +166,20 @@ impl Seen<'_> {
         self.predictions.par_iter().enumerate().map(each).collect()
     }
 
-    /// What decides about them, by a model's tables.
-    fn judged(&self, model: &Model, evidence: &[Evidence]) -> Vec<Judged> {
+    /// Their values, as tables keep them.
+    fn values(&self, model: &Model) -> Result<Values> {
+        let evidence = self.evidence(model);
+        let mut found = calibrated(&evidence, self);
+        let apart = OwnTables::new(&found.values())?;
+        found.combined = self.judged(apart.tables(), &evidence).iter().map(|image| image.p.surprise()).collect();
+        Ok(found.values())
+    }
+
+    /// What decides about them, by these tables.
+    fn judged(&self, tables: &Tables, evidence: &[Evidence]) -> Vec<Judged> {
         let judged = |(e, p): (&Evidence, &Prediction)| {
             let predictive_entropy_nats = p.predictive_entropy_nats;
-            Judged { p: e.p_values(model, predictive_entropy_nats), predictive_entropy_nats }
+            Judged { p: e.p_values(tables, predictive_entropy_nats), predictive_entropy_nats }
         };
         evidence.iter().zip(&self.predictions).map(judged).collect()
     }
@@ -166,7 +191,7 @@ fn theta(p: &Prediction) -> Vec<f32> {
 }
 
 /// Times that the second moments of a difference between two networks count.
-const TOLERANCE: f64 = 8.0;
+const TOLERANCE: f64 = 2.0;
 
 /// The second moments of the difference between two networks' posteriors, `[2 d][2 d]`, several times over: what is left between
 /// them is then much less than what images make.

@@ -1,10 +1,11 @@
 //! What posteriors and pictures are compared with: class means under one covariance, as small as the format wants it and as
 //! strongly shrunk as held-out images want it.
 
-use super::covariance::{Scatter, by_lower, cholesky, half_log_det, inverse, principal};
+use super::covariance::{Scatter, principal};
 use super::written::{Shape, White};
 use anyhow::Result;
 use paradise_engine::whitening::pack;
+use paradise_runtime::cholesky::{by_lower, cholesky, half_log_det, inverse};
 
 /// Most dimensions of a triangle; above, principal directions and an isotropic rest.
 pub const MAX_TRIANGLE: usize = 256;
@@ -159,7 +160,7 @@ mod tests {
         let each = |x: &Vec<f32>| {
             let mut scratch = vec![0.0; 2 * x.len()];
             let y = record.whiten(tensors, x.iter().copied(), &mut scratch);
-            f64::from(nearest(tensors.numbers(record.means), record.white_len(), 0, y))
+            f64::from(nearest(tensors.numbers(record.means), record.components.into(), y))
         };
         probes.iter().map(each).collect()
     }

@@ -4,8 +4,9 @@ use anyhow::{Result, ensure};
 use paradise_engine::Thresholds;
 use paradise_engine::appearance;
 use paradise_engine::container::Blob;
-use paradise_engine::header::{self, Calibrations, MAX_TABLE, Table};
-use paradise_engine::whitening::{Directions, Whitening, pack};
+use paradise_engine::header::{self, Calibrations, Table};
+use paradise_engine::whitening::{Directions, Whitening, pack, turned};
+use paradise_runtime::tables::Values;
 
 /// The aggregate posterior, what posteriors and pictures are compared with, calibration values and thresholds.
 #[derive(Debug, Clone, PartialEq)]
@@ -143,14 +144,19 @@ impl White {
             }
         };
         let components = u16::try_from(self.means.len() / stride)?;
-        Ok(Whitening { components, centre, directions, means: blob.f32s(&self.means) })
+        Ok(Whitening { components, centre, directions, means: blob.f32s(&turned(&self.means, stride)) })
     }
 }
 
 impl Mixture {
     pub(crate) fn write(&self, blob: &mut Blob) -> Result<header::Mixture> {
         let components = u16::try_from(self.log_weight.len())?;
-        let (log_weight, mean) = (blob.f32s(&self.log_weight), blob.f32s(&self.mean));
+        let log_weight = blob.f32s(&self.log_weight);
+        let mean = match &self.covariance {
+            // These are white, and compared as such.
+            Covariance::Shared { centre, .. } => blob.f32s(&turned(&self.mean, centre.len())),
+            _ => blob.f32s(&self.mean),
+        };
         let covariance = match &self.covariance {
             Covariance::Diagonal { log_std, half_precision } => header::Covariance::Diagonal {
                 log_std: blob.f32s(log_std),
@@ -187,80 +193,18 @@ impl Mixture {
 }
 
 impl Calibration {
-    pub(crate) fn write(&self, blob: &mut Blob) -> Result<Calibrations> {
-        let mut one = |values: &[f32], tails| table(blob, values, tails);
-        Ok(Calibrations {
-            rate: one(&self.rate, Tails::Upper)?,
-            entropy: one(&self.entropy, Tails::Both)?,
-            posterior: one(&self.posterior, Tails::Upper)?,
-            spread: one(&self.spread, Tails::Upper)?,
-            picture: one(&self.picture, Tails::Upper)?,
-            predictive: one(&self.predictive, Tails::Upper)?,
-            combined: one(&self.combined, Tails::Upper)?,
-        })
+    /// As tables keep them.
+    pub fn values(&self) -> Values {
+        let Self { rate, entropy, posterior, spread, picture, predictive, combined } = self;
+        Values::of([rate, entropy, posterior, spread, picture, predictive, combined])
     }
-}
 
-/// Which values of a table decide.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tails {
-    Upper,
-    Both,
-}
-
-/// Sorted values: all of them, or the format's number of exact order statistics with their ranks.
-fn table(blob: &mut Blob, values: &[f32], tails: Tails) -> Result<Table> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f32::total_cmp);
-    let ranks = ranks(sorted.len(), tails);
-    let picked: Vec<f32> = ranks.iter().map(|&r| sorted[r as usize]).collect();
-    Ok(Table { n: u32::try_from(sorted.len())?, values: blob.f32s(&picked), ranks: blob.u32s(&ranks) })
-}
-
-/// Which of `n` sorted values are kept: the first and the last, every one at the end of a tail, and ever fewer the farther
-/// from it, so that a p-value is exact where thresholds lie and within a tenth of itself elsewhere.
-fn ranks(n: usize, tails: Tails) -> Vec<u32> {
-    if n <= MAX_TABLE {
-        return (0..n as u32).collect();
-    }
-    let (most, reach) = match tails {
-        Tails::Upper => (MAX_TABLE, n - 1),
-        Tails::Both => (MAX_TABLE / 2, n / 2 - 1),
-    };
-    // Distances from the end: half of them 0, 1, 2, ..., the others growing by a constant factor up to `reach`.
-    let near = most / 2;
-    let mut distances: Vec<usize> = (0..near).collect();
-    for k in 1..=most - near {
-        let grown = near as f64 * (reach as f64 / near as f64).powf(k as f64 / (most - near) as f64);
-        let left = most - near - k;
-        // Each is farther than the one before, and leaves room for those that follow.
-        let last = distances[distances.len() - 1];
-        distances.push((grown.round() as usize).clamp(last + 1, reach - left));
-    }
-    let upper = distances.iter().rev().map(|d| (n - 1 - d) as u32);
-    match tails {
-        Tails::Upper => upper.collect(),
-        Tails::Both => distances.iter().map(|d| *d as u32).chain(upper).collect(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn kept_ranks_increase_and_span_the_table(n in 1usize..60_000, both in any::<bool>()) {
-            let ranks = ranks(n, if both { Tails::Both } else { Tails::Upper });
-            prop_assert_eq!(ranks.len(), n.min(MAX_TABLE));
-            prop_assert_eq!((ranks[0], ranks[ranks.len() - 1]), (0, n as u32 - 1));
-            prop_assert!(ranks.windows(2).all(|w| w[0] < w[1]));
-            // A p-value is at most a step too large.
-            for w in ranks.windows(2) {
-                let tail = if both { w[1].min(n as u32 - 1 - w[0]) } else { n as u32 - 1 - w[0] };
-                prop_assert!(f64::from(w[1] - w[0]) <= 1.0 + 0.12 * f64::from(tail), "{:?} of {}", w, n);
-            }
-        }
+    pub(crate) fn write(&self, blob: &mut Blob) -> Calibrations {
+        let kept = self.values().all().map(|(_, kept)| Table {
+            n: kept.n,
+            values: blob.f32s(&kept.values),
+            ranks: blob.u32s(&kept.ranks),
+        });
+        Calibrations::from(kept)
     }
 }

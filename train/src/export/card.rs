@@ -12,8 +12,10 @@ use paradise_data::settings::Data;
 use paradise_data::{Dataset, Splits};
 use paradise_engine::Model;
 use paradise_engine::golden::Origin;
+use paradise_evaluate::abstention::Abstention;
 use paradise_evaluate::confidence::{Coverage, Foreign, Scores};
 use paradise_evaluate::prediction::PredictedClasses;
+use paradise_evaluate::selection::Trust;
 use paradise_runtime::Bundle;
 use paradise_runtime::bundle::{CARD, MODEL};
 use paradise_support::statistics::Proportion;
@@ -73,6 +75,12 @@ pub struct Confidence {
     pub ece_percent: f64,
     /// Telling misclassified images from others: area under the ROC curve; none where all are of one kind.
     pub mistakes_auroc: Option<Scores>,
+    /// Misclassified test images on which the device abstains.
+    pub mistakes_abstained: Proportion,
+    /// The score by which mistakes should be told: the best on calibration images.
+    pub trust: Trust,
+    /// Accuracy of the four fifths of the test images that this score trusts most, per cent.
+    pub trusted_accuracy_percent: f64,
     /// Risk and coverage: accuracy of the share of images that a score trusts most.
     pub coverage: Vec<Coverage>,
 }
@@ -134,6 +142,9 @@ pub struct Card {
     /// How the aggregate posterior was chosen, against which the rate is measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aggregate_posterior: Option<Choice>,
+    /// What abstaining is worth under attack.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abstention: Option<Abstention>,
     /// What confidence is worth.
     pub confidence: Confidence,
     /// By kind of foreign image, none of which thresholds were fitted on.
@@ -240,6 +251,9 @@ impl std::fmt::Display for Card {
         row(&format!("float, {} at {:.0}/255", a.attack, a.eps_pixels), &a.float_robust)?;
         row("int8 on those images (transferred)", &a.int8_robust_transferred)?;
         row("abstained on test images", &self.false_abstain_test)?;
+        if let Some(abstention) = &self.abstention {
+            row("wrong and accepted, attacked for it", &abstention.adaptive)?;
+        }
         let (model, all) = (self.sizes.get(MODEL).unwrap_or(&0) / 1024, self.sizes.values().sum::<usize>() / 1024);
         let name = format!("bundle {}", self.name);
         write!(f, "  {name:<34}model {model} KiB, {all} KiB in all, {} byte arena", self.arena_bytes)
@@ -253,6 +267,8 @@ pub struct Measured {
     pub accuracy: Accuracy,
     /// What follows from the int8 model alone.
     pub int8: Int8Figures,
+    /// What abstaining is worth under attack.
+    pub abstention: Option<Abstention>,
     /// The first test images under the card's attack, on the 8-bit grid.
     pub adversarial: Dataset,
     /// What quantisation did.
@@ -306,6 +322,7 @@ pub fn write(
         accuracy: measured.accuracy.clone(),
         robust: measured.robust.clone(),
         aggregate_posterior: measured.aggregate_posterior.clone(),
+        abstention: measured.abstention.clone(),
         confidence: measured.int8.confidence.clone(),
         foreign: measured.int8.foreign.clone(),
         imported: settings.imported.clone(),

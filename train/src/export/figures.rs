@@ -2,18 +2,22 @@
 
 use super::CardSettings;
 use super::card::{Accuracy, Confidence, Int8Figures, Measured, NOT_RUN, Robust};
-use crate::encoder::{Encoder, LogitModel};
+use crate::confident::Int8Confidence;
+use crate::encoder::{LogitModel, Network};
 use anyhow::{Result, ensure};
 use paradise_attack::int8::Int8;
 use paradise_attack::{Attack, Ball, Classifier, Victim, suite};
 use paradise_data::{Dataset, Splits};
 use paradise_engine::Model;
-use paradise_evaluate::confidence::{self, Quality};
+use paradise_evaluate::abstention::Abstention;
+use paradise_evaluate::confidence;
+use paradise_evaluate::evaluation::EVASION_STEPS;
 use paradise_evaluate::masking::{self, Checks};
 use paradise_evaluate::plan::Plan;
 use paradise_evaluate::prediction::{PredictedClasses, classify, int8};
 use paradise_evaluate::radius::Radius;
 use paradise_evaluate::robust;
+use paradise_evaluate::selection::Selection;
 use paradise_evaluate::work::Work;
 use std::path::Path;
 
@@ -22,17 +26,24 @@ impl Int8Figures {
     ///
     /// # Errors
     /// If the images do not fit the model.
-    pub fn of(model: &Model, test: &Dataset, others: &[(String, Dataset)], seed: u64) -> Result<Self> {
+    pub fn of(model: &Model, splits: &Splits, others: &[(String, Dataset)], seed: u64) -> Result<Self> {
         let answers = |set: &Dataset| int8::predict(model, set);
-        let home = answers(test)?;
-        let quality = confidence::measure(&answers, test, &home, others, 0, seed)?.rounded();
-        let Quality { abstained, accepted_accuracy, foreign, mistakes, coverage, ece_percent, .. } = quality;
+        let (test, calibration) = (&splits.test, &splits.calibration);
+        let (home, selection) = (answers(test)?, Selection::fit(&answers(calibration)?, calibration));
+        let quality = confidence::measure(&answers, test, &home, &selection, others, 0, seed)?.rounded();
         Ok(Self {
             classes: PredictedClasses::of(&home, test),
-            false_abstain_test: abstained,
-            accepted_accuracy,
-            confidence: Confidence { ece_percent, mistakes_auroc: mistakes, coverage },
-            foreign,
+            false_abstain_test: quality.abstained,
+            accepted_accuracy: quality.accepted_accuracy,
+            confidence: Confidence {
+                ece_percent: quality.ece_percent,
+                mistakes_auroc: quality.mistakes,
+                mistakes_abstained: quality.mistakes_abstained,
+                trust: quality.trust,
+                trusted_accuracy_percent: quality.trusted_accuracy_percent,
+                coverage: quality.coverage,
+            },
+            foreign: quality.foreign,
         })
     }
 }
@@ -42,7 +53,7 @@ impl Int8Figures {
 /// # Errors
 /// If the images do not fit the model.
 pub fn measure(
-    encoder: &Encoder,
+    network: &Network,
     served: &LogitModel,
     bytes: &[u8],
     splits: &Splits,
@@ -51,13 +62,16 @@ pub fn measure(
     seed: u64,
 ) -> Result<Measured> {
     let model = Model::parse(bytes)?;
+    let folded = network.folded()?;
+    let encoder = &folded.frozen();
     let float = classify(encoder, &splits.test)?;
-    let int8 = Int8Figures::of(&model, &splits.test, others, seed)?;
+    let int8 = Int8Figures::of(&model, splits, others, seed)?;
     let attacked = splits.test.head(settings.n);
     let (attack, ball) = (settings.attack.strongest(), Ball::linf(settings.eps));
     let (report, outcome) = robust::measure(Victim::White(encoder), &attacked, &[&attack], ball, seed)?;
     let adversarial = outcome.on_grid(&attacked);
     let transferred = int8::classify(&model, &adversarial)?;
+    let abstention = abstention(network, &model, splits, &adversarial, settings, seed)?;
     Ok(Measured {
         accuracy: Accuracy {
             float_clean: float.correct_share(),
@@ -71,11 +85,54 @@ pub fn measure(
             masking_checks: masking_verdict(served, ball, &splits.test, settings.checked, seed)?,
         },
         int8,
+        abstention,
         adversarial,
         quantisation: None,
         robust: Vec::new(),
         aggregate_posterior: None,
     })
+}
+
+/// What abstaining is worth under attack, on the first [`CardSettings::checked`] test images; `adversarial` are at least those under
+/// the card's attack. None where no image is asked for.
+///
+/// # Errors
+/// If the network has no gradients there.
+pub fn abstention(
+    network: &Network,
+    model: &Model,
+    splits: &Splits,
+    adversarial: &Dataset,
+    settings: &CardSettings,
+    seed: u64,
+) -> Result<Option<Abstention>> {
+    let n = settings.checked.min(adversarial.len());
+    if n == 0 {
+        return Ok(None);
+    }
+    tracing::info!("adaptive attack on abstention, {n} images");
+    let confident = Int8Confidence { network, model: model.clone(), calibration: &splits.calibration };
+    let attacked = adversarial.select(&(0..n).collect::<Vec<_>>());
+    let (images, ball) = (splits.test.head(n), Ball::linf(settings.eps));
+    Abstention::measure(&confident, &images, &attacked, ball, EVASION_STEPS, seed).map(Some)
+}
+
+/// The same where no image was attacked yet.
+///
+/// # Errors
+/// As [`abstention`].
+pub fn abstention_anew(
+    network: &Network,
+    model: &Model,
+    splits: &Splits,
+    settings: &CardSettings,
+    seed: u64,
+) -> Result<Option<Abstention>> {
+    let folded = network.folded()?;
+    let few = splits.test.head(settings.checked);
+    let (attack, ball) = (settings.attack.strongest(), Ball::linf(settings.eps));
+    let (_, outcome) = robust::measure(Victim::White(&folded.frozen()), &few, &[&attack], ball, seed)?;
+    abstention(network, model, splits, &outcome.on_grid(&few), settings, seed)
 }
 
 impl Robust {

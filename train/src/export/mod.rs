@@ -27,7 +27,7 @@ use paradise_engine::Model;
 use paradise_engine::golden::Origin;
 use paradise_evaluate::plan::Plan;
 use paradise_evaluate::prediction::int8;
-use paradise_runtime::bundle::{self, CARD, ENCODER, ENCODER_INT8, MODEL, SELFTEST};
+use paradise_runtime::bundle::{self, CARD, ENCODER, ENCODER_INT8, ENCODER_TABLES, MODEL, SELFTEST};
 use paradise_support::statistics::Proportion;
 use std::path::{Path, PathBuf};
 
@@ -145,22 +145,24 @@ pub fn export(
         }
         false => (plain(&folded, &seen)?, None),
     };
-    let twin = |model: &Model, set: &Dataset| prediction::predict(&encoder, model, set);
+    let float = float_onnx::encode(&encoder)?;
+    let twin = |model: &Model, set: &Dataset| prediction::by_tract(&float, model, set);
     // A bundle without the float network has nobody else who answers.
     let twin: Option<confidence::Answers> = if settings.float { Some(&twin) } else { None };
     let promised = settings.false_abstain;
-    let (fitted, chosen) = confidence::fitted(&assembly, &identity, splits, promised, &int8::predict, twin)?;
-    let bytes = assembly.finish(&identity, &fitted)?;
+    let found = confidence::fitted(&assembly, &identity, splits, promised, &int8::predict, twin)?;
+    let fitted = &found.confidence;
+    let bytes = assembly.finish(&identity, fitted)?;
     let model = Model::parse(&bytes)?;
     let served = LogitModel::new(network)?;
     let robust = settings.evaluations.iter().map(|e| figures::evaluated(e, &served, &model, &splits.test));
     let robust = robust.collect::<Result<Vec<_>>>()?.concat();
-    let mut measured = figures::measure(&encoder, &served, &bytes, splits, &others, settings, config.seed)?;
+    let mut measured = figures::measure(network, &served, &bytes, splits, &others, settings, config.seed)?;
     measured.robust = robust;
-    measured.aggregate_posterior = Some(chosen);
+    measured.aggregate_posterior = Some(found.choice);
     warn_near_chance(&measured.accuracy.int8_clean, splits.labels.len());
     if let Some(choice) = choice {
-        let models = [choice.plain.finish(&identity, &fitted)?, bytes.clone()];
+        let models = [choice.plain.finish(&identity, fitted)?, bytes.clone()];
         measured.quantisation = Some(quantisation::report(&encoder, models, choice, splits, &measured.adversarial)?);
     }
     let bundled = Bundled { encoder: &encoder, model: &model };
@@ -168,7 +170,10 @@ pub fn export(
     let golden = selftest::build(&bundled, test, settings, config.seed)?;
     let mut contents = vec![(MODEL, bytes.clone()), (ENCODER_INT8, int8_onnx::encode(&model)?), (SELFTEST, golden)];
     if settings.float {
-        contents.push((ENCODER, float_onnx::encode(&encoder)?));
+        contents.push((ENCODER, float));
+    }
+    if let Some(tables) = &found.twin {
+        contents.push((ENCODER_TABLES, serde_json::to_vec(tables)?));
     }
     let card = card::write(&name, statement, settings, &measured, &model, &contents);
     contents.push((CARD, toml::to_string(&card)?.into_bytes()));

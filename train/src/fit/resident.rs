@@ -5,7 +5,7 @@ use anyhow::Result;
 use candle_core::{Device, Tensor};
 use paradise_data::Training;
 use paradise_data::settings::Data;
-use paradise_nn::cuda::augment::Pick;
+use paradise_nn::Pick;
 
 /// Most bytes of images that are put there.
 const LIMIT: usize = 16 << 30;

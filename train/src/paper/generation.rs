@@ -1,12 +1,12 @@
 //! Figures 1 and 2: images from the latent space of a model that reconstructs, and arithmetic there.
 
-use crate::confidence::covariance::cholesky;
 use crate::encoder::batch;
 use crate::encoder::{Encoder, values};
 use anyhow::{Result, ensure};
 use candle_core::{Device, Tensor};
 use paradise_data::Dataset;
 use paradise_evaluate::figure::gallery::{self, Cell, Row};
+use paradise_runtime::cholesky::cholesky;
 use paradise_support::random::{self, Purpose, branch};
 
 /// Images encoded at once.

@@ -279,7 +279,7 @@ impl Assembly {
             picture: confidence.picture.write(blob)?,
             spread: confidence.spread.as_ref().map(|spread| spread.write(blob)).transpose()?,
         };
-        let calibrations = confidence.calibration.write(blob)?;
+        let calibrations = confidence.calibration.write(blob);
         ensure!(identity.name.len() <= MAX_NAME, "a model's name has at most {MAX_NAME} bytes: {:?}", identity.name);
         let labels = identity.labels.join("\n");
         let draft = Draft {

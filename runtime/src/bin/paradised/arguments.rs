@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use clap::{Args, Parser, Subcommand};
 use paradise_engine::Thresholds;
-use paradise_runtime::{Backend, BackendKind};
+use paradise_runtime::{Backend, BackendKind, Rule, Site};
 use std::path::PathBuf;
 
 /// Runs robust image classifiers whose answers say when not to trust them.
@@ -30,6 +30,8 @@ pub enum Command {
     Bench(Bench),
     /// Describe a bundle: layers, arena, thresholds, files.
     Inspect(Inspect),
+    /// Set thresholds from pictures of the place where the device stands, without labels.
+    Calibrate(Calibrate),
 }
 
 /// Which model, how.
@@ -43,40 +45,64 @@ pub struct ModelArguments {
     pub backend: BackendKind,
 }
 
-/// Overrides of the thresholds in the bundle.
+/// Thresholds of a place.
+#[derive(Debug, Args)]
+pub struct SiteArguments {
+    /// Thresholds of the place where the device stands, as `calibrate` wrote them, instead of the maker's.
+    #[arg(long, value_name = "FILE", env = "PARADISE_SITE")]
+    pub site: Option<PathBuf>,
+}
+
+impl SiteArguments {
+    /// The site's rule; the bundle's own without one.
+    ///
+    /// # Errors
+    /// With the path, if the file is not one, or belongs to another model.
+    pub fn rule(&self, backend: &dyn Backend) -> anyhow::Result<Rule> {
+        let mut rule = Ok(Rule::from(Thresholds::NEVER));
+        backend.with_model(&mut |model| {
+            rule = self
+                .site
+                .as_deref()
+                .map_or_else(|| Ok(Rule::of(model)), |path| Site::read(path, model).map(Rule::from));
+        });
+        Ok(rule?)
+    }
+}
+
+/// Overrides of the thresholds in the bundle or the site.
 #[derive(Debug, Args)]
 pub struct ThresholdArguments {
-    /// Abstain when the picture's p-value is below P, 0..=1; 0 leaves the test out [default: the bundle's].
+    /// Abstain when the picture's p-value is below P, 0..=1; 0 leaves the test out [default: the bundle's or the site's].
     #[arg(long, value_name = "P")]
     pub min_picture_p: Option<f32>,
-    /// Abstain when the whole posterior's p-value is below P, 0..=1 [default: the bundle's].
+    /// Abstain when the whole posterior's p-value is below P, 0..=1 [default: the bundle's or the site's].
     #[arg(long, value_name = "P")]
     pub min_posterior_p: Option<f32>,
-    /// Abstain when the p-value of the posterior's spread is below P, 0..=1 [default: the bundle's].
+    /// Abstain when the p-value of the posterior's spread is below P, 0..=1 [default: the bundle's or the site's].
     #[arg(long, value_name = "P")]
     pub min_spread_p: Option<f32>,
-    /// Abstain when the rate's p-value is below P, 0..=1 [default: the bundle's].
+    /// Abstain when the rate's p-value is below P, 0..=1 [default: the bundle's or the site's].
     #[arg(long, value_name = "P")]
     pub min_rate_p: Option<f32>,
-    /// Abstain when the posterior entropy's p-value is below P, 0..=1 [default: the bundle's].
+    /// Abstain when the posterior entropy's p-value is below P, 0..=1 [default: the bundle's or the site's].
     #[arg(long, value_name = "P")]
     pub min_entropy_p: Option<f32>,
-    /// Abstain when the p-value of picture, posterior and class together is below P, 0..=1 [default: the bundle's].
+    /// Abstain when the p-value of picture, posterior and class together is below P, 0..=1 [default: the bundle's or the site's].
     #[arg(long, value_name = "P")]
     pub min_combined_p: Option<f32>,
-    /// Abstain when the predictive entropy exceeds this, nats, at least 0 [default: the bundle's].
+    /// Abstain when the predictive entropy exceeds this, nats, at least 0 [default: the bundle's or the site's].
     #[arg(long, value_name = "NATS")]
     pub max_predictive_entropy: Option<f32>,
 }
 
 impl ThresholdArguments {
-    /// The bundle's thresholds with the overrides in their places.
+    /// The rule with the overrides in their places.
     ///
     /// # Errors
     /// If a value is out of its range.
-    pub fn resolve(&self, backend: &dyn Backend) -> anyhow::Result<Thresholds> {
-        let mut own = Thresholds::NEVER;
-        backend.with_model(&mut |model| own = model.header().thresholds);
+    pub fn over(&self, rule: Rule) -> anyhow::Result<Rule> {
+        let own = *rule.thresholds();
         let resolved = Thresholds {
             picture_p_min: self.min_picture_p.unwrap_or(own.picture_p_min),
             posterior_p_min: self.min_posterior_p.unwrap_or(own.posterior_p_min),
@@ -87,7 +113,7 @@ impl ThresholdArguments {
             predictive_entropy_max_nats: self.max_predictive_entropy.unwrap_or(own.predictive_entropy_max_nats),
         };
         ensure!(resolved.is_valid(), "a threshold is out of range: p-values are in 0..=1, entropies at least 0 nats");
-        Ok(resolved)
+        Ok(rule.with(resolved))
     }
 }
 
@@ -105,6 +131,8 @@ pub struct Classify {
     #[command(flatten)]
     pub model: ModelArguments,
     #[command(flatten)]
+    pub site: SiteArguments,
+    #[command(flatten)]
     pub thresholds: ThresholdArguments,
     #[command(flatten)]
     pub pins: PinArguments,
@@ -121,6 +149,8 @@ pub struct Classify {
 pub struct Serve {
     #[command(flatten)]
     pub model: ModelArguments,
+    #[command(flatten)]
+    pub site: SiteArguments,
     #[command(flatten)]
     pub thresholds: ThresholdArguments,
     #[command(flatten)]
@@ -141,6 +171,8 @@ pub struct Serve {
 pub struct Selftest {
     #[command(flatten)]
     pub model: ModelArguments,
+    #[command(flatten)]
+    pub site: SiteArguments,
     /// A JSON report instead of a table.
     #[arg(long)]
     pub json: bool,
@@ -161,6 +193,8 @@ pub struct Selftest {
 pub struct Bench {
     #[command(flatten)]
     pub model: ModelArguments,
+    #[command(flatten)]
+    pub site: SiteArguments,
     /// Also time this back end, in turns, and end with the ratio of the medians.
     #[arg(long, value_name = "int8|tract")]
     pub versus: Option<BackendKind>,
@@ -188,7 +222,42 @@ pub struct Inspect {
     /// Folder of the bundle.
     #[arg(long, value_name = "DIR", env = "PARADISE_MODEL")]
     pub model: PathBuf,
+    #[command(flatten)]
+    pub site: SiteArguments,
     /// A JSON object instead of a table.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `calibrate`.
+#[derive(Debug, Args)]
+pub struct Calibrate {
+    #[command(flatten)]
+    pub model: ModelArguments,
+    /// Pictures of the place, at least 200 different ones: a folder with all below it, or - for their paths on standard input, one
+    /// a line. Pictures in folders named like the model's classes count as labelled.
+    #[arg(long, value_name = "DIR|-")]
+    pub images: PathBuf,
+    /// Share of ordinary pictures of this place that may be abstained from: 5% or 0.05, at most half.
+    #[arg(long, default_value = "5%", value_name = "SHARE", value_parser = share)]
+    pub promise: f64,
+    /// Refuse a place from whose pictures the maker's thresholds abstain more often than this.
+    #[arg(long, default_value = "90%", value_name = "SHARE", value_parser = share)]
+    pub max_abstained: f64,
+    /// The file to write, for `--site`.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// The report as a JSON object instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A share, as `5%` or `0.05`.
+fn share(text: &str) -> Result<f64, String> {
+    let number = |text: &str| text.trim().parse::<f64>().map_err(|_| "not a share: write 5% or 0.05".to_string());
+    let share = match text.strip_suffix('%') {
+        Some(percent) => number(percent)? / 100.0,
+        None => number(text)?,
+    };
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("a share is between 0 and 1, or 0% and 100%".into()) }
 }

@@ -39,6 +39,8 @@ pub fn run(arguments: &Bench) -> anyhow::Result<u8> {
     let path = bundle.path(SELFTEST);
     let golden = Golden::parse(bundle.file(SELFTEST)?).with_context(|| path.display().to_string())?;
     let images: Vec<&[u8]> = golden.header().cases.iter().map(|c| golden.bytes(c.image)).collect();
+    // Refused here as everywhere; it costs an inference nothing.
+    arguments.site.rule(load(&bundle, arguments.model.backend)?.as_ref())?;
     if arguments.per_layer {
         anyhow::ensure!(arguments.model.backend == BackendKind::Int8, "--per-layer is for --backend int8");
         let profile = Profile::measure(&mut Int8::load(&bundle)?, &images, arguments.runs as usize)?;

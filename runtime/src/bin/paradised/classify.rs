@@ -30,13 +30,13 @@ fn read(path: &Path) -> Result<Vec<u8>, PictureError> {
 pub fn run(arguments: &Classify) -> anyhow::Result<u8> {
     let bundle = Bundle::open(&arguments.model.model)?;
     let mut backend = load(&bundle, arguments.model.backend)?;
-    let thresholds = arguments.thresholds.resolve(backend.as_ref())?;
+    let rule = arguments.thresholds.over(arguments.site.rule(backend.as_ref())?)?;
     let mut pins = Pins::open(arguments.pins.gpio.as_deref())?;
     let mut code = 0;
     for path in &arguments.images {
         let began = Instant::now();
         let outcome =
-            read(path).map_err(anyhow::Error::from).and_then(|bytes| Ok(backend.picture(&bytes, Some(&thresholds))?));
+            read(path).map_err(anyhow::Error::from).and_then(|bytes| Ok(backend.picture(&bytes, Some(&rule))?));
         pins.show(outcome.as_ref().ok())?;
         match outcome {
             Ok(verdict) if arguments.json => {

@@ -34,23 +34,34 @@ pub fn run(arguments: Serve) -> anyhow::Result<u8> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let folder = &arguments.model.model;
     let bundle = Bundle::open(folder)?;
-    let report = selftest::run(folder, arguments.model.backend, &selftest::Options::default())?;
+    let options = selftest::Options { site: arguments.site.site.clone(), ..Default::default() };
+    let report = selftest::run(folder, arguments.model.backend, &options)?;
     if report.exit_code() == 1 {
         eprintln!("{report}");
         return Ok(1);
     }
     let backend = load(&bundle, arguments.model.backend)?;
-    let thresholds = arguments.thresholds.resolve(backend.as_ref())?;
+    let rule = arguments.thresholds.over(arguments.site.rule(backend.as_ref())?)?;
+    match rule.site() {
+        Some(site) => tracing::info!("thresholds: {site}"),
+        None => tracing::info!("thresholds: the maker's"),
+    }
     let pins = Pins::open(arguments.pins.gpio.as_deref())?;
     let (name, kind, folder) = (bundle.name().to_string(), arguments.model.backend, folder.clone());
     drop(bundle);
-    // The one that is loaded already, then whatever the folder holds.
-    let mut first = Some(backend);
+    // The one that is loaded already, then whatever the folder holds, if the site is one of that.
+    let (mut first, site) = (Some(backend), rule.clone());
     let fresh = move || match first.take() {
         Some(backend) => Ok(backend),
-        None => Ok(load(&Bundle::open(&folder)?, kind)?),
+        None => {
+            let backend = load(&Bundle::open(&folder)?, kind)?;
+            let mut fits = Ok(());
+            backend.with_model(&mut |model| fits = site.site().map_or(Ok(()), |site| site.belongs_to(model)));
+            fits?;
+            Ok(backend)
+        }
     };
-    let (queue, thread, health) = worker::start(fresh, thresholds, pins, arguments.queue.into())?;
+    let (queue, thread, health) = worker::start(fresh, rule, pins, arguments.queue.into())?;
     let service = Service {
         queue,
         max_body: arguments.max_body as usize,

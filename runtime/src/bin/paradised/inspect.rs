@@ -5,7 +5,7 @@ use anyhow::Context;
 use paradise_engine::Model;
 use paradise_engine::image::{ALL_PARTS, Geometry, ImagePolicy, Polarity};
 use paradise_runtime::bundle::{Bundle, MODEL};
-use paradise_runtime::say;
+use paradise_runtime::{Site, say};
 use serde_json::json;
 
 /// The image policy: the record's fields, and the sentence that people read.
@@ -28,6 +28,12 @@ pub fn run(arguments: &Inspect) -> anyhow::Result<u8> {
     let path = bundle.path(MODEL);
     let model = Model::parse(bundle.file(MODEL)?).with_context(|| path.display().to_string())?;
     let header = model.header();
+    let site = arguments.site.site.as_deref().map(|path| Site::read(path, &model)).transpose()?;
+    let t = site.as_ref().map_or(&header.thresholds, |site| site.thresholds());
+    let calibrated = site.as_ref().map_or_else(
+        || format!("{} calibration images of the maker", header.calibrations.rate.n),
+        ToString::to_string,
+    );
     let layers = header.layers.iter().zip(header.activations.iter().skip(1)).enumerate().map(|(i, (layer, y))| {
         json!({
             "layer": i, "op": layer.op.name(), "reads": layer.reads(),
@@ -50,7 +56,9 @@ pub fn run(arguments: &Inspect) -> anyhow::Result<u8> {
         "mixture_components": header.mixture.components,
         "mixture_covariance": header.mixture.covariance.name(),
         "calibration_images": header.calibrations.rate.n,
-        "thresholds": header.thresholds,
+        "thresholds": t,
+        "thresholds_from": if site.is_some() { "site" } else { "maker" },
+        "site_pictures": site.as_ref().map(Site::pictures),
         "signed": bundle.is_signed(),
         "files": files,
     });
@@ -94,10 +102,9 @@ pub fn run(arguments: &Inspect) -> anyhow::Result<u8> {
         header.mixture.components,
         header.mixture.covariance.name()
     );
-    let t = header.thresholds;
     say!(
         "  abstains   p of picture < {:.4}, posterior < {:.4}, spread < {:.4}, rate < {:.4}, entropy < {:.4}, combined < {:.4}; \
-         predictive entropy > {:.3} nats ({} calibration images)",
+         predictive entropy > {:.3} nats ({calibrated})",
         t.picture_p_min,
         t.posterior_p_min,
         t.spread_p_min,
@@ -105,7 +112,6 @@ pub fn run(arguments: &Inspect) -> anyhow::Result<u8> {
         t.entropy_p_min,
         t.combined_p_min,
         t.predictive_entropy_max_nats,
-        header.calibrations.rate.n
     );
     for (name, size) in bundle.files() {
         say!("  file       {name:<20} {size} bytes");

@@ -4,6 +4,7 @@
 mod arguments;
 mod bench;
 mod body;
+mod calibrate;
 mod classify;
 mod gpio;
 mod http;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Command::Selftest(arguments) => selftest(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Calibrate(arguments) => calibrate::run(&arguments),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),
@@ -59,6 +61,7 @@ fn selftest(arguments: &arguments::Selftest) -> anyhow::Result<u8> {
         max_latency_ms: arguments.max_latency_ms,
         skip: arguments.skip.clone(),
         flip_weight_bit: arguments.flip_weight_bit,
+        site: arguments.site.site.clone(),
     };
     let report = paradise_runtime::selftest::run(&arguments.model.model, arguments.model.backend, &options)?;
     if arguments.json {

@@ -2,9 +2,8 @@
 //! answer: the worker takes a fresh back end and goes on, and the loss is counted.
 
 use crate::gpio::Pins;
-use paradise_engine::Thresholds;
 use paradise_runtime::pipeline::BackendError;
-use paradise_runtime::{Backend, Verdict};
+use paradise_runtime::{Backend, Rule, Verdict};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -86,7 +85,7 @@ impl Drop for Ended {
 /// is dropped and what waits is answered, or when no back end can be loaded.
 pub fn start(
     mut fresh: impl FnMut() -> anyhow::Result<Box<dyn Backend>> + Send + 'static,
-    thresholds: Thresholds,
+    rule: Rule,
     mut pins: Pins,
     waiting: usize,
 ) -> anyhow::Result<(Queue, JoinHandle<()>, Arc<Health>)> {
@@ -98,7 +97,7 @@ pub fn start(
         let ended = ended;
         for job in receiver {
             // What a panic leaves behind is dropped whole.
-            let run = AssertUnwindSafe(|| backend.picture(&job.bytes, Some(&thresholds)));
+            let run = AssertUnwindSafe(|| backend.picture(&job.bytes, Some(&rule)));
             let (outcome, lost) = match catch_unwind(run) {
                 Ok(Ok(verdict)) => (Ok(verdict), false),
                 Ok(Err(error @ BackendError::Picture(_))) => (Err(Failure::Picture(error.to_string())), false),
@@ -133,6 +132,7 @@ pub fn start(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use paradise_engine::Thresholds;
     use paradise_engine::{Answer, Model};
     use paradise_runtime::BackendKind;
 
@@ -159,12 +159,14 @@ mod tests {
         Ok(receive.blocking_recv().expect("an answer"))
     }
 
-    const LIMITS: Thresholds = Thresholds::NEVER;
+    fn never() -> Rule {
+        Rule::from(Thresholds::NEVER)
+    }
 
     #[test]
     fn a_lost_back_end_is_replaced_and_counted() {
         let fresh = || Ok(Box::new(Fragile) as Box<dyn Backend>);
-        let (queue, thread, health) = start(fresh, LIMITS, Pins::open(None).unwrap(), 4).unwrap();
+        let (queue, thread, health) = start(fresh, never(), Pins::open(None).unwrap(), 4).unwrap();
         for lost in 1..4 {
             assert!(matches!(ask(&queue), Ok(Err(Failure::Worker(_)))));
             assert!(health.is_up());
@@ -183,7 +185,7 @@ mod tests {
             left -= 1;
             Ok(Box::new(Fragile) as Box<dyn Backend>)
         };
-        let (queue, thread, health) = start(fresh, LIMITS, Pins::open(None).unwrap(), 4).unwrap();
+        let (queue, thread, health) = start(fresh, never(), Pins::open(None).unwrap(), 4).unwrap();
         assert!(matches!(ask(&queue), Ok(Err(Failure::Worker(_)))));
         thread.join().unwrap();
         assert!(!health.is_up());

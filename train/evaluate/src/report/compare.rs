@@ -180,6 +180,7 @@ mod tests {
     use crate::confidence::Foreign;
     use crate::plan::{Identity, Plan, Request};
     use crate::radius::Radius;
+    use crate::selection::Trust;
     use paradise_attack::threat::Norm;
     use paradise_data::Dataset;
     use paradise_engine::Shape;
@@ -237,6 +238,8 @@ mod tests {
                 picture: 0.0,
                 posterior_entropy: 0.0,
                 predictive_entropy: 0.25,
+                relative_rate: 0.0,
+                combination: 0.0,
             };
             let share = Proportion { correct: 1, n: 2 };
             let foreign =
@@ -247,6 +250,9 @@ mod tests {
                 abstained: share,
                 accepted_accuracy: share,
                 mistakes: mistakes.map(scores),
+                mistakes_abstained: share,
+                trust: Trust::PredictiveEntropy,
+                trusted_accuracy_percent: 90.0,
                 coverage: vec![],
                 mean_covered_accuracy_percent: scores(0.0),
                 ece_percent: 2.0,

@@ -5,6 +5,7 @@ mod html;
 mod markdown;
 mod pictures;
 
+use crate::abstention::Abstention;
 use crate::confidence::Quality;
 use crate::masking::Checks;
 use crate::plan::Plan;
@@ -19,26 +20,6 @@ use std::path::Path;
 
 pub use compare::compare;
 pub use pictures::{Picture, curves};
-
-/// What abstaining is worth against an attack that knows of it: shares of all images whose class is wrong *and*
-/// accepted.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Abstention {
-    /// Images.
-    pub n: usize,
-    /// Radius in [0, 1] pixel units.
-    pub eps: f32,
-    /// Steps of each of the three walks of the adaptive attack.
-    pub steps: usize,
-    /// As they are.
-    pub clean: Proportion,
-    /// At the worst-case points of the attacks that only want a wrong class, on the 8-bit grid.
-    pub plain: Proportion,
-    /// At the points of the adaptive attack, on the 8-bit grid.
-    pub adaptive: Proportion,
-    /// At any of them.
-    pub worst: Proportion,
-}
 
 /// Everything that was measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

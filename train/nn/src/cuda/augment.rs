@@ -4,7 +4,7 @@ use super::{Gpu, count, int, launch, spread};
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, bail};
 
 /// Picks a batch out of u8 `[images, h w c]`: f32 `[n, h, w, c]` in [0, 1].
-pub(crate) struct Pick {
+pub struct Pick {
     /// For each image of the batch: its index, its shift down and right, and 1 where it is mirrored.
     pub plan: Vec<i32>,
     /// Extents of an image.

@@ -9,7 +9,7 @@ const LARGEST: usize = 6000;
 
 /// `[m, 1 + d]` from `z`, `mu`, `log_sigma` `[m, d]`: the log density of each z under the others' mixture, and its
 /// gradient in z; arithmetic in f64.
-pub(crate) struct Density;
+pub struct Density;
 
 impl CustomOp3 for Density {
     fn name(&self) -> &'static str {

@@ -1,0 +1,65 @@
+//! What decides about answers: thresholds, and whose pictures the p-values compare with.
+
+use crate::site::Site;
+use paradise_engine::{Answer, Model, PValues, Thresholds};
+use std::sync::Arc;
+
+/// Thresholds, over the maker's calibration images or over those of the place where the device stands.
+///
+/// ```
+/// use paradise_runtime::{BackendKind, Bundle, Rule, load};
+/// use paradise_engine::Thresholds;
+/// # let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/fashion-mnist-small");
+/// let mut model = load(&Bundle::open(&folder)?, BackendKind::Int8)?;
+/// let trusting = Rule::from(Thresholds::NEVER);
+/// assert!(model.verdict(&[0; 28 * 28], Some(&trusting))?.is_accept());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Rule {
+    thresholds: Thresholds,
+    site: Option<Arc<Site>>,
+}
+
+impl Rule {
+    /// The model's own.
+    pub fn of(model: &Model) -> Self {
+        Self::from(model.header().thresholds)
+    }
+
+    /// The same with other thresholds.
+    pub fn with(self, thresholds: Thresholds) -> Self {
+        Self { thresholds, ..self }
+    }
+
+    /// When it abstains.
+    pub fn thresholds(&self) -> &Thresholds {
+        &self.thresholds
+    }
+
+    /// Whose pictures it compares with, where they are not the maker's.
+    pub fn site(&self) -> Option<&Site> {
+        self.site.as_deref()
+    }
+
+    /// What the pictures say of an answer.
+    pub fn p_values(&self, answer: &Answer) -> PValues {
+        match &self.site {
+            Some(site) => site.p_values(answer.evidence(), answer.predictive_entropy_nats),
+            None => answer.p,
+        }
+    }
+}
+
+impl From<Thresholds> for Rule {
+    /// Over the maker's calibration images.
+    fn from(thresholds: Thresholds) -> Self {
+        Self { thresholds, site: None }
+    }
+}
+
+impl From<Site> for Rule {
+    fn from(site: Site) -> Self {
+        Self { thresholds: *site.thresholds(), site: Some(Arc::new(site)) }
+    }
+}
