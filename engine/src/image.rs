@@ -117,8 +117,11 @@ fn values(pixel: &[u8], invert: bool, one: bool) -> [u8; 3] {
 }
 
 /// Luma of red, green and blue: BT.601 in 8-bit weights, rounded.
+// Inlined wherever it stands: a call each pixel would keep vectors out.
+#[inline(always)]
 pub(crate) fn luma(colour: [u8; 3]) -> u8 {
-    let [r, g, b] = colour.map(u32::from);
+    // At most 255 * 256 + 128.
+    let [r, g, b] = colour.map(u16::from);
     ((77 * r + 150 * g + 29 * b + 128) >> 8) as u8
 }
 
