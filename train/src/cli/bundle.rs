@@ -148,7 +148,8 @@ pub struct Export {
     /// Leave out encoder.onnx, which is four times the size of model.pmq: devices that run the int8 engine never read it.
     #[arg(long)]
     no_float: bool,
-    /// Leave out the masking checks, as where those of an evaluation say enough: they take the longest of a large network.
+    /// Leave out the masking checks and the adaptive attack on abstention, as where those of an evaluation say enough: they take the
+    /// longest of a large network.
     #[arg(long)]
     no_checks: bool,
     #[command(flatten)]
@@ -207,7 +208,7 @@ pub struct VerifyCard {
     /// Test images under attack [default: as many as behind the card's figures, which can be compared exactly].
     #[arg(long)]
     n: Option<usize>,
-    /// Leave out the masking checks, which take the longest.
+    /// Leave out the masking checks and the adaptive attack on abstention, which take the longest.
     #[arg(long)]
     no_checks: bool,
     /// Repeat the whole evaluations that the card holds, too, in this folder: hours, and resumable.
