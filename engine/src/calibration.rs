@@ -37,11 +37,6 @@ impl<'a> Calibration<'a> {
         Ok(Self { n, values, ranks })
     }
 
-    /// Calibration images behind it.
-    pub fn n(&self) -> u32 {
-        self.n
-    }
-
     /// Calibration values that are at least `v`; where only order statistics are stored, the largest count that
     /// they allow, so that the p-value stays conservative.
     fn at_least(&self, v: f32) -> u32 {

@@ -6,7 +6,9 @@
 //!       --encoder/kernel----->  int8 activations (caller-owned arena)
 //!       --heads/posterior---->  mu, log sigma
 //!       --classifier--------->  logits, probabilities, predictive entropy
-//!       --information-------->  rate, posterior entropy, two conformal p-values
+//!       --information-------->  rate, posterior entropy
+//!       --typicality--------->  distances of posterior, spread and picture
+//!       --calibration-------->  conformal p-values
 //!       --decision----------->  accept, or abstain and why
 //! ```
 //!

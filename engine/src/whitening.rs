@@ -87,35 +87,21 @@ const TOGETHER: usize = if cfg!(feature = "std") { 2 } else { 1 };
 #[cfg_attr(feature = "std", inline(always))]
 pub fn by_triangle(triangle: Le<f32>, x: &[f32], out: &mut [f32]) {
     let mut from = 0;
-    let mut next = |panel: usize| {
-        let wide = columns(panel, x.len());
+    let mut next = |wide: usize| {
         from += ROWS * wide;
         triangle.slice(from - ROWS * wide, from).bytes()
     };
     let mut panel = 0;
     for out in out[..x.len()].chunks_mut(TOGETHER * ROWS) {
-        let mut sums = [[0.0; ROWS]; TOGETHER];
-        if out.len() == TOGETHER * ROWS {
-            let panels: [&[u8]; TOGETHER] = core::array::from_fn(|k| next(panel + k));
-            // Columns that all of them have, then those of ever fewer.
-            let (mut done, mut left) = (0, TOGETHER);
-            for first in 0..TOGETHER {
-                let until = columns(panel + first, x.len());
-                match left {
-                    2 => add_columns::<2>(&panels[first..], done, &x[..until], &mut sums[first..]),
-                    _ => add_columns::<1>(&panels[first..], done, &x[..until], &mut sums[first..]),
-                }
-                (done, left) = (until, left - 1);
-            }
+        let mut sums = [[0.0; ROWS]; 2];
+        let wide = [panel, panel + 1].map(|panel| columns(panel, x.len()));
+        if out.len() > ROWS {
+            let panels = wide.map(&mut next);
+            // Columns that both of them have, then the second's own.
+            add_columns::<2>(&panels, 0, &x[..wide[0]], &mut sums);
+            add_columns::<1>(&panels[1..], wide[0], &x[..wide[1]], &mut sums[1..]);
         } else {
-            for (k, sums) in sums.iter_mut().enumerate().take(out.len().div_ceil(ROWS)) {
-                add_columns::<1>(
-                    &[next(panel + k)],
-                    0,
-                    &x[..columns(panel + k, x.len())],
-                    core::slice::from_mut(sums),
-                );
-            }
+            add_columns::<1>(&[next(wide[0])], 0, &x[..wide[0]], &mut sums);
         }
         panel += TOGETHER;
         out.copy_from_slice(&sums.as_flattened()[..out.len()]);

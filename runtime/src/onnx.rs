@@ -26,23 +26,11 @@ impl std::fmt::Debug for FloatNetwork {
 }
 
 /// What the float network gives for an image.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Outputs {
-    /// `[classes]`.
-    pub logits: Vec<f32>,
-    /// Posterior means, `[d]`.
-    pub mu: Vec<f32>,
-    /// Posterior standard deviations, `[d]`.
-    pub sigma: Vec<f32>,
-    /// Their logarithms, `[d]`.
-    pub log_sigma: Vec<f32>,
-}
-
-impl Outputs {
-    /// As the engine judges them.
-    pub fn posterior(&self) -> Posterior<'_> {
-        Posterior { mu: &self.mu, sigma: &self.sigma, log_sigma: &self.log_sigma, logits: &self.logits }
-    }
+struct Outputs {
+    logits: Vec<f32>,
+    mu: Vec<f32>,
+    sigma: Vec<f32>,
+    log_sigma: Vec<f32>,
 }
 
 fn plan(bytes: &[u8], input: Shape) -> TractResult<Arc<TypedRunnableModel>> {
@@ -65,11 +53,17 @@ impl FloatNetwork {
         Ok(Self { plan, input: header.input, latent: header.latent.into(), classes: header.classes.into() })
     }
 
-    /// Its outputs for a u8 HWC input.
+    /// Runs one u8 HWC input; `read` sees the engine's answer by `model`, compared with `tables`.
     ///
     /// # Errors
     /// If the input or an output has the wrong length, or tract fails.
-    pub fn run(&self, input: &[u8]) -> Result<Outputs, BackendError> {
+    pub fn answer(
+        &self,
+        model: &Model,
+        tables: &Tables,
+        input: &[u8],
+        read: &mut dyn FnMut(&Answer),
+    ) -> Result<(), BackendError> {
         let need = self.input.len() as usize;
         if input.len() != need {
             return Err(BackendError::Run(RunError::Image { need, got: input.len() }));
@@ -80,7 +74,10 @@ impl FloatNetwork {
         if [logits.len(), mu.len(), sigma.len(), log_sigma.len()] != [self.classes, d, d, d] {
             return Err(BackendError::Float("encoder.onnx and model.pmq disagree on their extents".into()));
         }
-        Ok(outputs)
+        let (mut probabilities, mut scratch) = (vec![0.0; self.classes], vec![0.0; inference::scratch_len(d)]);
+        let posterior = Posterior { mu, sigma, log_sigma, logits };
+        read(&inference::assess(model, tables, input, posterior, &mut probabilities, &mut scratch));
+        Ok(())
     }
 
     fn outputs(&self, input: &[u8]) -> TractResult<Outputs> {
@@ -140,12 +137,7 @@ impl Backend for Tract {
 
     fn answer(&mut self, input: &[u8], read: &mut dyn FnMut(&Model, &Answer)) -> Result<(), BackendError> {
         let model = self.meaning.model();
-        let outputs = self.network.run(input)?;
-        let (d, classes) = (outputs.mu.len(), outputs.logits.len());
-        let (mut probabilities, mut scratch) = (vec![0.0; classes], vec![0.0; inference::scratch_len(d)]);
         let own = self.tables.as_ref().map_or_else(|| Tables::of(model), |own| *own.tables());
-        let answer = inference::assess(model, &own, input, outputs.posterior(), &mut probabilities, &mut scratch);
-        read(model, &answer);
-        Ok(())
+        self.network.answer(model, &own, input, &mut |answer| read(model, answer))
     }
 }

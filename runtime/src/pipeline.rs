@@ -59,8 +59,8 @@ pub struct Verdict {
     pub posterior_entropy_nats: f32,
     /// Predictive entropy, nats.
     pub predictive_entropy_nats: f32,
-    /// What calibration images, the maker's or the site's, say of picture and posterior: `picture_p`, `posterior_p`, `spread_p`, `rate_p`, `entropy_p`,
-    /// `predictive_p` and `combined_p` where it is sent, each in (0, 1], small for what is unlike them.
+    /// What calibration images, the maker's or the site's, say of picture and posterior: `picture_p`, `posterior_p`, `spread_p`,
+    /// `rate_p`, `entropy_p`, `predictive_p` and `combined_p` where it is sent, each in (0, 1], small for what is unlike them.
     #[serde(flatten, serialize_with = "p_values")]
     pub p: PValues,
     /// Accept or abstain: `decision`, `accept` or `abstain`, and `reason`, a sentence or null, where it is sent.
@@ -103,8 +103,7 @@ fn decision_and_reason<S: serde::Serializer>(decision: &Decision, serializer: S)
 impl Verdict {
     /// An owned copy of an answer, decided by `rule`.
     pub fn new(model: &Model, answer: &Answer, rule: &Rule) -> Self {
-        let p = rule.p_values(answer);
-        let decision = Decision::new(rule.thresholds(), &p, answer.predictive_entropy_nats);
+        let (p, decision) = rule.judge(answer);
         Self {
             label: model.label(answer.class).to_string(),
             class: answer.class,

@@ -1,7 +1,7 @@
 //! What decides about answers: thresholds, and whose pictures the p-values compare with.
 
 use crate::site::Site;
-use paradise_engine::{Answer, Model, PValues, Thresholds};
+use paradise_engine::{Answer, Decision, Model, PValues, Thresholds};
 use std::sync::Arc;
 
 /// Thresholds, over the maker's calibration images or over those of the place where the device stands.
@@ -42,12 +42,13 @@ impl Rule {
         self.site.as_deref()
     }
 
-    /// What the pictures say of an answer.
-    pub fn p_values(&self, answer: &Answer) -> PValues {
-        match &self.site {
+    /// What the pictures say of an answer, and what follows.
+    pub fn judge(&self, answer: &Answer) -> (PValues, Decision) {
+        let p = match &self.site {
             Some(site) => site.p_values(answer.evidence(), answer.predictive_entropy_nats),
             None => answer.p,
-        }
+        };
+        (p, Decision::new(&self.thresholds, &p, answer.predictive_entropy_nats))
     }
 }
 

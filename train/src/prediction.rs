@@ -2,7 +2,7 @@
 //! with, and what evaluations of runs measure.
 
 use crate::encoder::{Encoder, batch, values};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use paradise_data::Dataset;
 use paradise_engine::Model;
 use paradise_engine::calibration::Tables;
@@ -20,11 +20,9 @@ pub fn by_tract(onnx: &[u8], model: &Model, set: &Dataset) -> Result<Vec<Predict
     let network = FloatNetwork::new(onnx, model)?;
     let tables = Tables::of(model);
     let one = |i: usize| -> Result<Prediction> {
-        let outputs = network.run(set.image(i))?;
-        let (d, classes) = (outputs.mu.len(), outputs.logits.len());
-        let (mut probabilities, mut scratch) = (vec![0.0; classes], vec![0.0; scratch_len(d)]);
-        let posterior = outputs.posterior();
-        Ok(assess(model, &tables, set.image(i), posterior, &mut probabilities, &mut scratch).into())
+        let mut prediction = None;
+        network.answer(model, &tables, set.image(i), &mut |answer| prediction = Some((*answer).into()))?;
+        prediction.context("no answer")
     };
     (0..set.len()).into_par_iter().map(one).collect()
 }
@@ -37,6 +35,7 @@ const BATCH: usize = 256;
 /// # Errors
 /// If the images do not fit the encoder.
 pub fn predict(encoder: &Encoder, model: &Model, set: &Dataset) -> Result<Vec<Prediction>> {
+    let tables = Tables::of(model);
     let all: Vec<usize> = (0..set.len()).collect();
     let mut predictions = Vec::with_capacity(set.len());
     for ids in all.chunks(BATCH) {
@@ -55,9 +54,8 @@ pub fn predict(encoder: &Encoder, model: &Model, set: &Dataset) -> Result<Vec<Pr
                 log_sigma: &log_sigma[row],
                 logits: &logits[i * classes..(i + 1) * classes],
             };
-            predictions.push(
-                assess(model, &Tables::of(model), set.image(*id), posterior, &mut probabilities, &mut scratch).into(),
-            );
+            let answer = assess(model, &tables, set.image(*id), posterior, &mut probabilities, &mut scratch);
+            predictions.push(answer.into());
         }
     }
     Ok(predictions)

@@ -1,5 +1,5 @@
 //! `train recalibrate`: everything that a bundle knows of its own confidence fitted anew, its weights untouched. The int8 engine
-//! answers; a float network, where the bundle has one, only says in which directions it differs.
+//! answers; a float network, where the bundle has one, says in which directions it differs and gets calibration tables of its own.
 
 use crate::confidence;
 use crate::export::CardSettings;

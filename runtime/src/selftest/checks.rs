@@ -4,7 +4,7 @@ use super::device::Device;
 use super::{Options, Status};
 use crate::int8::Int8;
 use crate::load::Loaded;
-use crate::pipeline::{Backend, Verdict};
+use crate::pipeline::Backend;
 use crate::rule::Rule;
 use crate::site::Site;
 use paradise_engine::golden::{Golden, Origin, ProbeKind, crc32, crc32_bytes};
@@ -155,8 +155,8 @@ fn thresholds(subject: &mut Subject) -> Outcome {
     let (mut by_maker, mut in_force) = (0, 0);
     for _ in 0..NOISE {
         let noise: Vec<u8> = (0..len).map(|_| rng.u8(..)).collect();
-        let seen = backend.answer(&noise, &mut |model, answer| {
-            let abstains = |rule: &Rule| usize::from(!Verdict::new(model, answer, rule).is_accept());
+        let seen = backend.answer(&noise, &mut |_, answer| {
+            let abstains = |rule: &Rule| usize::from(!rule.judge(answer).1.is_accept());
             by_maker += abstains(&maker);
             in_force += abstains(site.as_ref().unwrap_or(&maker));
         });

@@ -116,7 +116,7 @@ pub(super) fn fit(
 }
 
 /// The site's own pictures, and those that are foreign to it: not accepted by the maker's thresholds, and unlike the others or more
-/// like what is made foreign than like them; none where they are a share of `few` at most.
+/// like what is made foreign than like them.
 fn split<'a>(all: &'a Observations, foreign: &Made, backend: &dyn Backend) -> (Vec<&'a Seen>, Vec<&'a Seen>) {
     let of = |statistic: fn(&Evidence) -> f32| -> Vec<f32> {
         all.seen.iter().map(|seen| statistic(&seen.evidence)).collect()

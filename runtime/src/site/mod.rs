@@ -31,7 +31,7 @@ use std::path::Path;
 
 /// The format that this build reads and writes.
 const FORMAT: u32 = 1;
-/// Largest site file, bytes; one is about 50 KiB.
+/// Largest site file, bytes; one is about 30 KiB.
 pub const MAX_SITE: u64 = 1 << 20;
 
 /// A site file, field by field.

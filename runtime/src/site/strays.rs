@@ -25,8 +25,7 @@ pub(super) fn cut(local: &[f32], maker: &Calibration) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::order::{OrderStatistics, Tails};
-    use paradise_engine::tensor::Le;
+    use crate::tables::{OwnTables, Values};
 
     #[test]
     fn the_bulk_decides_and_a_fifth_of_strays_does_not() {
@@ -39,18 +38,15 @@ mod tests {
             };
             scale * (0..8).map(|_| square(&mut rng)).sum::<f32>()
         };
-        let maker = OrderStatistics::of(&(0..5000).map(|_| chi(1.0)).collect::<Vec<_>>(), Tails::Upper);
-        let (values, ranks) = (
-            maker.values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>(),
-            maker.ranks.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>(),
-        );
-        let table = Calibration::checked(maker.n, Le::new(&values), Le::new(&ranks)).unwrap();
+        let maker: Vec<f32> = (0..5000).map(|_| chi(1.0)).collect();
+        let maker = OwnTables::new(&Values::of([&maker; 7])).unwrap();
+        let table = &maker.tables().picture;
         for scale in [0.5, 1.0, 4.0] {
             let mut local: Vec<f32> = (0..400).map(|_| chi(scale)).collect();
-            let clean = cut(&local, &table);
+            let clean = cut(&local, table);
             assert!(local.iter().filter(|v| **v > clean).count() <= 4, "hardly one of the site's own");
             local.extend([1000.0; 100]);
-            let dirty = cut(&local, &table);
+            let dirty = cut(&local, table);
             assert!(dirty < 2.5 * clean && dirty < 1000.0, "{scale}: {clean} {dirty}");
         }
     }

@@ -113,10 +113,7 @@ pub fn fitted(
 
     let calibration = Seen { predictions: answers(&bare, &splits.calibration)?, set: &splits.calibration };
     let evidence = calibration.evidence(&Model::parse(&assembly.finish(identity, &confidence)?)?);
-    confidence.calibration = calibrated(&evidence, &calibration);
-    let apart = assembly.finish(identity, &confidence)?;
-    let apart = calibration.judged(&Tables::of(&Model::parse(&apart)?), &evidence);
-    confidence.calibration.combined = apart.iter().map(|image| image.p.surprise()).collect();
+    confidence.calibration = calibration.calibrated(&evidence)?;
     let bytes = assembly.finish(identity, &confidence)?;
     let model = Model::parse(&bytes)?;
     let home = calibration.judged(&Tables::of(&model), &evidence);
@@ -128,8 +125,11 @@ pub fn fitted(
     let (limits, both) = decide(&home, &made.collect::<Result<Vec<_>>>()?, false_abstain);
     (confidence.thresholds, choice.rate_and_entropy_decide) = (limits, both);
     let set = &splits.calibration;
-    let twin = twin.map(|twin| Seen { predictions: twin(&bare, set)?, set }.values(&model)).transpose()?;
-    Ok(Fitted { confidence, choice, twin })
+    let twin = twin.map(|twin| -> Result<Values> {
+        let seen = Seen { predictions: twin(&bare, set)?, set };
+        Ok(seen.calibrated(&seen.evidence(&model))?.values())
+    });
+    Ok(Fitted { confidence, choice, twin: twin.transpose()? })
 }
 
 /// A `model.pmq` whose confidence is that of the folded network in float, for [`prediction::predict`].
@@ -166,13 +166,21 @@ impl Seen<'_> {
         self.predictions.par_iter().enumerate().map(each).collect()
     }
 
-    /// Their values, as tables keep them.
-    fn values(&self, model: &Model) -> Result<Values> {
-        let evidence = self.evidence(model);
-        let mut found = calibrated(&evidence, self);
+    /// What they give, each statistic for itself, then all together by their p-values.
+    fn calibrated(&self, evidence: &[Evidence]) -> Result<Calibration> {
+        let all = |of: fn(&Evidence) -> f32| evidence.iter().map(of).collect();
+        let mut found = Calibration {
+            rate: all(|e| e.rate_nats),
+            entropy: all(|e| e.posterior_entropy_nats),
+            posterior: all(|e| e.distances.posterior),
+            spread: all(|e| e.distances.spread),
+            picture: all(|e| e.distances.picture),
+            predictive: self.predictions.iter().map(|p| p.predictive_entropy_nats).collect(),
+            combined: vec![0.0],
+        };
         let apart = OwnTables::new(&found.values())?;
-        found.combined = self.judged(apart.tables(), &evidence).iter().map(|image| image.p.surprise()).collect();
-        Ok(found.values())
+        found.combined = self.judged(apart.tables(), evidence).iter().map(|image| image.p.surprise()).collect();
+        Ok(found)
     }
 
     /// What decides about them, by these tables.
@@ -267,20 +275,6 @@ fn aggregate(
     let (_, kind, name) = best.context("no mixture fits a device")?;
     confidence.mixture = mixture::fit(kind, d, training.labelled())?;
     Ok(Choice { covariance: name.to_string(), code_length_nats, rate_and_entropy_decide: false })
-}
-
-/// What calibration images give, each statistic for itself.
-fn calibrated(evidence: &[Evidence], images: &Seen) -> Calibration {
-    let all = |of: fn(&Evidence) -> f32| evidence.iter().map(of).collect();
-    Calibration {
-        rate: all(|e| e.rate_nats),
-        entropy: all(|e| e.posterior_entropy_nats),
-        posterior: all(|e| e.distances.posterior),
-        spread: all(|e| e.distances.spread),
-        picture: all(|e| e.distances.picture),
-        predictive: images.predictions.iter().map(|p| p.predictive_entropy_nats).collect(),
-        combined: vec![0.0],
-    }
 }
 
 /// Thresholds of the promised share, and whether rate and posterior entropy are among them: only if more of the images that

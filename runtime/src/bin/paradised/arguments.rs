@@ -2,8 +2,9 @@
 
 use anyhow::ensure;
 use clap::{Args, Parser, Subcommand};
-use paradise_engine::Thresholds;
-use paradise_runtime::{Backend, BackendKind, Rule, Site};
+use paradise_engine::{Model, Thresholds};
+use paradise_runtime::site::{Site, SiteError};
+use paradise_runtime::{Backend, BackendKind, Rule};
 use std::path::PathBuf;
 
 /// Runs robust image classifiers whose answers say when not to trust them.
@@ -54,6 +55,14 @@ pub struct SiteArguments {
 }
 
 impl SiteArguments {
+    /// The site, where there is one.
+    ///
+    /// # Errors
+    /// With the path, if the file is not one, or belongs to another model.
+    pub fn read(&self, model: &Model) -> Result<Option<Site>, SiteError> {
+        self.site.as_deref().map(|path| Site::read(path, model)).transpose()
+    }
+
     /// The site's rule; the bundle's own without one.
     ///
     /// # Errors
@@ -61,10 +70,7 @@ impl SiteArguments {
     pub fn rule(&self, backend: &dyn Backend) -> anyhow::Result<Rule> {
         let mut rule = Ok(Rule::from(Thresholds::NEVER));
         backend.with_model(&mut |model| {
-            rule = self
-                .site
-                .as_deref()
-                .map_or_else(|| Ok(Rule::of(model)), |path| Site::read(path, model).map(Rule::from));
+            rule = self.read(model).map(|site| site.map_or_else(|| Rule::of(model), Rule::from));
         });
         Ok(rule?)
     }

@@ -2,8 +2,9 @@
 
 use crate::arguments::Bench;
 use anyhow::Context;
+use paradise_engine::Model;
 use paradise_engine::golden::Golden;
-use paradise_runtime::bundle::{Bundle, SELFTEST};
+use paradise_runtime::bundle::{Bundle, MODEL, SELFTEST};
 use paradise_runtime::int8::Int8;
 use paradise_runtime::profile::{Part, Profile};
 use paradise_runtime::say;
@@ -40,7 +41,9 @@ pub fn run(arguments: &Bench) -> anyhow::Result<u8> {
     let golden = Golden::parse(bundle.file(SELFTEST)?).with_context(|| path.display().to_string())?;
     let images: Vec<&[u8]> = golden.header().cases.iter().map(|c| golden.bytes(c.image)).collect();
     // Refused here as everywhere; it costs an inference nothing.
-    arguments.site.rule(load(&bundle, arguments.model.backend)?.as_ref())?;
+    arguments
+        .site
+        .read(&Model::parse(bundle.file(MODEL)?).with_context(|| bundle.path(MODEL).display().to_string())?)?;
     if arguments.per_layer {
         anyhow::ensure!(arguments.model.backend == BackendKind::Int8, "--per-layer is for --backend int8");
         let profile = Profile::measure(&mut Int8::load(&bundle)?, &images, arguments.runs as usize)?;

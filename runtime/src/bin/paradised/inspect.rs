@@ -28,7 +28,7 @@ pub fn run(arguments: &Inspect) -> anyhow::Result<u8> {
     let path = bundle.path(MODEL);
     let model = Model::parse(bundle.file(MODEL)?).with_context(|| path.display().to_string())?;
     let header = model.header();
-    let site = arguments.site.site.as_deref().map(|path| Site::read(path, &model)).transpose()?;
+    let site = arguments.site.read(&model)?;
     let t = site.as_ref().map_or(&header.thresholds, |site| site.thresholds());
     let calibrated = site.as_ref().map_or_else(
         || format!("{} calibration images of the maker", header.calibrations.rate.n),
