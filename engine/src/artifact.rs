@@ -76,7 +76,7 @@ impl<'a> Model<'a> {
     }
 
     /// The sections of a file as a model that is not validated.
-    fn view(bytes: &'a [u8], sealed: Sealed<'a>) -> Result<Self, FormatError> {
+    pub(crate) fn view(bytes: &'a [u8], sealed: Sealed<'a>) -> Result<Self, FormatError> {
         let Input { shape, policy } = record(&sealed, INPUT)?;
         let heads: Heads = record(&sealed, HEADS)?;
         let confidence: Confidence = record(&sealed, CONFIDENCE)?;
@@ -216,6 +216,17 @@ fn text<'a>(sealed: &Sealed<'a>, tag: Tag) -> Result<&'a str, FormatError> {
 /// The bytes of `model.pmq` for a description and its tensors. Does not validate: parse the result.
 #[cfg(feature = "alloc")]
 pub fn emit(draft: &Draft, blob: &container::Blob) -> alloc::vec::Vec<u8> {
+    emit_as((MAGIC, VERSION), &[], draft, blob)
+}
+
+/// The bytes of a file that holds all of a model's sections and others before them.
+#[cfg(feature = "alloc")]
+pub(crate) fn emit_as(
+    (magic, version): (&[u8; 8], u32),
+    others: &[(Tag, &[u8])],
+    draft: &Draft,
+    blob: &container::Blob,
+) -> alloc::vec::Vec<u8> {
     use crate::record::table;
     let input = Input { shape: draft.input, policy: draft.policy };
     let Draft { arena_bytes, latent, classes, mu, sigma, classifier, .. } = *draft;
@@ -237,6 +248,7 @@ pub fn emit(draft: &Draft, blob: &container::Blob) -> alloc::vec::Vec<u8> {
         (BLOB, blob.collected()),
     ];
     let wanted = |section: &&(Tag, &[u8])| draft.made.is_some() || section.0 != MADE;
-    let sections: alloc::vec::Vec<(Tag, &[u8])> = sections.iter().filter(wanted).copied().collect();
-    container::seal(MAGIC, VERSION, &sections)
+    let sections: alloc::vec::Vec<(Tag, &[u8])> =
+        others.iter().chain(sections.iter().filter(wanted)).copied().collect();
+    container::seal(magic, version, &sections)
 }

@@ -1,6 +1,8 @@
 //! Runs the layers of a model in the caller's arena by the scalar kernels: image -> int8 features -> mu and s.
 
 use crate::artifact::Model;
+use crate::kernel;
+use crate::kernel::ring::Affine;
 use crate::kernel::scalar::{self, Rows, Source, Target};
 use crate::layer::Op;
 use crate::requant::Output;
@@ -26,30 +28,47 @@ pub(crate) fn run(
     observe: &mut dyn FnMut(usize, &[i8]),
     heads: Heads,
 ) {
-    let header = model.header();
-    for (q, pixel) in arena[header.activations.at(0).range()].iter_mut().zip(image) {
+    place(model, image, arena);
+    for index in 0..model.header().layers.len() {
+        layer(model, index, arena);
+        observe(index, &arena[model.header().activations.at(index + 1).range()]);
+    }
+    self::heads(model, arena, heads);
+}
+
+/// Writes the image down as the first activation.
+pub(crate) fn place(model: &Model, image: &[u8], arena: &mut [i8]) {
+    for (q, pixel) in arena[model.header().activations.at(0).range()].iter_mut().zip(image) {
         // u8 - 128, exactly.
         *q = (pixel ^ 0x80) as i8;
     }
-    for (index, layer) in header.layers.iter().enumerate() {
-        let inputs = layer.inputs.map(|i| header.activations.at(i.into()).range());
-        let output = header.activations.at(index + 1).range();
-        match (&layer.op, inputs.iter().position(|input| *input == output)) {
-            (Op::Add { ratio, relu }, Some(own)) => {
-                let other = 1 - own;
-                let zeros = [own, other].map(|k| header.activations.at(layer.inputs[k].into()).zero_point);
-                let (b, _, y) = borrow(arena, [inputs[other].clone(), inputs[other].clone()], output.clone());
-                let out = Output::new(header.activations.at(index + 1).zero_point, *relu);
-                // A sum of two f32 is the same either way round.
-                scalar::add_in_place(y, b, zeros, [ratio[own], ratio[other]], out);
-            }
-            _ => {
-                let (a, b, y) = borrow(arena, inputs, output.clone());
-                step(model, index, a, b, y);
-            }
+}
+
+/// Runs layer `index` over activations that lie in the arena.
+pub(crate) fn layer(model: &Model, index: usize, arena: &mut [i8]) {
+    let header = model.header();
+    let layer = header.layers.at(index);
+    let inputs = layer.inputs.map(|i| header.activations.at(i.into()).range());
+    let output = header.activations.at(index + 1).range();
+    match (&layer.op, inputs.iter().position(|input| *input == output)) {
+        (Op::Add { ratio, relu }, Some(own)) => {
+            let other = 1 - own;
+            let zeros = [own, other].map(|k| header.activations.at(layer.inputs[k].into()).zero_point);
+            let (b, _, y) = borrow(arena, [inputs[other].clone(), inputs[other].clone()], output);
+            let out = Output::new(header.activations.at(index + 1).zero_point, *relu);
+            // A sum of two f32 is the same either way round.
+            scalar::add_in_place(y, b, zeros, [ratio[own], ratio[other]], out);
         }
-        observe(index, &arena[output]);
+        _ => {
+            let (a, b, y) = borrow(arena, inputs, output);
+            step(model, index, a, b, y);
+        }
     }
+}
+
+/// The heads, over the features in the arena.
+pub(crate) fn heads(model: &Model, arena: &[i8], heads: Heads) {
+    let header = model.header();
     let features = &arena[model.features().range()];
     for (head, to) in [(&header.mu, heads.mu), (&header.sigma, heads.s)] {
         scalar::head(features, rows(model, head.weight, head.bias, head.scale), to);
@@ -95,7 +114,8 @@ fn step(model: &Model, index: usize, a: &[i8], b: &[i8], y: &mut [i8]) {
             scalar::dense(a, rows(model, *weight, *bias, *scale), out(*relu), y);
         }
         Op::Affine { mul, add, relu } => {
-            scalar::affine(a, zero, model.f32s(*mul), model.f32s(*add), out(*relu), y);
+            let (mul, add, out) = (model.f32s(*mul), model.f32s(*add), out(*relu));
+            kernel::affine(a, &Affine { zero, mul, add, out }, y);
         }
         Op::Add { ratio, relu } => scalar::add(a, b, [zero, second.zero_point], *ratio, out(*relu), y),
         Op::AvgPool { window, scale } => {

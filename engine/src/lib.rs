@@ -41,6 +41,7 @@ pub mod inference;
 pub mod information;
 pub mod kernel;
 pub mod layer;
+pub mod lowered;
 #[cfg(all(feature = "std", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod plan;
 pub mod posterior;
@@ -68,6 +69,7 @@ pub use error::{FormatError, RunError};
 pub use header::Header;
 pub use inference::{Answer, Workspace, classify};
 pub use layer::{Layer, Op};
+pub use lowered::Lowered;
 #[cfg(feature = "alloc")]
 pub use predictor::{Memory, Predictor};
 pub use prepared::Prepared;

@@ -3,6 +3,7 @@
 use crate::artifact::{HEADS, MAGIC, VERSION};
 use crate::container::{ENTRY, PREFIX, u32_at};
 use crate::header::float_len;
+use crate::lowered;
 
 /// The memory of an inference.
 ///
@@ -25,39 +26,58 @@ pub struct Sizes {
     pub arena: usize,
     /// f32 values of heads and probabilities: [`Model::float_len`](crate::Model::float_len).
     pub floats: usize,
+    /// Words of scratch memory of a lowered model: [`Lowered::scratch_len`](crate::Lowered::scratch_len); 0 of another.
+    pub scratch: usize,
+}
+
+/// Whether a file begins with eight bytes.
+const fn begins(file: &[u8], magic: &[u8; 8]) -> bool {
+    let mut i = 0;
+    while i < magic.len() {
+        if file[i] != magic[i] {
+            return false;
+        }
+        i += 1;
+    }
+    true
+}
+
+/// The first byte of a section that holds at least eight.
+const fn section(file: &[u8], tag: [u8; 4]) -> usize {
+    let (sections, mut section) = (u32_at(file, 12) as usize, 0);
+    while section < sections {
+        let at = PREFIX + ENTRY * section;
+        assert!(at + ENTRY <= file.len(), "the model ends early");
+        let found = [file[at], file[at + 1], file[at + 2], file[at + 3]];
+        if u32::from_le_bytes(found) == u32::from_le_bytes(tag) {
+            let from = u32_at(file, at + 8) as usize;
+            assert!(from + 8 <= file.len(), "the model ends early");
+            return from;
+        }
+        section += 1;
+    }
+    panic!("the model lacks a section")
 }
 
 impl Sizes {
-    /// Of the bytes of a `model.pmq`. The file is not validated here: [`Model::parse`](crate::Model::parse) does that, on the
-    /// device.
+    /// Of the bytes of a `model.pmq` or a lowered model. The file is not validated here: [`Model::parse`](crate::Model::parse)
+    /// or [`Lowered::parse`](crate::Lowered::parse) does that, on the device.
     ///
     /// # Panics
-    /// If the bytes are no `model.pmq` of this version: where this is a constant, the program does not compile.
+    /// If the bytes are none of this version: where this is a constant, the program does not compile.
     pub const fn of(model: &[u8]) -> Self {
-        assert!(model.len() >= PREFIX, "no model.pmq: too short");
-        let mut i = 0;
-        while i < MAGIC.len() {
-            assert!(model[i] == MAGIC[i], "no model.pmq: another magic");
-            i += 1;
-        }
-        assert!(u32_at(model, 8) == VERSION, "a model.pmq of another version: export it again");
-        let (sections, mut section) = (u32_at(model, 12) as usize, 0);
-        while section < sections {
-            let at = PREFIX + ENTRY * section;
-            assert!(at + ENTRY <= model.len(), "model.pmq ends early");
-            let tag = [model[at], model[at + 1], model[at + 2], model[at + 3]];
-            if u32::from_le_bytes(tag) == u32::from_le_bytes(HEADS) {
-                let from = u32_at(model, at + 8) as usize;
-                assert!(from + 8 <= model.len(), "model.pmq ends early");
-                // As a `Heads` record begins: arena bytes, latent dimensions, classes.
-                let arena = u32_at(model, from) as usize;
-                let sizes = u32_at(model, from + 4);
-                let (latent, classes) = ((sizes & 0xffff) as usize, (sizes >> 16) as usize);
-                return Self { arena, floats: float_len(latent, classes) };
-            }
-            section += 1;
-        }
-        panic!("model.pmq has no heads")
+        assert!(model.len() >= PREFIX, "no model: too short");
+        let is_lowered = begins(model, lowered::MAGIC);
+        assert!(is_lowered || begins(model, MAGIC), "no model: another magic");
+        let version = if is_lowered { lowered::VERSION } else { VERSION };
+        assert!(u32_at(model, 8) == version, "a model of another version: export it again");
+        // As a `Heads` record begins: arena bytes, latent dimensions, classes.
+        let heads = section(model, HEADS);
+        let arena = u32_at(model, heads) as usize;
+        let sizes = u32_at(model, heads + 4);
+        let (latent, classes) = ((sizes & 0xffff) as usize, (sizes >> 16) as usize);
+        let scratch = if is_lowered { u32_at(model, section(model, lowered::ABOUT)) as usize } else { 0 };
+        Self { arena, floats: float_len(latent, classes), scratch }
     }
 }
 
@@ -70,8 +90,16 @@ mod tests {
     fn they_are_what_the_model_states() {
         let bytes = include_bytes!("../../models/fashion-mnist-resnet8-am/model.pmq");
         let model = Model::parse(bytes).unwrap();
-        let want = Sizes { arena: model.header().arena_bytes as usize, floats: model.float_len() };
+        let want = Sizes { arena: model.header().arena_bytes as usize, floats: model.float_len(), scratch: 0 };
         assert_eq!(Sizes::of(bytes), want);
+        #[cfg(feature = "alloc")]
+        {
+            let file = lowered::lower(&model, lowered::Layout::Dsp).unwrap();
+            let model = lowered::Lowered::parse(&file).unwrap();
+            let arena = model.model().header().arena_bytes as usize;
+            let want = Sizes { arena, floats: model.model().float_len(), scratch: model.scratch_len() };
+            assert_eq!(Sizes::of(&file), want);
+        }
         for cut in [0, 40, 80, 100] {
             assert!(std::panic::catch_unwind(|| Sizes::of(&bytes[..cut])).is_err(), "{cut}");
         }

@@ -13,18 +13,23 @@ use crate::whitening::{Directions, Whitening, packed_len};
 const MAX_MACS: u64 = 1 << 36;
 
 pub(crate) fn model(h: &Header, t: Tensors) -> Result<(), FormatError> {
+    model_but(h, t, |_| false)?;
+    arena_plan(h)
+}
+
+/// All rules but those of the arena, and of the weights of convolutions that are `packed`.
+pub(crate) fn model_but(h: &Header, t: Tensors, packed: impl Fn(usize) -> bool) -> Result<(), FormatError> {
     limit("bytes of the name", MAX_NAME as u64, h.name.len() as u64)?;
     limit("layers", MAX_LAYERS as u64, h.layers.len() as u64)?;
     ensure(h.policy.is_valid(), "the image policy keeps no part of a picture, or more than all")?;
     activations(h)?;
     for index in 0..h.layers.len() {
-        layer(h, t, index).map_err(|rule| match rule {
+        layer(h, t, index, packed(index)).map_err(|rule| match rule {
             Broken::Rule(rule) => FormatError::Layer { index: index as u16, rule },
             Broken::Format(error) => error,
         })?;
     }
     macs(h)?;
-    arena_plan(h)?;
     heads(h, t)?;
     confidence(h, t)
 }
@@ -93,7 +98,7 @@ fn rows(t: Tensors, weight: Span, bias: Span, rows: usize, width: u64) -> Result
     Ok(())
 }
 
-fn layer(h: &Header, t: Tensors, index: usize) -> Result<(), Broken> {
+fn layer(h: &Header, t: Tensors, index: usize, packed: bool) -> Result<(), Broken> {
     let layer = h.layers.at(index);
     rule(layer.inputs.iter().all(|&i| (i as usize) <= index), "reads an activation of the future")?;
     rule(layer.op.arity() == 2 || layer.inputs[0] == layer.inputs[1], "a unary layer names two inputs")?;
@@ -109,6 +114,9 @@ fn layer(h: &Header, t: Tensors, index: usize) -> Result<(), Broken> {
             rule(*groups > 0, "groups is 0")?;
             rule(x.shape.c.is_multiple_of(*groups) && y.shape.c.is_multiple_of(*groups), "groups do not divide")?;
             output(window, y.shape.c)?;
+            if packed {
+                return Ok(());
+            }
             let width = area(window) * u64::from(x.shape.c / groups);
             rows(t, *weight, *bias, out, width)?;
             scales(t, *scale, out)

@@ -110,16 +110,27 @@ pub fn network(seed: u64) -> Vec<u8> {
     let (y, relu) = (dice.quantisation(), dice.below(2) == 1);
     let mut sum = net.add(affine, x, relu, y);
     // Pre-activation blocks: the convolution is read by the sum alone, the sum by a per-channel map and the next sum.
+    let mut input = sum;
     for _ in 0..2 {
         let rows = dice.linear(c, 9 * c);
         let (y, relu) = (dice.quantisation(), dice.below(2) == 1);
-        let branch = net.conv(sum, window(3, 1, 1), 1, &rows, relu, net.shape(sum), y);
+        let branch = net.conv(input, window(3, 1, 1), 1, &rows, relu, net.shape(sum), y);
         let (y, relu) = (dice.quantisation(), dice.below(2) == 1);
         let operands = if dice.below(2) == 0 { [branch, sum] } else { [sum, branch] };
         sum = net.add(operands[0], operands[1], relu, y);
         let (y, relu) = (dice.quantisation(), dice.below(2) == 1);
         let mapped = net.affine(sum, &mul, &add, relu, y);
-        sum = if dice.below(2) == 0 { mapped } else { net.add(mapped, sum, relu, y) };
+        match dice.below(3) {
+            0 => sum = mapped,
+            1 => sum = net.add(mapped, sum, relu, y),
+            // The next convolution alone reads what is mapped.
+            _ => {}
+        }
+        input = if sum == mapped { sum } else { mapped };
+    }
+    if input != sum {
+        let (y, relu) = (dice.quantisation(), dice.below(2) == 1);
+        sum = net.add(input, sum, relu, y);
     }
     // Two pools without padding take two rows and columns away.
     let small = net.shape(sum).h.min(net.shape(sum).w) < 3;

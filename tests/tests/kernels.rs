@@ -1,7 +1,8 @@
 //! Whole networks give the same bits by every set of kernels, layer by layer and run in one go.
 
 use paradise_engine::golden::crc32;
-use paradise_engine::{Layer, Model, Prepared, Watch, Workspace};
+use paradise_engine::lowered::{Layout, Work, lower};
+use paradise_engine::{Layer, Lowered, Model, Prepared, Watch, Workspace};
 use paradise_tests::random_network::{images, network};
 use paradise_tests::{bundles, deep, microcontroller_bundles, program, root, shipped, skipped, text, unrun};
 use std::collections::BTreeSet;
@@ -48,6 +49,55 @@ fn in_place(model: &Model) -> usize {
         layer.reads().len() == 2 && layer.inputs.iter().any(|x| h.activations.at(usize::from(*x)).range() == y)
     };
     h.layers.iter().enumerate().filter(takes).count()
+}
+
+/// Compares a model lowered for every microcontroller's layout with the scalar kernels; returns how many convolutions ran
+/// with a map before them, and how many with a sum after.
+fn compare_lowered(bytes: &[u8], images: &[Vec<u8>], name: &str) -> [usize; 2] {
+    let model = Model::parse(bytes).expect("parses");
+    let scalar = Prepared::every(&model).last().expect("the scalar kernels");
+    let mut counted = [0; 2];
+    for layout in Layout::ALL {
+        let file = lower(&model, layout).expect("lowers");
+        let lowered = Lowered::parse(&file).unwrap_or_else(|e| panic!("{name}, {}: {e}", layout.name()));
+        assert_eq!(lowered.source(), model.hash());
+        let header = lowered.model().header();
+        let (mut arena, mut floats) = (vec![0; header.arena_bytes as usize], vec![0.0; model.float_len()]);
+        let mut scratch = vec![0x3333_3333; lowered.scratch_len()];
+        for image in images {
+            let (layers, outputs) = answers(&scalar, std::slice::from_ref(image), true);
+            let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
+            let mut stored = Vec::new();
+            let mut look = |layer: usize, output: &[i8]| stored.push((layer, crc32(output)));
+            let answer = lowered.classify(image, &mut memory, &mut scratch, &mut look).expect("runs");
+            let same = answer.numbers().map(f32::to_bits).eq(outputs);
+            assert!(same, "{name}, lowered for {} differs", layout.name());
+            assert!(stored.iter().all(|(layer, crc)| layers[*layer] == *crc), "{name}: {stored:?}");
+            assert_eq!(stored.len(), lowered.steps().len());
+        }
+        for step in lowered.steps().iter().filter(|step| step.work == Work::Conv) {
+            counted[0] += usize::from(step.affine.is_some());
+            counted[1] += usize::from(step.sum.is_some());
+        }
+    }
+    counted
+}
+
+#[test]
+fn lowered_networks_are_equal() {
+    let mut counted = [0; 2];
+    for seed in 0..40 {
+        let bytes = network(seed);
+        let size = Model::parse(&bytes).expect("parses").header().input.len() as usize;
+        let of_this = compare_lowered(&bytes, &images(3, size), &format!("network {seed}"));
+        counted = [counted[0] + of_this[0], counted[1] + of_this[1]];
+    }
+    assert!(counted[0] > 4 && counted[1] > 10, "maps before and sums after: {counted:?}");
+    for bundle in microcontroller_bundles() {
+        let bytes = fs::read(bundle.join("model.pmq")).expect("is there");
+        let size = Model::parse(&bytes).expect("parses").header().input.len() as usize;
+        compare_lowered(&bytes, &images(1, size), &bundle.to_string_lossy());
+    }
 }
 
 #[test]

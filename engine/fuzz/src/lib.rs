@@ -4,7 +4,8 @@
 
 use paradise_engine::container::{ALIGN, BLOB, MAX_SECTIONS, PREFIX, open, reseal};
 use paradise_engine::golden::{self, Golden};
-use paradise_engine::{FormatError, Model, Prepared, Watch, Workspace, artifact};
+use paradise_engine::lowered::{self, Layout, lower};
+use paradise_engine::{FormatError, Lowered, Model, Prepared, Watch, Workspace, artifact};
 
 /// Most multiply-accumulates, arena bytes and scratch bytes of a model that is run: more of the same finds nothing.
 const MAX_MACS: u64 = 1 << 22;
@@ -43,14 +44,21 @@ impl Sequence {
     }
 }
 
-/// An input of [`judge`] from a sealed model or self-test: its kind, and the file behind its magic.
+/// An input of [`judge`] from a sealed model, self-test or lowered model: its kind, and the file behind its magic.
 ///
 /// # Errors
-/// If the file is neither.
+/// If the file is none of them.
 pub fn input(file: &[u8]) -> Result<Vec<u8>, FormatError> {
-    let kind = match open(file, artifact::MAGIC, artifact::VERSION, artifact::KNOWN) {
-        Ok(_) => 0,
-        Err(_) => open(file, golden::MAGIC, golden::VERSION, golden::KNOWN).map(|_| 1)?,
+    let kind = match file.get(..MAGIC) {
+        Some(magic) if magic == lowered::MAGIC => {
+            open(file, lowered::MAGIC, lowered::VERSION, lowered::KNOWN)?;
+            2
+        }
+        Some(magic) if magic == golden::MAGIC => {
+            open(file, golden::MAGIC, golden::VERSION, golden::KNOWN)?;
+            1
+        }
+        _ => open(file, artifact::MAGIC, artifact::VERSION, artifact::KNOWN).map(|_| 0)?,
     };
     Ok([&[kind], &file[MAGIC..]].concat())
 }
@@ -66,7 +74,7 @@ pub fn description(data: &[u8]) -> usize {
     (1 + from.saturating_sub(MAGIC)).min(data.len())
 }
 
-/// Parses `kind (even: model, odd: self-test), file behind its magic` and runs what is valid. Version, length and hash are
+/// Parses `kind (0: model, 1: self-test, 2: lowered model, modulo 3), file behind its magic` and runs what is valid. Version, length and hash are
 /// made good first, so that they do not keep everything out.
 ///
 /// # Panics
@@ -75,21 +83,57 @@ pub fn judge(data: &[u8]) -> Verdict {
     let Some((&kind, rest)) = data.split_first() else {
         return Verdict::Refused(FormatError::Truncated { need: 1, got: 0 });
     };
-    let (magic, version) =
-        if kind % 2 == 1 { (golden::MAGIC, golden::VERSION) } else { (artifact::MAGIC, artifact::VERSION) };
+    let (magic, version) = match kind % 3 {
+        0 => (artifact::MAGIC, artifact::VERSION),
+        1 => (golden::MAGIC, golden::VERSION),
+        _ => (lowered::MAGIC, lowered::VERSION),
+    };
     let mut file = [&magic[..], rest].concat();
     file.resize(file.len().max(PREFIX).next_multiple_of(ALIGN), 0);
     let length = file.len() as u64;
     file[8..12].copy_from_slice(&version.to_le_bytes());
     file[16..24].copy_from_slice(&length.to_le_bytes());
     reseal(&mut file);
-    if kind % 2 == 1 {
-        return self_test(&file);
-    }
-    match Model::parse(&file) {
-        Ok(model) => run(&model),
-        Err(error) => Verdict::Refused(error),
-    }
+    let verdict = match kind % 3 {
+        0 => Model::parse(&file).map(|model| run(&model)),
+        1 => return self_test(&file),
+        _ => Lowered::parse(&file).map(|lowered| match is_large(lowered.model(), 4 * lowered.scratch_len()) {
+            true => Verdict::Large,
+            false => {
+                bits(&lowered);
+                Verdict::Harmless
+            }
+        }),
+    };
+    verdict.unwrap_or_else(Verdict::Refused)
+}
+
+/// Whether a model is more than is run, with so many bytes of scratch memory.
+fn is_large(model: &Model, scratch: usize) -> bool {
+    let header = model.header();
+    header.total_work() > MAX_MACS || header.arena_bytes as usize > MAX_BYTES || scratch > MAX_BYTES
+}
+
+/// The image that every model is given.
+fn image(model: &Model) -> Vec<u8> {
+    (0..model.header().input.len()).map(|i| (i * 89 % 256) as u8).collect()
+}
+
+/// The bits of an answer; all NaN are the same.
+fn bits_of(numbers: impl Iterator<Item = f32>) -> Vec<u32> {
+    numbers.map(|v| if v.is_nan() { u32::MAX } else { v.to_bits() }).collect()
+}
+
+/// Runs a lowered model.
+fn bits(lowered: &Lowered) -> Vec<u32> {
+    let model = lowered.model();
+    let (mut arena, mut floats) = (vec![0; model.header().arena_bytes as usize], vec![0.0; model.float_len()]);
+    let mut scratch = vec![0; lowered.scratch_len()];
+    let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
+    let answer = lowered.classify(&image(model), &mut memory, &mut scratch, &mut |_, _| {});
+    let answer = answer.unwrap_or_else(|error| panic!("a valid lowered model does not run: {error}"));
+    assert!(answer.class < model.header().classes as usize, "class {}", answer.class);
+    bits_of(answer.numbers())
 }
 
 fn self_test(bytes: &[u8]) -> Verdict {
@@ -109,10 +153,10 @@ fn self_test(bytes: &[u8]) -> Verdict {
 
 fn run(model: &Model) -> Verdict {
     let header = model.header();
-    if header.total_work() > MAX_MACS || header.arena_bytes as usize > MAX_BYTES {
+    if is_large(model, 0) {
         return Verdict::Large;
     }
-    let image: Vec<u8> = (0..header.input.len()).map(|i| (i * 89 % 256) as u8).collect();
+    let image = image(model);
     let (mut arena, mut floats) = (vec![0; header.arena_bytes as usize], vec![0.0; model.float_len()]);
     let mut answers: Vec<(Vec<Vec<i8>>, Vec<u32>)> = Vec::new();
     for prepared in Prepared::every(model) {
@@ -128,13 +172,21 @@ fn run(model: &Model) -> Verdict {
             let answer = prepared.classify(&image, &mut memory, &mut scratch, watch);
             let a = answer.unwrap_or_else(|error| panic!("a valid model does not run: {error}"));
             assert!(a.class < header.classes as usize, "class {}", a.class);
-            let bits = a.numbers().map(|v| if v.is_nan() { u32::MAX } else { v.to_bits() }).collect();
+            let bits = bits_of(a.numbers());
             if in_one_go {
                 layers = answers[0].0.clone();
             }
             answers.push((layers, bits));
             assert!(answers.last() == answers.first(), "{} differs, in one go: {in_one_go}", prepared.kernels());
         }
+    }
+    for layout in Layout::ALL {
+        let file = lower(model, layout).unwrap_or_else(|error| panic!("a valid model is not lowered: {error}"));
+        let lowered = Lowered::parse(&file).unwrap_or_else(|error| panic!("a lowered model is not valid: {error}"));
+        if is_large(lowered.model(), 4 * lowered.scratch_len()) {
+            return Verdict::Large;
+        }
+        assert!(bits(&lowered) == answers[0].1, "lowered for {} differs", layout.name());
     }
     Verdict::Harmless
 }

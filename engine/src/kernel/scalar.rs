@@ -42,6 +42,11 @@ pub struct Target<'a> {
 /// Exact i32 dot product of equally long slices.
 #[inline(always)]
 fn dot(a: &[i8], b: &[i8]) -> i32 {
+    #[cfg(all(feature = "mve", target_arch = "arm"))]
+    return super::mve::dot(a, b);
+    #[cfg(all(feature = "dsp", not(feature = "mve"), target_arch = "arm"))]
+    return super::dsp::dot(a, b);
+    #[cfg(not(all(any(feature = "dsp", feature = "mve"), target_arch = "arm")))]
     a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
 }
 
@@ -133,7 +138,7 @@ pub fn affine(x: &[i8], zero: i8, mul: Le<f32>, add: Le<f32>, out: Output, y: &m
 
 /// `quantise(f32(a - zero[0]) * ratio[0] + f32(b - zero[1]) * ratio[1])`.
 #[inline(always)]
-fn sum(a: i8, b: i8, zero: [i8; 2], ratio: [f32; 2], out: &Output) -> i8 {
+pub(crate) fn sum(a: i8, b: i8, zero: [i8; 2], ratio: [f32; 2], out: &Output) -> i8 {
     let left = (i32::from(a) - i32::from(zero[0])) as f32 * ratio[0];
     let right = (i32::from(b) - i32::from(zero[1])) as f32 * ratio[1];
     out.quantise(left + right)
@@ -153,42 +158,101 @@ pub fn add_in_place(a: &mut [i8], b: &[i8], zero: [i8; 2], ratio: [f32; 2], out:
     }
 }
 
-/// Calls `emit(output index, inputs inside the window)` for every output of a pool.
+/// Calls `emit(first output, first input inside the window, [rows, columns] of it)` for every output pixel of a pool.
 fn pool(
-    source: Source,
+    Source { shape, .. }: Source,
     window: &Window,
     [out_h, out_w]: [usize; 2],
-    mut emit: impl FnMut(usize, &mut dyn Iterator<Item = i8>),
+    mut emit: impl FnMut(usize, usize, [usize; 2]),
 ) {
-    let Source { x, shape, .. } = source;
     let (h, w, c) = (shape.h as usize, shape.w as usize, shape.c as usize);
     for oy in 0..out_h {
         let (first_y, inside_y) = window.taps(0, oy, h);
         for ox in 0..out_w {
             let (first_x, inside_x) = window.taps(1, ox, w);
-            for channel in 0..c {
-                let mut inputs = inside_y.clone().flat_map(|ky| {
-                    let row = (first_y + ky as isize) as usize * w;
-                    inside_x.clone().map(move |kx| x[(row + (first_x + kx as isize) as usize) * c + channel])
-                });
-                emit((oy * out_w + ox) * c + channel, &mut inputs);
-            }
+            let [top, left] = [first_y + inside_y.start as isize, first_x + inside_x.start as isize];
+            // Where no input is inside, the first may be anywhere.
+            let at = (top.max(0) as usize * w + left.max(0) as usize) * c;
+            emit((oy * out_w + ox) * c, at, [inside_y.len(), inside_x.len()]);
         }
     }
+}
+
+/// `fold` over `[rows][columns]` inputs of `N` channels side by side, the first at `at`.
+#[inline(always)]
+fn over<const N: usize, T: Copy>(
+    source: &Source,
+    at: usize,
+    [rows, columns]: [usize; 2],
+    start: T,
+    fold: impl Fn(T, i8) -> T,
+) -> [T; N] {
+    let (w, c) = (source.shape.w as usize, source.shape.c as usize);
+    let mut values = [start; N];
+    for row in 0..rows {
+        for column in 0..columns {
+            let pixel = &source.x[at + (row * w + column) * c..][..N];
+            (0..N).for_each(|i| values[i] = fold(values[i], pixel[i]));
+        }
+    }
+    values
+}
+
+/// `fold` over the window's inputs of every channel, eight side by side where there are as many.
+#[inline(always)]
+fn pooled<T: Copy>(
+    source: Source,
+    window: &Window,
+    extent: [usize; 2],
+    start: T,
+    fold: impl Fn(T, i8) -> T + Copy,
+    mut emit: impl FnMut(usize, i32, T),
+) {
+    let c = source.shape.c as usize;
+    pool(source, window, extent, |to, at, inside| {
+        let count = (inside[0] * inside[1]) as i32;
+        let eights = c / 8 * 8;
+        for channel in (0..eights).step_by(8) {
+            let values: [T; 8] = over(&source, at + channel, inside, start, fold);
+            values.iter().enumerate().for_each(|(i, value)| emit(to + channel + i, count, *value));
+        }
+        for channel in eights..c {
+            let [value] = over(&source, at + channel, inside, start, fold);
+            emit(to + channel, count, value);
+        }
+    });
 }
 
 /// `y = requantise(sum (x - zero), scale)`; padding contributes 0.
 pub fn avg_pool(source: Source, window: &Window, scale: f32, target: Target) {
     let Target { y, extent, out } = target;
-    pool(source, window, extent, |at, inputs| {
-        let sum: i32 = inputs.map(|q| i32::from(q) - i32::from(source.zero)).sum();
-        y[at] = out.requantise(sum, scale);
-    });
+    let zero = i32::from(source.zero);
+    #[cfg(all(feature = "mve", target_arch = "arm"))]
+    if source.shape.c.is_multiple_of(16) {
+        let (w, c) = (source.shape.w as usize, source.shape.c as usize);
+        return pool(source, window, extent, |to, at, inside| {
+            let (count, pitch) = ((inside[0] * inside[1]) as i32, [c, w * c]);
+            for first in (0..c).step_by(16) {
+                let x = source.x.get(at + first..).unwrap_or(&[]);
+                super::mve::means(x, inside, pitch, (count * zero, scale, out), &mut y[to + first..][..16]);
+            }
+        });
+    }
+    pooled(
+        source,
+        window,
+        extent,
+        0,
+        |sum, q| sum + i32::from(q),
+        |at, count, sum| {
+            y[at] = out.requantise(sum - count * zero, scale);
+        },
+    );
 }
 
 /// `y = max x` over the window's elements inside the input.
 pub fn max_pool(source: Source, window: &Window, y: &mut [i8], extent: [usize; 2]) {
-    pool(source, window, extent, |at, inputs| y[at] = inputs.max().unwrap_or(i8::MIN));
+    pooled(source, window, extent, i8::MIN, i8::max, |at, _, most| y[at] = most);
 }
 
 #[cfg(test)]
