@@ -1,9 +1,20 @@
 #!/usr/bin/env bash
-# build.sh [BUNDLE...]: a Cortex-M4F image of each bundle, by default of every one in models/ whose model.pmq has at most a
-# mebibyte, as target/images/NAME.
+# build.sh [BUNDLE...]: an image of each bundle for a board, by default of every one in models/ whose model.pmq has at most a
+# mebibyte, as target/images/BOARD/NAME. BOARD=mps2-an386 (the default), mps2-an500, mps2-an505, mps3-an547, nucleo-l4r5zi or
+# rp2350. FEATURES=inject builds firmware whose checks can be made to fail.
 # With rustup's target where it is installed, otherwise with Debian's compiler and its own standard-library source
 # (packages rustc-web, cargo-web, rust-web-src).
 set -euo pipefail
+board=${BOARD:-mps2-an386}
+case $board in
+mps2-an386 | mps2-an500 | nucleo-l4r5zi) target=thumbv7em-none-eabihf cpu=cortex-m4 ;;
+mps2-an505 | rp2350) target=thumbv8m.main-none-eabihf cpu=cortex-m33 ;;
+mps3-an547) target=thumbv8m.main-none-eabihf cpu=cortex-m55 ;;
+*)
+    echo "firmware: no board '$board'; there are mps2-an386, mps2-an500, mps2-an505, mps3-an547, nucleo-l4r5zi, rp2350" >&2
+    exit 2
+    ;;
+esac
 if [ $# = 0 ]; then
     for bundle in "$(dirname "$0")"/../models/*/; do
         if [ "$(stat -c %s "$bundle/model.pmq")" -le 1048576 ]; then
@@ -15,22 +26,25 @@ if [ $# = 0 ]; then
 fi
 bundles=$(realpath "$@")
 cd "$(dirname "$0")"
-target=thumbv7em-none-eabihf
-export DEFMT_LOG=info
+cargo build --quiet --release --features seal --bin seal --target-dir target/host
+export DEFMT_LOG=${DEFMT_LOG:-info} PARADISE_BOARD=$board
+flags="-C target-cpu=$cpu"
 if rustup target list --installed 2>/dev/null | grep -q "^$target$"; then
     build=(cargo build --release)
 elif [ -x /usr/bin/rustc ] && [ -x /usr/bin/cargo ]; then
     host=$(rustc -vV | sed -n 's/^host: //p')
-    linker="$(rustc --print sysroot)/lib/rustlib/$host/bin/rust-lld"
-    export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 RUSTFLAGS="-C linker=$linker"
+    flags="$flags -C linker=$(rustc --print sysroot)/lib/rustlib/$host/bin/rust-lld"
+    export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1
     build=(/usr/bin/cargo build --release -Zbuild-std=core)
 else
     echo "firmware: needs 'rustup target add $target', or Debian's rustc-web, cargo-web and rust-web-src" >&2
     exit 1
 fi
-mkdir -p target/images
+export RUSTFLAGS=$flags
+folder=target/images/$board${FEATURES:+-${FEATURES//,/-}}
+mkdir -p "$folder"
 while read -r bundle; do
-    PARADISE_BUNDLE=$bundle "${build[@]}" --target "$target"
-    cp "target/$target/release/paradise-firmware" "target/images/${bundle##*/}"
-    echo "firmware/target/images/${bundle##*/}"
+    PARADISE_BUNDLE=$bundle "${build[@]}" --target "$target" --features "$board${FEATURES:+,$FEATURES}" --bin paradise-firmware
+    cp "target/$target/release/paradise-firmware" "$folder/${bundle##*/}"
+    target/host/release/seal "$folder/${bundle##*/}"
 done <<< "$bundles"

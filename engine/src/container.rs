@@ -53,6 +53,11 @@ pub fn digest(bytes: &[u8]) -> [u8; 32] {
     hash.finalize().into()
 }
 
+/// SHA-256 of any bytes, such as a firmware's own program.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
 /// Checks prefix, length, hash and table of `bytes`; `known` are the tags that the reader understands.
 ///
 /// ```

@@ -384,7 +384,50 @@ pub fn crc32(values: &[i8]) -> u32 {
 
 /// CRC-32 (IEEE) of bytes, as of an input.
 pub fn crc32_bytes(bytes: &[u8]) -> u32 {
-    crc32fast::hash(bytes)
+    #[cfg(feature = "std")]
+    return crc32fast::hash(bytes);
+    // A table of 1 KiB rather than 16.
+    #[cfg(not(feature = "std"))]
+    {
+        static IEEE: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
+        IEEE.checksum(bytes)
+    }
+}
+
+/// The bytes of a smaller `selftest.bin`, for a chip: at most so many golden images, and so many probes of each set. A set asks
+/// for as many right ones as `is_right(image, label)` finds among those that are left, which a chip's equal bits give exactly.
+/// Encoded pictures are left out.
+#[cfg(feature = "alloc")]
+pub fn reduced(
+    golden: &Golden,
+    [cases, probes]: [usize; 2],
+    mut is_right: impl FnMut(&[u8], u32) -> bool,
+) -> alloc::vec::Vec<u8> {
+    let (mut blob, header) = (container::Blob::default(), golden.header());
+    let each = header.image_bytes as usize;
+    let cases: alloc::vec::Vec<Case> = header
+        .cases
+        .iter()
+        .take(cases.max(1))
+        .map(|case| {
+            let [image, crc, int8_outputs, float_outputs] =
+                [case.image, case.crc, case.int8_outputs, case.float_outputs].map(|s| blob.bytes(golden.bytes(s)));
+            Case { image, crc, int8_outputs, float_outputs, ..case }
+        })
+        .collect();
+    let sets: alloc::vec::Vec<Probes> = header
+        .probes
+        .iter()
+        .map(|set| {
+            let n = usize::from(set.n).min(probes.max(1));
+            let (images, labels) = (&golden.bytes(set.images)[..n * each], golden.u32s(set.labels).slice(0, n));
+            let right = images.chunks_exact(each).zip(labels.iter()).filter(|(image, label)| is_right(image, *label));
+            let min_correct = right.count() as u16;
+            let (images, labels) = (blob.bytes(images), blob.bytes(labels.bytes()));
+            Probes { images, labels, n: n as u16, min_correct, ..set }
+        })
+        .collect();
+    emit(&Draft::new(header.about(), &cases, &[], &sets), &blob)
 }
 
 /// The bytes of `selftest.bin`. Does not validate: parse the result.

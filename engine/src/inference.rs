@@ -120,9 +120,20 @@ pub(crate) fn run<'m>(
     if memory.arena.len() < need {
         return Err(RunError::Arena { need, got: memory.arena.len() });
     }
-    let parts = split(model, memory.floats)?;
-    let heads = Heads { mu: &mut *parts.mu, s: &mut *parts.s };
-    encode(memory.arena, heads);
+    let arena = memory.arena;
+    conclude(model, memory.floats, |heads| encode(arena, heads), evidence)
+}
+
+/// From the heads' outputs to the answer, over float memory.
+pub(crate) fn conclude<'m>(
+    model: &Model,
+    floats: &'m mut [f32],
+    heads: impl FnOnce(Heads),
+    evidence: impl FnOnce(&Posterior, &mut [f32]) -> Evidence,
+) -> Result<Answer<'m>, RunError> {
+    let header = model.header();
+    let parts = split(model, floats)?;
+    heads(Heads { mu: &mut *parts.mu, s: &mut *parts.s });
     for (j, s) in parts.s.iter().enumerate() {
         (parts.sigma[j], parts.log_sigma[j]) = posterior::sigma_and_log(*s);
     }
@@ -176,7 +187,7 @@ impl Evidence {
     }
 
     #[cfg_attr(feature = "std", inline(always))]
-    fn from_sums(model: &Model, sums: &Sums, posterior: &Posterior, scratch: &mut [f32]) -> Self {
+    pub(crate) fn from_sums(model: &Model, sums: &Sums, posterior: &Posterior, scratch: &mut [f32]) -> Self {
         let Posterior { mu, sigma, log_sigma, .. } = *posterior;
         let appearance = sums.appearance();
         Self {

@@ -7,11 +7,16 @@
 //! ```
 //! A fault ends the test unless its driver goes on from another state ([`SelfTest::seek`]).
 
+pub mod drift;
+pub mod square;
+
 use crate::artifact::Model;
 use crate::decision::PValues;
 use crate::error::RunError;
 use crate::golden::{Golden, Probes, crc32};
 use crate::inference::{Answer, Workspace, classify};
+use crate::lowered::{Lowered, Memory};
+use crate::tensor::Shape;
 use crate::typicality::Distances;
 
 /// Who is tested.
@@ -25,8 +30,11 @@ pub trait Subject {
     /// Whether its model is whole and has this hash.
     fn is_model(&self, hash: &[u8; 32]) -> bool;
 
-    /// Answers a u8 HWC image: `layers(layer, output)` sees each layer's int8 output, if they can be seen, and `read` the
-    /// answer. Returns whether layers were shown.
+    /// Extents of its images.
+    fn shape(&self) -> Shape;
+
+    /// Answers a u8 HWC image: `layers(layer, output)` sees the int8 output of every layer that can be seen, and `read` the
+    /// answer. Returns how many layers there were to see.
     ///
     /// # Errors
     /// If it cannot.
@@ -35,7 +43,20 @@ pub trait Subject {
         image: &[u8],
         layers: &mut dyn FnMut(usize, &[i8]),
         read: &mut dyn FnMut(&Answer),
-    ) -> Result<bool, Self::Error>;
+    ) -> Result<usize, Self::Error>;
+}
+
+/// Who can be given an image that is made where it is read, so that no memory holds it beside.
+pub trait Painter: Subject {
+    /// Answers a u8 HWC image that `paint` writes in full; `read` sees the answer.
+    ///
+    /// # Errors
+    /// If it cannot.
+    fn answer_painted(
+        &mut self,
+        paint: &mut dyn FnMut(&mut [u8]),
+        read: &mut dyn FnMut(&Answer),
+    ) -> Result<(), Self::Error>;
 }
 
 /// The engine's own arithmetic over a model, in the caller's memory.
@@ -58,14 +79,65 @@ impl Subject for Scalar<'_, '_> {
         self.model.is_intact() && self.model.hash() == *hash
     }
 
+    fn shape(&self) -> Shape {
+        self.model.header().input
+    }
+
     fn answer(
         &mut self,
         image: &[u8],
         layers: &mut dyn FnMut(usize, &[i8]),
         read: &mut dyn FnMut(&Answer),
-    ) -> Result<bool, RunError> {
+    ) -> Result<usize, RunError> {
         read(&classify(self.model, image, &mut self.memory, layers)?);
-        Ok(true)
+        Ok(self.model.header().layers.len())
+    }
+}
+
+/// A chip's kernels over a lowered model, in the caller's memory.
+#[derive(Debug)]
+pub struct Chip<'a, 'm> {
+    /// The lowered model.
+    pub lowered: &'a Lowered<'m>,
+    /// Of the sizes that it states.
+    pub memory: Memory<'a>,
+}
+
+impl Subject for Chip<'_, '_> {
+    type Error = RunError;
+
+    fn is_exact(&self) -> bool {
+        true
+    }
+
+    fn is_model(&self, hash: &[u8; 32]) -> bool {
+        self.lowered.is_intact() && self.lowered.source() == *hash
+    }
+
+    fn shape(&self) -> Shape {
+        self.lowered.model().header().input
+    }
+
+    fn answer(
+        &mut self,
+        image: &[u8],
+        layers: &mut dyn FnMut(usize, &[i8]),
+        read: &mut dyn FnMut(&Answer),
+    ) -> Result<usize, RunError> {
+        read(&self.lowered.classify(image, &mut self.memory, layers)?);
+        Ok(self.lowered.steps().len())
+    }
+}
+
+impl Painter for Chip<'_, '_> {
+    fn answer_painted(
+        &mut self,
+        paint: &mut dyn FnMut(&mut [u8]),
+        read: &mut dyn FnMut(&Answer),
+    ) -> Result<(), RunError> {
+        paint(self.lowered.input(self.memory.arena)?);
+        read(&self.lowered.classify_placed(&mut self.memory, &mut |_, _| {})?);
+        Ok(())
     }
 }
 
@@ -282,8 +354,8 @@ fn golden<E>(file: &Golden, case: usize, subject: &mut dyn Subject<Error = E>) -
         }
     };
     let mut read = |answer: &Answer| outcome = Some(held(file, case, answer, exact));
-    let shown = subject.answer(file.bytes(golden.image), &mut look, &mut read).map_err(Fault::Run)?;
-    let missing = (shown && layers < crcs.len()).then_some(layers);
+    let due = subject.answer(file.bytes(golden.image), &mut look, &mut read).map_err(Fault::Run)?;
+    let missing = (layers < due).then_some(layers);
     match (differs.or(missing), outcome) {
         (Some(layer), _) => Err(Fault::Layer { case, layer }),
         (None, Some(outcome)) => outcome,

@@ -26,7 +26,8 @@ pub struct Sizes {
     pub arena: usize,
     /// f32 values of heads and probabilities: [`Model::float_len`](crate::Model::float_len).
     pub floats: usize,
-    /// Words of scratch memory of a lowered model: [`Lowered::scratch_len`](crate::Lowered::scratch_len); 0 of another.
+    /// Words of scratch memory of a lowered model, its floats among them: [`Lowered::scratch_len`](crate::Lowered::scratch_len);
+    /// 0 of another.
     pub scratch: usize,
 }
 

@@ -1,64 +1,411 @@
-//! What the firmware does, as a state machine that a board's main loop steps: the engine's self-test, and what came of it.
+//! What the chip does, as a state machine that its main loop steps and that tests drive on the host.
+//!
+//! ```text
+//!   start --a fault is latched--------------------------------> Fault
+//!     \--> Testing --every check passed or has no part--> Ready --SelfTest--> Testing
+//!              \--one failed: latched, safe state, fault line--> Fault, also after a restart
+//! ```
+//! Ready, it answers requests: a picture in parts, a verdict, numbers. Accept and abstain lines follow the steadied decision.
 
-use heapless::Vec;
-use paradise_engine::RunError;
-use paradise_engine::golden::{Golden, MAX_CASES};
-use paradise_engine::selftest::{Event, Outcome, Scalar, SelfTest, State};
+use crate::board::{Board, Reset};
+use crate::checks::{Check, Checks, Expected, Hardware};
+use crate::latch::Record;
+use crate::recent::Recent;
+use crate::steady::Steady;
+use paradise_engine::golden::{Golden, crc32_bytes};
+use paradise_engine::lowered::{Lowered, Memory};
+use paradise_engine::selftest::Chip;
+use paradise_engine::{Decision, RunError};
+use paradise_link::message::{CHUNK, NUMBERS};
+use paradise_link::{
+    Answer, Ask, Counters, Frames, Info, MAX_FRAME, Refusal, Reply, Request, State, VERSION, Vector, Verdict, frame,
+};
 
-/// The self-test of a bundle on this chip.
-pub struct App<'a, 'm> {
-    device: Scalar<'a, 'm>,
-    test: SelfTest<'a, RunError>,
-    outcomes: Vec<Outcome, MAX_CASES>,
+/// What the application is made of.
+pub struct Parts<'a, B> {
+    /// The board, and what it can be asked about the chip.
+    pub board: B,
+    /// The model.
+    pub lowered: &'a Lowered<'a>,
+    /// Of the sizes that it states.
+    pub memory: Memory<'a>,
+    /// Its self-test.
+    pub golden: &'a Golden<'a>,
+    /// What the maker's machine found.
+    pub expected: Expected,
+    /// What the last restart left, and why it was.
+    pub record: Record,
+    /// Why the chip started.
+    pub reset: Reset,
+    /// Verdicts that must agree, of how many.
+    pub steady: [usize; 2],
 }
 
-impl<'a, 'm> App<'a, 'm> {
-    /// An application that has not begun.
-    pub fn new(device: Scalar<'a, 'm>, golden: &'a Golden<'a>) -> Self {
-        Self { device, test: SelfTest::new(golden), outcomes: Vec::new() }
+/// What a step brought, for the log.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Event {
+    /// A check ended.
+    Checked(Check, crate::checks::Outcome),
+    /// All checks ended, well.
+    Ready,
+    /// One did not: the state is latched.
+    Fault(Check),
+    /// A picture was classified.
+    Verdict(Verdict),
+}
+
+/// The application.
+pub struct App<'a, B> {
+    board: B,
+    lowered: &'a Lowered<'a>,
+    memory: Memory<'a>,
+    checks: Checks<'a>,
+    record: Record,
+    reset: Reset,
+    state: State,
+    frames: Frames,
+    session: Session,
+    steady: Steady,
+    counters: Counters,
+    recent: Recent,
+    verdict: Option<Verdict>,
+    /// Bytes of a picture that have arrived.
+    picture: usize,
+    beat: bool,
+}
+
+/// The requests that were answered, so that none is twice.
+struct Session {
+    last: Option<u32>,
+    reply: [u8; MAX_FRAME],
+    len: usize,
+}
+
+impl<'a, B: Board + Hardware> App<'a, B> {
+    /// An application that begins to test itself, unless a fault is latched.
+    pub fn new(parts: Parts<'a, B>) -> Self {
+        let Parts { board, lowered, memory, golden, expected, record, reset, steady: [need, of] } = parts;
+        let mut checks = Checks::new(golden, expected);
+        let state = if record.fault().is_some() { State::Fault } else { State::Testing };
+        checks.begin(false);
+        let counters = Counters { restarts: record.restarts, ..Counters::default() };
+        let session = Session { last: None, reply: [0; MAX_FRAME], len: 0 };
+        let mut app = Self {
+            board,
+            lowered,
+            memory,
+            checks,
+            record,
+            reset,
+            state,
+            frames: Frames::new(),
+            session,
+            steady: Steady::new(need, of),
+            counters,
+            recent: Recent::default(),
+            verdict: None,
+            picture: 0,
+            beat: false,
+        };
+        if state == State::Fault {
+            app.board.decide(false, false, true);
+            app.board.safe_state();
+        } else {
+            app.board.decide(false, false, false);
+        }
+        app
     }
 
-    /// Where it stands.
-    pub fn state(&self) -> State<RunError> {
-        self.test.state()
+    /// What it is doing.
+    pub fn state(&self) -> State {
+        self.state
     }
 
-    /// Answers to golden images so far.
-    pub fn outcomes(&self) -> &[Outcome] {
-        &self.outcomes
+    /// What a restart must find: write it down whenever it changes.
+    pub fn record(&self) -> &Record {
+        &self.record
     }
 
-    /// One step, which runs at most one image; what it brought, if anything.
+    /// The board.
+    pub fn board(&mut self) -> &mut B {
+        &mut self.board
+    }
+
+    /// The self-test, for firmware that proves that its checks can fail.
+    pub fn checks(&mut self) -> &mut Checks<'a> {
+        &mut self.checks
+    }
+
+    /// Bytes arrived faster than they were taken, so many are lost.
+    pub fn overrun(&mut self, lost: u32) {
+        self.counters.overrun = self.counters.overrun.saturating_add(lost);
+        self.frames.lost();
+    }
+
+    /// Takes a byte from the host, and answers the request that it ends.
+    pub fn hear(&mut self, byte: u8) -> Option<Event> {
+        let payload = self.frames.push(byte)?;
+        // The receiver's buffer is the request's memory, and the reply's is the session's: both are parts of the application.
+        let mut copy = [0; paradise_link::MAX_PAYLOAD + 8];
+        let payload = {
+            let len = payload.len();
+            copy[..len].copy_from_slice(payload);
+            &copy[..len]
+        };
+        self.counters.damaged = self.frames.damaged();
+        let request: Option<Request> = frame::read(payload);
+        let Some(Request { number, ask }) = request else {
+            // Whole but of no known form: its number, which comes first, may be read.
+            let number = frame_number(payload);
+            self.reply(number, Err(Refusal::Unknown));
+            return None;
+        };
+        if let (Some(last), false) = (self.session.last, matches!(ask, Ask::Hello { .. })) {
+            if number == last {
+                self.board.send(&self.session.reply[..self.session.len]);
+                return None;
+            }
+            // Older than what was answered: a copy that was late.
+            if (number.wrapping_sub(last) as i32) < 0 {
+                return None;
+            }
+        }
+        self.answer(number, &ask)
+    }
+
+    /// One step of what is under way: a check's, at most one image.
     pub fn step(&mut self) -> Option<Event> {
-        let event = self.test.step(&mut self.device);
-        if let Some(Event::Golden(outcome)) = event {
-            // Never more cases than a self-test file may hold.
-            let _ = self.outcomes.push(outcome);
+        self.beat = !self.beat;
+        self.board.heartbeat(self.beat);
+        self.board.feed();
+        if self.state != State::Testing {
+            return None;
+        }
+        let mut device = Chip {
+            lowered: self.lowered,
+            memory: Memory { arena: self.memory.arena, scratch: self.memory.scratch },
+        };
+        let ended = self.checks.step(&mut device, &mut self.board, &self.record);
+        if let Some(failed) = self.checks.failed() {
+            self.fail(failed);
+            return Some(Event::Fault(failed));
+        }
+        if let Some(check) = ended {
+            let outcome = self.checks.outcome(check as usize).map(|(_, outcome)| outcome).unwrap_or_default();
+            if !self.checks.is_running() {
+                self.state = State::Ready;
+            }
+            return Some(Event::Checked(check, outcome));
+        }
+        None
+    }
+
+    fn fail(&mut self, check: Check) {
+        self.state = State::Fault;
+        self.record = self.record.with_fault(check as u8);
+        self.board.decide(false, false, true);
+        self.board.safe_state();
+    }
+
+    /// Sends a reply and keeps it for a repeated request.
+    fn reply(&mut self, number: u32, answer: Result<Answer, Refusal>) {
+        let mut reply = Reply { number, answer };
+        if frame::write(&reply, &mut self.session.reply).is_err() {
+            reply.answer = Err(Refusal::Range);
+        }
+        self.session.len = frame::write(&reply, &mut self.session.reply).unwrap_or(0);
+        self.session.last = Some(number);
+        self.board.send(&self.session.reply[..self.session.len]);
+    }
+
+    fn answer(&mut self, number: u32, ask: &Ask) -> Option<Event> {
+        let mut event = None;
+        let known = self.session.last.is_some();
+        let header = self.lowered.model().header();
+        match ask {
+            Ask::Hello { version: VERSION } => self.reply(number, Ok(Answer::Hello { version: VERSION })),
+            Ask::Hello { .. } => {
+                self.reply(number, Err(Refusal::Version));
+                self.session.last = None;
+            }
+            _ if !known => {
+                self.reply(number, Err(Refusal::Stranger));
+                self.session.last = None;
+            }
+            Ask::Info => {
+                let stack = self.board.stack(false).unwrap_or_default();
+                let words = [header.arena_bytes, 4 * self.lowered.scratch_len() as u32, stack[0], stack[1]];
+                let info = Info {
+                    model: cut(header.name, 32),
+                    hash: self.lowered.source(),
+                    board: self.board.name(),
+                    kernels: self.lowered.layout().name(),
+                    version: env!("CARGO_PKG_VERSION"),
+                    input: [header.input.h, header.input.w, header.input.c],
+                    sizes: [header.latent, header.classes],
+                    memory: words,
+                    state: self.state,
+                    checks: Check::ALL.len() as u8,
+                    reset: self.reset.name(),
+                };
+                self.reply(number, Ok(Answer::Info(info)));
+            }
+            Ask::Label(class) if *class < header.classes => {
+                let label = cut(self.lowered.model().label(usize::from(*class)), 64);
+                self.reply(number, Ok(Answer::Label(label)));
+            }
+            Ask::Counters => {
+                let recent = self.recent.counts();
+                let counters = Counters { recent, ..self.counters };
+                self.reply(number, Ok(Answer::Counters(counters)));
+            }
+            Ask::Check(at) => match self.checks.outcome(usize::from(*at)) {
+                Some((check, outcome)) => {
+                    let check = paradise_link::Check { name: check.name(), passed: outcome.passed, found: outcome.found };
+                    self.reply(number, Ok(Answer::Check(check)));
+                }
+                None => self.reply(number, Err(Refusal::Range)),
+            },
+            Ask::Restart => {
+                self.reply(number, Ok(Answer::Done));
+                self.board.restart();
+            }
+            Ask::Inject(at) if cfg!(feature = "inject") => match Check::ALL.get(usize::from(*at)) {
+                Some(check) => {
+                    self.checks.spoil(Some(*check));
+                    self.reply(number, Ok(Answer::Done));
+                }
+                None => self.reply(number, Err(Refusal::Range)),
+            },
+            Ask::Inject(_) => self.reply(number, Err(Refusal::Unknown)),
+            Ask::Vector { which, from } => self.numbers(number, *which, usize::from(*from)),
+            _ if self.state == State::Testing => self.reply(number, Err(Refusal::Busy)),
+            _ if self.state == State::Fault => self.reply(number, Err(Refusal::Fault)),
+            Ask::SelfTest => {
+                (self.state, self.picture, self.verdict) = (State::Testing, 0, None);
+                self.checks.begin(true);
+                self.reply(number, Ok(Answer::Done));
+            }
+            Ask::Picture { at, bytes } => {
+                let taken = self.take(*at as usize, bytes);
+                self.reply(number, taken.map(|()| Answer::Taken));
+            }
+            Ask::Classify { crc } => {
+                let verdict = self.classify(*crc);
+                event = verdict.ok().map(Event::Verdict);
+                self.reply(number, verdict.map(Answer::Verdict));
+            }
+            Ask::Label(_) => self.reply(number, Err(Refusal::Range)),
         }
         event
     }
+
+    /// Takes a part of a picture, which goes to where the model reads it. A picture begins at 0 and has no gaps.
+    fn take(&mut self, at: usize, bytes: &[u8]) -> Result<(), Refusal> {
+        if at == 0 {
+            (self.picture, self.verdict) = (0, None);
+        }
+        let place = self.lowered.input(self.memory.arena).map_err(|_| Refusal::Range)?;
+        if at != self.picture || bytes.is_empty() || bytes.len() > CHUNK {
+            return Err(Refusal::Range);
+        }
+        let to = place.get_mut(at..at + bytes.len()).ok_or(Refusal::Range)?;
+        to.copy_from_slice(bytes);
+        self.picture += bytes.len();
+        Ok(())
+    }
+
+    fn classify(&mut self, crc: u32) -> Result<Verdict, Refusal> {
+        let place = self.lowered.input(self.memory.arena).map_err(|_| Refusal::Range)?;
+        let whole = core::mem::take(&mut self.picture) == place.len() && crc32_bytes(place) == crc;
+        if !whole {
+            return Err(Refusal::Picture);
+        }
+        let verdict = self.run().map_err(|_| Refusal::Range)?;
+        if !self.board.memory_is_bounded(false) {
+            self.fail(Check::Bounds);
+            return Err(Refusal::Fault);
+        }
+        self.verdict = Some(verdict);
+        Ok(verdict)
+    }
+
+    /// Classifies the picture that is in its place; lines and counters follow.
+    fn run(&mut self) -> Result<Verdict, RunError> {
+        let begin = self.board.ticks();
+        let mut memory = Memory { arena: self.memory.arena, scratch: self.memory.scratch };
+        let answer = self.lowered.classify_placed(&mut memory, &mut |_, _| {})?;
+        let mut verdict = Verdict {
+            class: answer.class as u16,
+            decision: answer.decision.into(),
+            steady: None,
+            rate_nats: answer.rate_nats,
+            posterior_entropy_nats: answer.posterior_entropy_nats,
+            predictive_entropy_nats: answer.predictive_entropy_nats,
+            distances: [answer.distances.posterior, answer.distances.spread, answer.distances.picture],
+            p: Verdict::p_of(&answer.p),
+            ticks: 0,
+        };
+        let decision = answer.decision;
+        verdict.ticks = self.board.ticks().wrapping_sub(begin);
+        self.counters.classified += 1;
+        let accepted = match decision {
+            Decision::Accept => {
+                self.counters.accepted += 1;
+                Some(verdict.class)
+            }
+            Decision::Abstain(_) => {
+                if let paradise_link::Decision::Abstain(reason) = verdict.decision {
+                    self.counters.abstained[usize::from(reason)] += 1;
+                }
+                None
+            }
+        };
+        self.recent.push(accepted.is_none());
+        verdict.steady = self.steady.push(accepted);
+        self.board.decide(verdict.steady.is_some(), verdict.steady.is_none(), false);
+        Ok(verdict)
+    }
+
+    fn numbers(&mut self, number: u32, which: Vector, from: usize) {
+        let mut bytes = [0; 4 * NUMBERS];
+        let found = match (self.verdict, self.lowered.last(self.memory.scratch)) {
+            (Some(_), Ok(last)) => Ok(match which {
+                Vector::Mu => last.mu,
+                Vector::LogSigma => last.log_sigma,
+                Vector::Logits => last.logits,
+            }),
+            _ => Err(Refusal::Nothing),
+        };
+        let count = found.and_then(|values| {
+            let values = values.get(from..).filter(|values| !values.is_empty()).ok_or(Refusal::Range)?;
+            for (to, value) in bytes.chunks_exact_mut(4).zip(values) {
+                to.copy_from_slice(&value.to_le_bytes());
+            }
+            Ok(values.len().min(NUMBERS))
+        });
+        self.reply(number, count.map(|count| Answer::Numbers(&bytes[..4 * count])));
+    }
+}
+
+/// The number at the beginning of a payload; 0 if there is none.
+fn frame_number(payload: &[u8]) -> u32 {
+    // postcard: seven bits a byte, the lowest first.
+    let mut number = 0u32;
+    for (i, byte) in payload.iter().take(5).enumerate() {
+        number |= u32::from(byte & 0x7f).wrapping_shl(7 * i as u32);
+        if byte & 0x80 == 0 {
+            return number;
+        }
+    }
+    0
+}
+
+/// At most so many bytes of a text, cut between characters.
+fn cut(text: &str, most: usize) -> &str {
+    let end = (0..=text.len().min(most)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    &text[..end]
 }
 
 #[cfg(test)]
-mod tests {
-    extern crate std;
-    use super::*;
-    use paradise_engine::{Model, Sizes, Workspace};
-
-    const MODEL: &[u8] = include_bytes!("../../models/fashion-mnist-small/model.pmq");
-    const GOLDEN: &[u8] = include_bytes!("../../models/fashion-mnist-small/selftest.bin");
-    const SIZES: Sizes = Sizes::of(MODEL);
-
-    #[test]
-    fn the_shipped_bundle_passes_and_its_answers_are_kept() {
-        let (model, golden) = (Model::parse(MODEL).unwrap(), Golden::parse(GOLDEN).unwrap());
-        let (mut arena, mut floats) = ([0; SIZES.arena], [0.0; SIZES.floats]);
-        let memory = Workspace { arena: &mut arena, floats: &mut floats };
-        let mut app = App::new(Scalar { model: &model, memory }, &golden);
-        while !matches!(app.state(), State::Done | State::Fault(_)) {
-            app.step();
-        }
-        assert_eq!(app.state(), State::Done);
-        assert_eq!(app.outcomes().len(), golden.header().cases.len());
-    }
-}
+mod tests;

@@ -1,5 +1,13 @@
 //! The application without its board, so that it is tested on the host.
+//!
+//! [`app`] is the state machine, [`checks`] the self-test, [`board`] what both need of a board. [`steady`], [`recent`] and
+//! [`latch`] are what they remember.
 #![no_std]
 #![forbid(unsafe_code)]
 
 pub mod app;
+pub mod board;
+pub mod checks;
+pub mod latch;
+pub mod recent;
+pub mod steady;

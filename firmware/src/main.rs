@@ -1,108 +1,161 @@
-//! The firmware: self-tests its bundle, golden images and probes, and logs every answer by defmt.
+//! The firmware: sets its board up, proves the watchdog, then steps the application and logs by defmt.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
-mod board;
+mod boards;
 
 #[cfg(target_os = "none")]
 mod device {
-    use crate::board::mps2_an386 as board;
+    use crate::boards::{Board, chip, heard};
+    use core::cell::UnsafeCell;
+    #[cfg(feature = "rtt")]
+    use defmt_rtt as _;
+    #[cfg(feature = "semihosting")]
+    use defmt_semihosting as _;
     use paradise_engine::golden::Golden;
-    use paradise_engine::selftest::{Event, Fault, Scalar, State};
-    use paradise_engine::{Model, RunError, Sizes, Workspace};
-    use paradise_firmware::app::App;
+    use paradise_engine::lowered::{Lowered, Memory};
+    use paradise_engine::selftest::drift::Reference;
+    use paradise_engine::Sizes;
+    use paradise_firmware::app::{App, Event, Parts};
+    use paradise_firmware::board::{Board as _, Reset};
+    use paradise_firmware::checks::Expected;
+    use paradise_firmware::latch::{BITE_DUE, BITE_MISSED, BITE_PROVEN, BITE_UNTRIED, Record};
 
-    // MODEL and GOLDEN: the bundle's two files.
-    include!(concat!(env!("OUT_DIR"), "/bundle.rs"));
+    /// Bytes at a multiple of 64, as the kernels need them.
+    #[repr(align(64))]
+    struct Aligned<T: ?Sized>(T);
 
-    const SIZES: Sizes = Sizes::of(MODEL);
+    static MODEL: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/model.bin")));
+    static GOLDEN: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/golden.bin")));
+    /// What the machine that built this found.
+    const EXPECTED: Expected = include!(concat!(env!("OUT_DIR"), "/carried.rs"));
+    const SIZES: Sizes = Sizes::of(&MODEL.0);
+
+    /// The model's memory between words that nobody may write.
+    #[repr(C)]
+    struct Bounded {
+        front: u32,
+        arena: [i8; SIZES.arena],
+        middle: u32,
+        scratch: [u32; SIZES.scratch],
+        back: u32,
+    }
+
+    struct Once(UnsafeCell<Bounded>);
+
+    // SAFETY: one core, and only `main` reaches it, once.
+    #[allow(unsafe_code)]
+    unsafe impl Sync for Once {}
+
+    static MEMORY: Once = Once(UnsafeCell::new(Bounded {
+        front: 0,
+        arena: [0; SIZES.arena],
+        middle: 0,
+        scratch: [0; SIZES.scratch],
+        back: 0,
+    }));
+
+    /// An inference, a step of the self-test and what stands between them take less, on every board.
+    const WATCHDOG_MS: u32 = 4_000;
+    /// So long the chip waits to be bitten.
+    const BITE_MS: u32 = 50;
+    /// Two of the last three verdicts must agree.
+    const STEADY: [usize; 2] = [2, 3];
+
+    /// Lets the watchdog bite, once after power was applied; goes on when it has, or does not.
+    fn prove(board: &mut Board, record: Record, reset: Reset) -> Record {
+        let bite = match (record.bite, reset) {
+            (BITE_UNTRIED, Reset::Power) => {
+                chip::keep(&record.with_bite(BITE_DUE));
+                if board.watch(BITE_MS) {
+                    defmt::info!("waiting for the watchdog");
+                    // Ten times as long as it should take.
+                    let (mut left, mut last) = (10 * BITE_MS * 20_000, board.ticks());
+                    while left > 0 {
+                        let now = board.ticks();
+                        left = left.saturating_sub(now.wrapping_sub(last).max(1));
+                        last = now;
+                    }
+                    BITE_MISSED
+                } else {
+                    BITE_UNTRIED
+                }
+            }
+            (BITE_DUE, Reset::Watchdog) => BITE_PROVEN,
+            (BITE_DUE, _) => BITE_MISSED,
+            (known, _) => known,
+        };
+        record.with_bite(bite)
+    }
 
     #[cortex_m_rt::entry]
+    #[allow(unsafe_code)]
     fn main() -> ! {
-        let (parsed, stack) = board::with_stack(|| (Model::parse(MODEL), Golden::parse(GOLDEN)));
-        let (Ok(model), Ok(golden)) = parsed else {
-            defmt::error!("the bundle in flash is damaged");
-            board::stop(false)
+        chip::guard_stack();
+        let (record, reset) = chip::remember();
+        // SAFETY: `main` runs once.
+        let Bounded { front, arena, middle, scratch, back } = unsafe { &mut *MEMORY.0.get() };
+        let mut board = Board::new([front, middle, back]);
+        let reset = board.reset().unwrap_or(reset);
+        defmt::info!("{=str} starts: {=str}", board.name(), reset.name());
+        let record = prove(&mut board, record, reset);
+        chip::keep(&record);
+        board.watch(WATCHDOG_MS);
+        let (Ok(lowered), Ok(golden)) = (Lowered::open(&MODEL.0), Golden::parse(&GOLDEN.0)) else {
+            defmt::error!("the model in flash is damaged");
+            broken(&mut board)
         };
-        defmt::info!(
-            "model {=str}, {=usize} bytes, arena {=usize} bytes, parsed with {=usize} bytes of stack",
-            model.header().name,
-            MODEL.len(),
-            SIZES.arena,
-            stack
-        );
-        let (mut arena, mut floats) = ([0i8; SIZES.arena], [0f32; SIZES.floats]);
-        let memory = Workspace { arena: &mut arena, floats: &mut floats };
-        let mut app = App::new(Scalar { model: &model, memory }, &golden);
-        let probes = golden.header().probes;
+        let memory = Memory { arena: arena, scratch };
+        let parts = Parts { board, lowered: &lowered, memory, golden: &golden, expected: EXPECTED, record, reset, steady: STEADY };
+        let mut app = App::new(parts);
         loop {
-            match app.step() {
-                Some(Event::Golden(o)) => defmt::info!(
-                    "golden {=usize} class {=str} rate {=f32} bits {=u32:08x} H {=u32:08x} outputs {=u32:08x} distances \
-                     {=u32:08x} {=u32:08x} {=u32:08x} p of picture {=f32} posterior {=f32} spread {=f32} rate {=f32} \
-                     entropy {=f32} class {=f32} all {=f32} {=str}",
-                    o.case,
-                    model.label(o.class),
-                    o.rate_nats,
-                    o.rate_nats.to_bits(),
-                    o.posterior_entropy_nats.to_bits(),
-                    o.outputs_crc,
-                    o.distances.posterior.to_bits(),
-                    o.distances.spread.to_bits(),
-                    o.distances.picture.to_bits(),
-                    o.p.picture,
-                    o.p.posterior,
-                    o.p.spread,
-                    o.p.rate,
-                    o.p.entropy,
-                    o.p.predictive,
-                    o.p.combined,
-                    if o.accept { "accept" } else { "abstain" }
-                ),
-                Some(Event::Probes(t)) => {
-                    let set = probes.at(t.set);
-                    defmt::info!(
-                        "{=str} probes, {=str}: {=u16} of {=u16} right (need {=u16}), {=u16} abstained",
-                        set.kind.name(),
-                        golden.header().origin.name(),
-                        t.correct,
-                        t.n,
-                        set.min_correct,
-                        t.abstained
-                    )
+            while let (Some(byte), lost) = heard() {
+                if lost > 0 {
+                    app.overrun(lost);
                 }
-                None => {}
+                log(app.hear(byte));
             }
-            match app.state() {
-                State::Done => {
-                    defmt::info!(
-                        "done: {=usize} golden images equal bit for bit, {=usize} sets of probes passed",
-                        app.outcomes().len(),
-                        probes.len()
-                    );
-                    board::stop(true)
-                }
-                State::Fault(fault) => {
-                    report(fault);
-                    board::stop(false)
-                }
-                State::Verify | State::Golden(_) | State::Probe(..) => {}
+            let event = app.step();
+            if matches!(event, Some(Event::Fault(_))) {
+                chip::keep(app.record());
             }
+            log(event);
         }
     }
 
-    fn report(fault: Fault<RunError>) {
-        match fault {
-            Fault::Model => defmt::error!("fault: model and golden file do not belong together"),
-            Fault::Run(_) => defmt::error!("fault: the workspace is too small"),
-            Fault::Layer { case, layer } => {
-                defmt::error!("fault: golden {=usize}, layer {=usize} differs", case, layer)
-            }
-            Fault::Probes { set } => defmt::error!("fault: probes {=usize}, fewer right than they ask for", set),
-            Fault::Answer { case } | Fault::Gap { case, .. } => {
-                defmt::error!("fault: golden {=usize}, the answer differs", case)
-            }
+    /// No model, no answers: the fault line, for good.
+    fn broken(board: &mut Board) -> ! {
+        board.decide(false, false, true);
+        board.safe_state();
+        loop {
+            board.feed();
         }
+    }
+
+    fn log(event: Option<Event>) {
+        match event {
+            Some(Event::Checked(check, outcome)) => defmt::info!(
+                "check {=str}: {=str}, {=u32} of {=u32}",
+                check.name(),
+                match outcome.passed {
+                    Some(true) => "passed",
+                    Some(false) => "failed",
+                    None => "not run",
+                },
+                outcome.found[0],
+                outcome.found[1]
+            ),
+            Some(Event::Fault(check)) => defmt::error!("fault: {=str}", check.name()),
+            Some(Event::Ready) => defmt::info!("ready"),
+            Some(Event::Verdict(v)) => defmt::debug!("class {=u16} rate {=f32}", v.class, v.rate_nats),
+            None => {}
+        }
+    }
+
+    #[panic_handler]
+    fn panic(_: &core::panic::PanicInfo) -> ! {
+        defmt::error!("panic");
+        chip::crash()
     }
 }
 

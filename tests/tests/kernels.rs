@@ -1,7 +1,7 @@
 //! Whole networks give the same bits by every set of kernels, layer by layer and run in one go.
 
 use paradise_engine::golden::crc32;
-use paradise_engine::lowered::{Layout, Work, lower};
+use paradise_engine::lowered::{Layout, Memory, Work, lower};
 use paradise_engine::{Layer, Lowered, Model, Prepared, Watch, Workspace};
 use paradise_tests::random_network::{images, network};
 use paradise_tests::{bundles, deep, microcontroller_bundles, program, root, shipped, skipped, text, unrun};
@@ -62,14 +62,14 @@ fn compare_lowered(bytes: &[u8], images: &[Vec<u8>], name: &str) -> [usize; 2] {
         let lowered = Lowered::parse(&file).unwrap_or_else(|e| panic!("{name}, {}: {e}", layout.name()));
         assert_eq!(lowered.source(), model.hash());
         let header = lowered.model().header();
-        let (mut arena, mut floats) = (vec![0; header.arena_bytes as usize], vec![0.0; model.float_len()]);
+        let mut arena = vec![0; header.arena_bytes as usize];
         let mut scratch = vec![0x3333_3333; lowered.scratch_len()];
         for image in images {
             let (layers, outputs) = answers(&scalar, std::slice::from_ref(image), true);
-            let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
+            let mut memory = Memory { arena: &mut arena, scratch: &mut scratch };
             let mut stored = Vec::new();
             let mut look = |layer: usize, output: &[i8]| stored.push((layer, crc32(output)));
-            let answer = lowered.classify(image, &mut memory, &mut scratch, &mut look).expect("runs");
+            let answer = lowered.classify(image, &mut memory, &mut look).expect("runs");
             let same = answer.numbers().map(f32::to_bits).eq(outputs);
             assert!(same, "{name}, lowered for {} differs", layout.name());
             assert!(stored.iter().all(|(layer, crc)| layers[*layer] == *crc), "{name}: {stored:?}");

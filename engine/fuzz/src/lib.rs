@@ -4,7 +4,7 @@
 
 use paradise_engine::container::{ALIGN, BLOB, MAX_SECTIONS, PREFIX, open, reseal};
 use paradise_engine::golden::{self, Golden};
-use paradise_engine::lowered::{self, Layout, lower};
+use paradise_engine::lowered::{self, Layout, Memory, lower};
 use paradise_engine::{FormatError, Lowered, Model, Prepared, Watch, Workspace, artifact};
 
 /// Most multiply-accumulates, arena bytes and scratch bytes of a model that is run: more of the same finds nothing.
@@ -127,10 +127,9 @@ fn bits_of(numbers: impl Iterator<Item = f32>) -> Vec<u32> {
 /// Runs a lowered model.
 fn bits(lowered: &Lowered) -> Vec<u32> {
     let model = lowered.model();
-    let (mut arena, mut floats) = (vec![0; model.header().arena_bytes as usize], vec![0.0; model.float_len()]);
-    let mut scratch = vec![0; lowered.scratch_len()];
-    let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
-    let answer = lowered.classify(&image(model), &mut memory, &mut scratch, &mut |_, _| {});
+    let (mut arena, mut scratch) = (vec![0; model.header().arena_bytes as usize], vec![0; lowered.scratch_len()]);
+    let mut memory = Memory { arena: &mut arena, scratch: &mut scratch };
+    let answer = lowered.classify(&image(model), &mut memory, &mut |_, _| {});
     let answer = answer.unwrap_or_else(|error| panic!("a valid lowered model does not run: {error}"));
     assert!(answer.class < model.header().classes as usize, "class {}", answer.class);
     bits_of(answer.numbers())

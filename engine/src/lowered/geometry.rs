@@ -81,8 +81,14 @@ impl Geometry {
     /// Runs a convolution from `x` to `y`, both int8 NHWC.
     pub fn conv(&self, conv: &Conv, x: &[i8], other: Other, y: &mut [i8], scratch: &mut [u32]) {
         match self {
-            Self::Dsp(geometry) => dsp::conv(conv, geometry, x, other, y, scratch),
-            Self::Mve(geometry) => mve::conv(conv, geometry, x, other, y, scratch),
+            // A chip has one layout, and carries no other's kernels.
+            Self::Dsp(geometry) if !matches!(Layout::HERE, Some(Layout::Mve)) => {
+                dsp::conv(conv, geometry, x, other, y, scratch);
+            }
+            Self::Mve(geometry) if !matches!(Layout::HERE, Some(Layout::Dsp)) => {
+                mve::conv(conv, geometry, x, other, y, scratch);
+            }
+            _ => {}
         }
     }
 }

@@ -22,12 +22,13 @@ pub use format::{KNOWN, Layout, MAGIC, Step, VERSION, Work};
 #[cfg(feature = "alloc")]
 pub use lower::lower;
 
+use crate::appearance::Sums;
 use crate::artifact::Model;
 use crate::container;
-use crate::encoder::Heads;
+use crate::encoder;
 use crate::error::{FormatError, RunError};
 use crate::header::Header;
-use crate::inference::{self, Answer, Evidence, Posterior, Workspace};
+use crate::inference::{self, Answer, Evidence, Posterior};
 use crate::record::Records;
 use format::About;
 
@@ -45,6 +46,17 @@ impl<'a> Lowered<'a> {
     /// # Errors
     /// Any byte that is not as it should be; see [`FormatError`].
     pub fn parse(bytes: &'a [u8]) -> Result<Self, FormatError> {
+        let lowered = Self::open(bytes)?;
+        valid::lowered(&lowered)?;
+        Ok(lowered)
+    }
+
+    /// A lowered model that [`Lowered::parse`] has found valid on the machine that built the firmware: its SHA-256 says that it is
+    /// the same. A chip saves the code of all other rules; a model that breaks one would panic.
+    ///
+    /// # Errors
+    /// If the bytes are not those that were sealed, or for another core.
+    pub fn open(bytes: &'a [u8]) -> Result<Self, FormatError> {
         // Kernels load words of what lies at multiples of four in the file.
         if cfg!(target_arch = "arm") && !bytes.as_ptr().addr().is_multiple_of(4) {
             return Err(FormatError::Invalid("a lowered model does not begin at a multiple of four bytes"));
@@ -55,9 +67,7 @@ impl<'a> Lowered<'a> {
             return Err(FormatError::Section { tag: format::ABOUT, why: "is of another core's layout" });
         }
         let steps = crate::artifact::records(&sealed, format::STEPS)?;
-        let lowered = Self { model: Model::view(bytes, sealed)?, about, steps };
-        valid::lowered(&lowered)?;
-        Ok(lowered)
+        Ok(Self { model: Model::view(bytes, sealed)?, about, steps })
     }
 
     /// What it says of the model. The weights of convolutions that [`Step`]s run are not in their usual order.
@@ -86,31 +96,104 @@ impl<'a> Lowered<'a> {
         self.steps
     }
 
-    /// Words of scratch memory that an inference needs beside its [`Workspace`].
+    /// Words of memory that an inference needs beside its arena.
     pub fn scratch_len(&self) -> usize {
         self.about.scratch as usize
+    }
+
+    /// Where an image goes that [`Lowered::classify_placed`] will find: the first activation's place, u8 `[h][w][c]`.
+    ///
+    /// # Errors
+    /// If the arena is too small.
+    pub fn input<'m>(&self, arena: &'m mut [i8]) -> Result<&'m mut [u8], RunError> {
+        let (need, got) = (self.model.header().arena_bytes as usize, arena.len());
+        if got < need {
+            return Err(RunError::Arena { need, got });
+        }
+        Ok(bytemuck::cast_slice_mut(&mut arena[self.model.header().activations.at(0).range()]))
     }
 
     /// [`classify`](crate::classify); `observe(layer, output)` sees the output of each layer that is stored.
     ///
     /// # Errors
-    /// If the image, the arena, the float workspace or the scratch memory has the wrong size.
-    pub fn classify<'w>(
+    /// If the image, the arena or the scratch memory has the wrong size.
+    pub fn classify<'m>(
         &self,
         image: &[u8],
-        memory: &'w mut Workspace<'_>,
-        scratch: &mut [u32],
+        memory: &'m mut Memory<'_>,
         observe: &mut dyn FnMut(usize, &[i8]),
-    ) -> Result<Answer<'w>, RunError> {
+    ) -> Result<Answer<'m>, RunError> {
+        let place = self.input(memory.arena)?;
+        if image.len() != place.len() {
+            return Err(RunError::Image { need: place.len(), got: image.len() });
+        }
+        place.copy_from_slice(image);
+        self.classify_placed(memory, observe)
+    }
+
+    /// [`Lowered::classify`] of an image that was written where [`Lowered::input`] says; it is gone then. So a device needs no
+    /// memory for a picture beside the arena.
+    ///
+    /// # Errors
+    /// If the arena or the scratch memory has the wrong size.
+    pub fn classify_placed<'m>(
+        &self,
+        memory: &'m mut Memory<'_>,
+        observe: &mut dyn FnMut(usize, &[i8]),
+    ) -> Result<Answer<'m>, RunError> {
+        let (model, Memory { arena, scratch }) = (&self.model, memory);
         let (need, got) = (4 * self.scratch_len(), 4 * scratch.len());
         if got < need {
             return Err(RunError::Scratch { need, got });
         }
-        let model = &self.model;
-        let encode = |arena: &mut [i8], heads: Heads| run::run(self, image, arena, scratch, observe, heads);
-        let evidence = |posterior: &Posterior, scratch: &mut [f32]| Evidence::of(model, image, posterior, scratch);
-        inference::run(model, image, memory.reborrow(), encode, evidence)
+        let image = self.input(arena)?;
+        let sums = Sums::of(image, model.header().input);
+        // u8 - 128, exactly.
+        image.iter_mut().for_each(|pixel| *pixel ^= 0x80);
+        run::run(self, arena, scratch, observe);
+        // The ring has done its work: what follows takes its place.
+        let floats = bytemuck::cast_slice_mut(scratch);
+        let evidence =
+            |posterior: &Posterior, scratch: &mut [f32]| Evidence::from_sums(model, &sums, posterior, scratch);
+        inference::conclude(model, floats, |heads| encoder::heads(model, arena, heads), evidence)
     }
+}
+
+/// What an inference left in its scratch memory: the vectors of the last answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Vectors<'m> {
+    /// Posterior means, `[d]`.
+    pub mu: &'m [f32],
+    /// Logarithms of the posterior's standard deviations, `[d]`.
+    pub log_sigma: &'m [f32],
+    /// `[classes]`.
+    pub logits: &'m [f32],
+}
+
+impl Lowered<'_> {
+    /// The vectors of the last answer, for a device that is asked for them later. Anything, if there was none.
+    ///
+    /// # Errors
+    /// If the scratch memory is too small.
+    pub fn last<'m>(&self, scratch: &'m [u32]) -> Result<Vectors<'m>, RunError> {
+        let (need, got) = (4 * self.scratch_len(), 4 * scratch.len());
+        if got < need {
+            return Err(RunError::Scratch { need, got });
+        }
+        let (d, classes) = (usize::from(self.model.header().latent), usize::from(self.model.header().classes));
+        // As `inference` cuts its float memory: mu, s, log sigma, sigma, logits.
+        let floats: &[f32] = bytemuck::cast_slice(scratch);
+        Ok(Vectors { mu: &floats[..d], log_sigma: &floats[2 * d..3 * d], logits: &floats[4 * d..4 * d + classes] })
+    }
+}
+
+/// The memory of an inference of a lowered model.
+#[derive(Debug)]
+pub struct Memory<'m> {
+    /// At least [`Header::arena_bytes`](crate::Header::arena_bytes).
+    pub arena: &'m mut [i8],
+    /// At least [`Lowered::scratch_len`] words.
+    pub scratch: &'m mut [u32],
 }
 
 /// The activations that a step reads.

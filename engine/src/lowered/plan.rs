@@ -4,7 +4,7 @@ use super::format::{Layout, Step, Work};
 use super::geometry::Geometry;
 use super::{Reads, reads};
 use crate::arena::{Block, place};
-use crate::header::{Header, MAX_ARENA};
+use crate::header::{Header, MAX_ARENA, float_len};
 use crate::layer::{Layer, Op};
 use alloc::{vec, vec::Vec};
 
@@ -21,7 +21,7 @@ pub struct Plan {
     pub offsets: Vec<u32>,
     /// Bytes of all.
     pub arena: u32,
-    /// Words of scratch memory.
+    /// Words of scratch memory: of the largest ring, or the floats that follow it.
     pub scratch: u32,
 }
 
@@ -73,6 +73,7 @@ impl Plan {
             at += usize::from(sum.is_some());
             steps.push(Step { work: Work::Conv, layer: layer as u16, affine, sum });
         }
+        let most = most.max(float_len(header.latent.into(), header.classes.into()));
         let (offsets, arena) = places(header, &steps)?;
         Some(Self { steps, offsets, arena, scratch: u32::try_from(most).ok()? })
     }

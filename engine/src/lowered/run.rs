@@ -1,25 +1,17 @@
-//! Runs the steps of a lowered model in the caller's memory: image -> int8 features -> mu and s.
+//! Runs the steps of a lowered model in the caller's memory: int8 image -> int8 features.
 
 use super::Lowered;
 use super::format::{Step, Work};
 use super::geometry::Geometry;
-use crate::encoder::{self, Heads, borrow};
+use crate::encoder::{self, borrow};
 use crate::header::Header;
 use crate::kernel::ring::{Affine, Conv, Other, Sum};
 use crate::layer::Op;
 use crate::requant::Output;
 
-/// Runs every step, then the heads. Lengths are the caller's to check.
-pub fn run(
-    lowered: &Lowered,
-    image: &[u8],
-    arena: &mut [i8],
-    scratch: &mut [u32],
-    observe: &mut dyn FnMut(usize, &[i8]),
-    heads: Heads,
-) {
+/// Runs every step over an image that lies in the arena as int8. Lengths are the caller's to check.
+pub fn run(lowered: &Lowered, arena: &mut [i8], scratch: &mut [u32], observe: &mut dyn FnMut(usize, &[i8])) {
     let model = &lowered.model;
-    encoder::place(model, image, arena);
     for step in lowered.steps.iter() {
         match step.work {
             Work::Layer => encoder::layer(model, step.layer.into(), arena),
@@ -28,7 +20,6 @@ pub fn run(
         let stored = usize::from(step.stores());
         observe(stored, &arena[model.header().activations.at(stored + 1).range()]);
     }
-    encoder::heads(model, arena, heads);
 }
 
 /// The rounding of a layer's output.

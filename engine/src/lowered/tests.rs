@@ -25,18 +25,19 @@ fn answers_are_those_of_the_model_and_stored_layers_are_its_layers() {
             let file = lower(&model, layout).unwrap();
             let lowered = Lowered::parse(&file).unwrap_or_else(|e| panic!("{name}: {e}"));
             let mut arena = vec![0; lowered.model().header().arena_bytes as usize];
-            let mut floats = vec![0.0; lowered.model().float_len()];
-            let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
             let mut scratch = vec![0x5555_5555; lowered.scratch_len()];
+            let mut memory = Memory { arena: &mut arena, scratch: &mut scratch };
             let mut seen = 0;
             let mut observe = |layer: usize, output: &[i8]| {
                 seen += 1;
                 assert!(layers[layer] == output, "{name}: layer {layer} differs");
             };
-            let got = lowered.classify(&image, &mut memory, &mut scratch, &mut observe).unwrap();
+            let got = lowered.classify(&image, &mut memory, &mut observe).unwrap();
             assert!(got.numbers().map(f32::to_bits).eq(answer.numbers().map(f32::to_bits)), "{name}");
             assert_eq!((got.class, got.p, got.decision), (answer.class, answer.p, answer.decision));
             assert_eq!(seen, lowered.steps().len());
+            let last = lowered.last(&scratch).unwrap();
+            assert_eq!((last.mu, last.log_sigma, last.logits), (answer.mu, answer.log_sigma, answer.logits));
         }
     }
 }

@@ -12,6 +12,8 @@ pub fn lowered(lowered: &Lowered) -> Result<(), FormatError> {
     let (h, t) = (lowered.model.header(), lowered.model.tensors());
     ensure(!lowered.steps.is_empty(), "a lowered model has at least one step")?;
     validate::limit("steps", MAX_LAYERS as u64, lowered.steps.len() as u64)?;
+    let floats = lowered.model.float_len();
+    ensure(floats <= lowered.scratch_len(), "the scratch memory is too small for the floats")?;
     let mut packed = [false; MAX_LAYERS];
     for step in lowered.steps.iter() {
         if step.work == Work::Conv

@@ -1,3 +1,4 @@
+use super::square::Square;
 use super::*;
 use crate::container::{self, BLOB};
 use crate::golden::{KNOWN, MAGIC, VERSION};
@@ -105,15 +106,19 @@ impl Subject for Other<'_, '_> {
         self.inner.is_model(hash)
     }
 
+    fn shape(&self) -> Shape {
+        self.inner.shape()
+    }
+
     fn answer(
         &mut self,
         image: &[u8],
         layers: &mut dyn FnMut(usize, &[i8]),
         read: &mut dyn FnMut(&Answer),
-    ) -> Result<bool, RunError> {
+    ) -> Result<usize, RunError> {
         let Some(wrong) = self.wrong_layer else {
             self.inner.answer(image, &mut |_, _| {}, read)?;
-            return Ok(false);
+            return Ok(0);
         };
         let mut through = |layer: usize, output: &[i8]| match layer == wrong {
             true => layers(layer, &output[1..]),
@@ -140,4 +145,56 @@ fn a_layer_that_differs_is_named_and_floats_are_held_to_theirs() {
     assert_eq!(end(None, true), State::Done);
     // The int8 answers are not the float network's to four digits.
     assert!(matches!(end(None, false), State::Fault(Fault::Gap { case: 0, .. })));
+}
+
+#[test]
+fn the_black_box_attack_stays_in_its_ball_breaks_what_is_fragile_and_repeats() {
+    let (model, golden) = (Model::parse(MODEL).unwrap(), Golden::parse(GOLDEN).unwrap());
+    let file = crate::lowered::lower(&model, crate::lowered::Layout::Dsp).unwrap();
+    let lowered = Lowered::parse(&file).unwrap();
+    let (mut arena, mut scratch) =
+        (vec![0; lowered.model().header().arena_bytes as usize], vec![0; lowered.scratch_len()]);
+    let set = golden.header().probes.at(0);
+    let (each, shape) = (golden.header().image_bytes as usize, model.header().input);
+    let mut broken = |eps: u8, seed: u32| {
+        let mut device = Chip { lowered: &lowered, memory: Memory { arena: &mut arena, scratch: &mut scratch } };
+        let mut count = 0;
+        for (i, image) in golden.bytes(set.images).chunks_exact(each).enumerate().take(8) {
+            let label = golden.u32s(set.labels).at(i) as usize;
+            let mut attack = Square::new((image, shape), label, eps, 24, seed);
+            let outcome = loop {
+                let mut painted = vec![0u8; each];
+                attack.paint(Some(5), &mut painted);
+                assert!(painted.iter().zip(image).all(|(a, b)| a.abs_diff(*b) <= eps), "outside the ball");
+                if let Some(outcome) = attack.step(&mut device).unwrap() {
+                    break outcome;
+                }
+            };
+            count += usize::from(outcome);
+        }
+        count
+    };
+    let wrong = broken(0, 1);
+    assert!(wrong <= 2, "{wrong} of 8 clean images are wrong");
+    assert!(broken(60, 1) > wrong + 3, "a large ball breaks most");
+    assert_eq!(broken(24, 1), broken(24, 1));
+}
+
+#[test]
+fn drift_is_a_mean_of_distances_that_agrees_with_its_own_draws() {
+    let golden = Golden::parse(GOLDEN).unwrap();
+    let image = golden.bytes(golden.header().cases.at(0).image);
+    let mut noise = vec![0; image.len()];
+    drift::noisy(image, 9, &mut noise);
+    let changes: Vec<f64> = noise
+        .iter()
+        .zip(image)
+        .filter(|(_, v)| (30..226).contains(*v))
+        .map(|(a, b)| f64::from(*a) - f64::from(*b))
+        .collect();
+    let mean = changes.iter().sum::<f64>() / changes.len() as f64;
+    let std = (changes.iter().map(|c| (c - mean) * (c - mean)).sum::<f64>() / changes.len() as f64).sqrt();
+    assert!(mean.abs() < 2.0 && (7.0..10.0).contains(&std), "{mean} {std}");
+    let reference = drift::Reference { mean: 10.0, std: 0.5 };
+    assert!(reference.agrees(12.9) && !reference.agrees(13.1) && !reference.agrees(f32::NAN));
 }

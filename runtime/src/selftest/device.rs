@@ -2,7 +2,7 @@
 
 use crate::int8::Int8;
 use crate::pipeline::{Backend, BackendError, BackendKind};
-use paradise_engine::Answer;
+use paradise_engine::{Answer, Shape};
 use paradise_engine::golden::Golden;
 use paradise_engine::selftest::{Event, Fault, SelfTest, State, Subject};
 
@@ -107,15 +107,27 @@ impl Subject for Device<'_> {
         same
     }
 
+    fn shape(&self) -> Shape {
+        let mut shape = Shape::new(0, 0, 0);
+        match &self.runs {
+            Runs::Answering(backend) => backend.with_model(&mut |model| shape = model.header().input),
+            Runs::Observed(int8) => shape = int8.model().header().input,
+        }
+        shape
+    }
+
     fn answer(
         &mut self,
         image: &[u8],
         layers: &mut dyn FnMut(usize, &[i8]),
         read: &mut dyn FnMut(&Answer),
-    ) -> Result<bool, NoAnswer> {
+    ) -> Result<usize, NoAnswer> {
         let (outcome, shown) = match &mut self.runs {
-            Runs::Answering(backend) => (backend.answer(image, &mut |_, answer| read(answer)), false),
-            Runs::Observed(int8) => (int8.observe(image, layers, &mut |_, answer| read(answer)), true),
+            Runs::Answering(backend) => (backend.answer(image, &mut |_, answer| read(answer)), 0),
+            Runs::Observed(int8) => {
+                let layers_there = int8.model().header().layers.len();
+                (int8.observe(image, layers, &mut |_, answer| read(answer)), layers_there)
+            }
         };
         outcome.map(|()| shown).map_err(|why| {
             self.why = Some(why);

@@ -1,0 +1,105 @@
+//! Arm's MPS2 board with image AN386 (Cortex-M4F) or AN500 (Cortex-M7), as QEMU emulates it.
+//!
+//! It has no pins and, in QEMU, no watchdog: its lines are words in memory that a debugger can read, its watchdog is the second
+//! timer, whose interrupt of the highest priority restarts the chip. That catches an inference that hangs, not a core that does.
+
+use super::cmsdk::{Timer, Uart, systick};
+use super::machine::{Machine, Pieces, receive};
+use core::sync::atomic::{AtomicU32, Ordering};
+use cortex_m::peripheral::{NVIC, SCB};
+use cortex_m_rt::exception;
+use paradise_firmware::board::Reset;
+
+/// This board.
+pub type Board = Machine<Mps2>;
+
+const UART: Uart = Uart(0x4000_4000);
+const TIMER: Timer = Timer(0x4000_0000);
+const DOG: Timer = Timer(0x4000_1000);
+/// Of the core, its SysTick and its timers.
+const CLOCK: u32 = 25_000_000;
+/// Interrupts: the serial port's receiver, the second timer.
+const RECEIVER: i16 = 0;
+const DOG_BITES: i16 = 9;
+
+/// Bits of the lines: accept, abstain, fault, heartbeat.
+pub static LINES: AtomicU32 = AtomicU32::new(0);
+
+/// See [`Board`].
+pub struct Mps2;
+
+/// An interrupt by its number.
+#[derive(Clone, Copy)]
+struct Line(i16);
+
+// SAFETY: the board's numbers, which its vector table has.
+unsafe impl cortex_m::interrupt::InterruptNumber for Line {
+    fn number(self) -> u16 {
+        self.0 as u16
+    }
+}
+
+impl Pieces for Mps2 {
+    const NAME: &'static str = if cfg!(feature = "mps2-an386") { "mps2-an386" } else { "mps2-an500" };
+
+    fn init() {
+        systick::init();
+        TIMER.init();
+        UART.init(CLOCK / 115_200);
+        // SAFETY: its handler only fills the ring. The dog's interrupt may break into it.
+        unsafe {
+            let nvic = &mut *(NVIC::PTR as *mut cortex_m::peripheral::nvic::RegisterBlock);
+            nvic.ipr[RECEIVER as usize].write(0x80);
+            NVIC::unmask(Line(RECEIVER));
+        }
+    }
+
+    fn ticks() -> u32 {
+        TIMER.ticks()
+    }
+
+    fn clocks() -> Option<[(u32, u32); 2]> {
+        Some([(TIMER.ticks(), CLOCK), (systick::ticks(), CLOCK)])
+    }
+
+    fn send(byte: u8) {
+        UART.send(byte);
+    }
+
+    fn receive() -> Option<u8> {
+        UART.receive()
+    }
+
+    fn lines(accept: bool, abstain: bool, fault: bool) {
+        let bits = u32::from(accept) | u32::from(abstain) << 1 | u32::from(fault) << 2;
+        LINES.store(LINES.load(Ordering::Relaxed) & 8 | bits, Ordering::Relaxed);
+    }
+
+    fn heartbeat(high: bool) {
+        LINES.store(LINES.load(Ordering::Relaxed) & 7 | u32::from(high) << 3, Ordering::Relaxed);
+    }
+
+    fn watch(milliseconds: u32) -> bool {
+        DOG.interrupt_after(CLOCK / 1000 * milliseconds);
+        // SAFETY: its handler restarts the chip.
+        unsafe { NVIC::unmask(Line(DOG_BITES)) };
+        true
+    }
+
+    fn feed() {
+        DOG.rewind();
+    }
+
+    fn reset() -> Option<Reset> {
+        None
+    }
+}
+
+#[exception]
+unsafe fn DefaultHandler(number: i16) {
+    match number {
+        RECEIVER => receive::<Mps2>(),
+        DOG_BITES => SCB::sys_reset(),
+        _ => super::chip::crash(),
+    }
+}

@@ -1,0 +1,97 @@
+//! Arm's MPS3 board with image AN547 (Cortex-M55), as QEMU emulates it, in the secure state in which it starts.
+//!
+//! It has no pins: its lines are words in memory that a debugger can read. Its watchdog runs from the slow clock of 32,768 Hz.
+
+use super::cmsdk::{Timer, Uart, Watchdog, systick};
+use super::machine::{Machine, Pieces, receive};
+use core::sync::atomic::{AtomicU32, Ordering};
+use cortex_m::peripheral::NVIC;
+use cortex_m_rt::exception;
+
+/// This board.
+pub type Board = Machine<Mps3>;
+
+const UART: Uart = Uart(0x5930_3000);
+const TIMER: Timer = Timer(0x5800_0000);
+const DOG: Watchdog = Watchdog(0x5802_e000);
+/// Of the core, its SysTick and its timers.
+const CLOCK: u32 = 32_000_000;
+/// Of the watchdog.
+const SLOW_CLOCK: u32 = 32_768;
+/// The serial port's receiver.
+const RECEIVER: i16 = 33;
+
+/// Bits of the lines: accept, abstain, fault, heartbeat.
+pub static LINES: AtomicU32 = AtomicU32::new(0);
+
+/// See [`Board`].
+pub struct Mps3;
+
+/// An interrupt by its number.
+#[derive(Clone, Copy)]
+struct Line(i16);
+
+// SAFETY: the board's numbers, which its vector table has.
+unsafe impl cortex_m::interrupt::InterruptNumber for Line {
+    fn number(self) -> u16 {
+        self.0 as u16
+    }
+}
+
+impl Pieces for Mps3 {
+    const NAME: &'static str = "mps3-an547";
+
+    fn init() {
+        systick::init();
+        TIMER.init();
+        UART.init(CLOCK / 115_200);
+        // SAFETY: its handler only fills the ring.
+        unsafe { NVIC::unmask(Line(RECEIVER)) };
+    }
+
+    fn ticks() -> u32 {
+        TIMER.ticks()
+    }
+
+    fn clocks() -> Option<[(u32, u32); 2]> {
+        Some([(TIMER.ticks(), CLOCK), (systick::ticks(), CLOCK)])
+    }
+
+    fn send(byte: u8) {
+        UART.send(byte);
+    }
+
+    fn receive() -> Option<u8> {
+        UART.receive()
+    }
+
+    fn lines(accept: bool, abstain: bool, fault: bool) {
+        let bits = u32::from(accept) | u32::from(abstain) << 1 | u32::from(fault) << 2;
+        LINES.store(LINES.load(Ordering::Relaxed) & 8 | bits, Ordering::Relaxed);
+    }
+
+    fn heartbeat(high: bool) {
+        LINES.store(LINES.load(Ordering::Relaxed) & 7 | u32::from(high) << 3, Ordering::Relaxed);
+    }
+
+    fn watch(milliseconds: u32) -> bool {
+        DOG.start(SLOW_CLOCK * milliseconds / 1000);
+        true
+    }
+
+    fn feed() {
+        DOG.feed();
+    }
+}
+
+#[exception]
+unsafe fn DefaultHandler(number: i16) {
+    match number {
+        RECEIVER => receive::<Mps3>(),
+        _ => super::chip::crash(),
+    }
+}
+
+/// The watchdog's first warning; the reset follows.
+#[exception]
+unsafe fn NonMaskableInt() {}
