@@ -4,6 +4,7 @@
 //! bundle (hashes checked) -> Backend: int8 engine | tract
 //! picture bytes --paradise-picture--> u8 tensor --Backend--> Verdict: class, p-values, decision (by a Rule) --> pins
 //! local pictures --Observations--> Site: thresholds of the place where the device stands --> Rule
+//! mcu: a microcontroller over a serial port (feature `mcu`)
 //! selftest: does this device still answer as its maker said?
 //! ```
 //! The daemon `paradised` (feature `daemon`) puts these behind a command line and HTTP.
@@ -16,6 +17,8 @@ mod files;
 pub mod int8;
 pub mod levels;
 pub mod load;
+#[cfg(feature = "mcu")]
+pub mod mcu;
 #[cfg(feature = "tract")]
 pub mod onnx;
 pub mod order;

@@ -33,6 +33,71 @@ pub enum Command {
     Inspect(Inspect),
     /// Set thresholds from pictures of the place where the device stands, without labels.
     Calibrate(Calibrate),
+    /// Ask a microcontroller over its serial port: what it is, what it sees, whether it is well.
+    #[cfg(feature = "mcu")]
+    Mcu(Mcu),
+}
+
+/// `paradised mcu`.
+#[cfg(feature = "mcu")]
+#[derive(Debug, Args)]
+pub struct Mcu {
+    /// Serial port of the chip, or tcp:HOST:PORT of an emulator or a serial server.
+    #[arg(long, value_name = "PATH|tcp:ADDR")]
+    pub port: String,
+    #[command(subcommand)]
+    pub command: McuCommand,
+}
+
+/// What to ask a microcontroller.
+#[cfg(feature = "mcu")]
+#[derive(Debug, Subcommand)]
+pub enum McuCommand {
+    /// What runs there, its memory, what it has counted.
+    Info {
+        /// One JSON object instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Send pictures, made into inputs here by the model's own policy, and print the chip's verdicts.
+    Classify(McuClassify),
+    /// Run the chip's whole self-test. Exit code 1 if a check fails, 3 if one did not run.
+    Selftest {
+        /// One JSON object instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measure an inference in the board's ticks, and with its picture over the port.
+    Bench {
+        #[command(flatten)]
+        model: McuModel,
+        /// Inferences.
+        #[arg(short, default_value = "10", value_name = "N")]
+        n: u32,
+    },
+}
+
+/// The bundle from which the firmware was built.
+#[cfg(feature = "mcu")]
+#[derive(Debug, Args)]
+pub struct McuModel {
+    /// Folder of the bundle from which the firmware was built.
+    #[arg(long, value_name = "DIR", env = "PARADISE_MODEL")]
+    pub model: PathBuf,
+}
+
+/// `paradised mcu classify`.
+#[cfg(feature = "mcu")]
+#[derive(Debug, Args)]
+pub struct McuClassify {
+    #[command(flatten)]
+    pub model: McuModel,
+    /// One JSON object a line instead of text.
+    #[arg(long)]
+    pub json: bool,
+    /// Picture files.
+    #[arg(required = true, value_name = "PICTURE")]
+    pub images: Vec<PathBuf>,
 }
 
 /// Which model, how.

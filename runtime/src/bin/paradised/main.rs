@@ -10,6 +10,8 @@ mod gpio;
 mod http;
 mod inspect;
 mod listen;
+#[cfg(feature = "mcu")]
+mod mcu;
 mod worker;
 
 use arguments::{Arguments, Command};
@@ -31,6 +33,8 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Calibrate(arguments) => calibrate::run(&arguments),
+        #[cfg(feature = "mcu")]
+        Command::Mcu(arguments) => mcu::run(&arguments),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),
