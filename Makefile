@@ -5,7 +5,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 APT ?= $(shell [ "$$(id -u)" = 0 ] && echo apt-get || echo sudo apt-get)
 
-.PHONY: help demo build check test test-all msrv lint venv tools firmware firmware-test aarch64 models method-runs method-table method-seeds bench bench-train bench-attack bench-engine cuda check-cuda clean
+.PHONY: help demo build check test test-all msrv lint venv tools firmware firmware-images firmware-test aarch64 models method-runs method-table method-seeds bench bench-train bench-attack bench-engine bench-firmware cuda check-cuda clean
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -41,10 +41,19 @@ tools: ## QEMU, a bare-metal Rust where rustup has none, defmt-print
 	@if ! [ -x target/tools/bin/defmt-print ]; then \
 		$(CARGO) install --quiet --locked defmt-print --version 1.2.0 --root target/tools --target-dir target/tools-build; fi
 
-firmware: tools ## The Cortex-M4F image
-	firmware/build.sh
+MODEL ?= models/cifar10-resnet8-pm
+BOARD ?= mps2-an386
 
-firmware-test: firmware ## The firmware's state machine on the host, its image in QEMU against the host's bits
+firmware: tools ## An image of one bundle for one board: MODEL=models/NAME BOARD=mps2-an386 (firmware/build.sh lists the boards)
+	BOARD=$(BOARD) firmware/build.sh $(MODEL)
+
+# What the tests run in QEMU: firmware whose checks can be made to fail, for one core of each layout, or for all.
+TEST_BOARDS = mps2-an386 mps3-an547 $(if $(PARADISE_DEEP),mps2-an500 mps2-an505 nucleo-l4r5zi rp2350)
+
+firmware-images: tools
+	@for board in $(TEST_BOARDS); do BOARD=$$board FEATURES=inject firmware/build.sh models/cifar10-resnet8-pm; done
+
+firmware-test: firmware-images ## The firmware's state machine on the host; its images in QEMU, asked over their serial ports
 	cd firmware && $(CARGO) test --lib
 	$(CARGO) test --release --workspace --test firmware -- --nocapture
 
@@ -69,7 +78,7 @@ test: ## Every promise, one case of each; installs what is missing (PARADISE_SKI
 	@echo "Debian packages as root, by \"$(APT)\", the rest into this folder. PARADISE_SKIP=python,firmware,aarch64 leaves them out."
 	$(MAKE) lint build
 	@$(call wants,python,$(MAKE) venv)
-	@$(call wants,firmware,$(MAKE) firmware)
+	@$(call wants,firmware,$(MAKE) firmware-images)
 	@$(call wants,aarch64,$(MAKE) aarch64)
 	( cd firmware && $(CARGO) test --lib ) 2>&1 | tee target/test.log
 	@$(call wants,aarch64,engine/aarch64.sh test) 2>&1 | tee -a target/test.log
@@ -141,6 +150,9 @@ bench-attack: .venv-bench/.ready ## AutoAttack against torchattacks' on the same
 bench-engine: .venv-peers/.ready aarch64 ## The int8 engine against LiteRT, ONNX Runtime and OpenVINO, batch 1, one thread; instructions on aarch64
 	gcc -O2 -fPIC -shared -o target/aarch64/instructions.so train/benches/instructions.c
 	$(CARGO) bench --workspace --bench engine -- $(CURDIR)/.venv-peers/bin/python $(NETS)
+
+bench-firmware: build tools venv ## Instructions and modelled cycles of ResNet-8 on Cortex-M4, M33 and M55, beside CMSIS-NN's
+	firmware/bench/run.sh $(CURDIR)/.venv/bin/python
 
 .venv-peers/.ready: train/benches/peers.txt
 	$(PYTHON) -m venv .venv-peers

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # build.sh [BUNDLE...]: an image of each bundle for a board, by default of every one in models/ whose model.pmq has at most a
 # mebibyte, as target/images/BOARD/NAME. BOARD=mps2-an386 (the default), mps2-an500, mps2-an505, mps3-an547, nucleo-l4r5zi or
-# rp2350. FEATURES=inject builds firmware whose checks can be made to fail.
+# rp2350. FEATURES=inject builds firmware whose checks can be made to fail; PROGRAM=inference builds what `make bench-firmware` runs,
+# into target/images/BOARD-inference.
 # With rustup's target where it is installed, otherwise with Debian's compiler and its own standard-library source
 # (packages rustc-web, cargo-web, rust-web-src).
 set -euo pipefail
-board=${BOARD:-mps2-an386}
+board=${BOARD:-mps2-an386} program=${PROGRAM:-paradise-firmware}
 case $board in
 mps2-an386 | mps2-an500 | nucleo-l4r5zi) target=thumbv7em-none-eabihf cpu=cortex-m4 ;;
 mps2-an505 | rp2350) target=thumbv8m.main-none-eabihf cpu=cortex-m33 ;;
@@ -26,8 +27,8 @@ if [ $# = 0 ]; then
 fi
 bundles=$(realpath "$@")
 cd "$(dirname "$0")"
-cargo build --quiet --release --features seal --bin seal --target-dir target/host
-export DEFMT_LOG=${DEFMT_LOG:-info} PARADISE_BOARD=$board
+cargo build --quiet --release --features tools --bin seal --bin prepare --bin cycles --target-dir target/host
+export DEFMT_LOG=${DEFMT_LOG:-info}
 flags="-C target-cpu=$cpu"
 if rustup target list --installed 2>/dev/null | grep -q "^$target$"; then
     build=(cargo build --release)
@@ -42,9 +43,12 @@ else
 fi
 export RUSTFLAGS=$flags
 folder=target/images/$board${FEATURES:+-${FEATURES//,/-}}
+[ "$program" = paradise-firmware ] || folder=$folder-$program
 mkdir -p "$folder"
 while read -r bundle; do
-    PARADISE_BUNDLE=$bundle "${build[@]}" --target "$target" --features "$board${FEATURES:+,$FEATURES}" --bin paradise-firmware
-    cp "target/$target/release/paradise-firmware" "$folder/${bundle##*/}"
-    target/host/release/seal "$folder/${bundle##*/}"
+    carried=$PWD/target/carried/$board/${bundle##*/}
+    target/host/release/prepare "$bundle" "$board" "$carried"
+    PARADISE_CARRIED=$carried "${build[@]}" --target "$target" --features "$board${FEATURES:+,$FEATURES}" --bin "$program"
+    cp "target/$target/release/$program" "$folder/${bundle##*/}"
+    [ "$program" != paradise-firmware ] || target/host/release/seal "$folder/${bundle##*/}"
 done <<< "$bundles"

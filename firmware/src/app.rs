@@ -52,7 +52,19 @@ pub enum Event {
     Fault(Check),
     /// A picture was classified.
     Verdict(Verdict),
+    /// The host asks for so many faults in the model's flash, one bit each, all of which a start must refuse: in firmware that was
+    /// built for it.
+    Faults(u32),
 }
+
+/// What [`Ask::Inject`] means beyond the checks: an inference that never ends, a stack that overflows, and, from the third on, tens
+/// of faults in the model's flash.
+#[cfg(feature = "inject")]
+const HANG: u8 = 100;
+#[cfg(feature = "inject")]
+const OVERFLOW: u8 = 101;
+#[cfg(feature = "inject")]
+const FAULTS: u8 = 110;
 
 /// The application.
 pub struct App<'a, B> {
@@ -181,10 +193,8 @@ impl<'a, B: Board + Hardware> App<'a, B> {
         if self.state != State::Testing {
             return None;
         }
-        let mut device = Chip {
-            lowered: self.lowered,
-            memory: Memory { arena: self.memory.arena, scratch: self.memory.scratch },
-        };
+        let mut device =
+            Chip { lowered: self.lowered, memory: Memory { arena: self.memory.arena, scratch: self.memory.scratch } };
         let ended = self.checks.step(&mut device, &mut self.board, &self.record);
         if let Some(failed) = self.checks.failed() {
             self.fail(failed);
@@ -261,7 +271,8 @@ impl<'a, B: Board + Hardware> App<'a, B> {
             }
             Ask::Check(at) => match self.checks.outcome(usize::from(*at)) {
                 Some((check, outcome)) => {
-                    let check = paradise_link::Check { name: check.name(), passed: outcome.passed, found: outcome.found };
+                    let check =
+                        paradise_link::Check { name: check.name(), passed: outcome.passed, found: outcome.found };
                     self.reply(number, Ok(Answer::Check(check)));
                 }
                 None => self.reply(number, Err(Refusal::Range)),
@@ -269,6 +280,20 @@ impl<'a, B: Board + Hardware> App<'a, B> {
             Ask::Restart => {
                 self.reply(number, Ok(Answer::Done));
                 self.board.restart();
+            }
+            #[cfg(feature = "inject")]
+            Ask::Inject(at) if *at >= HANG => {
+                self.reply(number, Ok(Answer::Done));
+                match *at {
+                    // As an inference that does not come back: nobody feeds the watchdog.
+                    HANG => loop {
+                        core::hint::spin_loop();
+                    },
+                    OVERFLOW => {
+                        core::hint::black_box(deeper(u32::MAX));
+                    }
+                    tens => event = Some(Event::Faults(10 * u32::from(tens.saturating_sub(FAULTS)))),
+                }
             }
             Ask::Inject(at) if cfg!(feature = "inject") => match Check::ALL.get(usize::from(*at)) {
                 Some(check) => {
@@ -386,6 +411,14 @@ impl<'a, B: Board + Hardware> App<'a, B> {
         });
         self.reply(number, count.map(|count| Answer::Numbers(&bytes[..4 * count])));
     }
+}
+
+/// Takes more stack than there is.
+#[cfg(feature = "inject")]
+#[inline(never)]
+fn deeper(left: u32) -> u32 {
+    let frame = core::hint::black_box([left; 32]);
+    if left == 0 { frame[0] } else { deeper(left - 1).wrapping_add(core::hint::black_box(frame)[7]) }
 }
 
 /// The number at the beginning of a payload; 0 if there is none.

@@ -34,7 +34,7 @@ pub trait Board {
     fn ticks(&mut self) -> u32;
 
     /// Two counters of different clocks, read together, and how much each counts a second; `None` if there is one clock only.
-    fn clocks(&mut self) -> Option<[(u32, u32); 2]>;
+    fn clocks(&mut self) -> Option<[(u32, u64); 2]>;
 
     /// Sends bytes to the host.
     fn send(&mut self, bytes: &[u8]);

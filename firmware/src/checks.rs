@@ -133,7 +133,20 @@ impl<'a> Checks<'a> {
         let outcomes = [Outcome::default(); Check::ALL.len()];
         let (images, drift) = (SelfTest::new(golden), Drift::default());
         let (at, end) = (0, 0);
-        Self { golden, expected, outcomes, at, end, images, attack: None, image: 0, count: 0, drift, seed: 0, spoiled: None }
+        Self {
+            golden,
+            expected,
+            outcomes,
+            at,
+            end,
+            images,
+            attack: None,
+            image: 0,
+            count: 0,
+            drift,
+            seed: 0,
+            spoiled: None,
+        }
     }
 
     /// Begins: all checks, or those of a start alone.
@@ -278,9 +291,9 @@ impl<'a> Checks<'a> {
         let shape = device.shape();
         // Its label is wrong, so that it is broken at once.
         let label = if spoil { label ^ 1 } else { label };
-        let attack = self.attack.get_or_insert_with(|| {
-            Square::new((image, shape), label, eps as u8, queries, crate::checks::SEED)
-        });
+        let attack = self
+            .attack
+            .get_or_insert_with(|| Square::new((image, shape), label, eps as u8, queries, crate::checks::SEED));
         match attack.step(device) {
             Ok(None) => return None,
             Ok(Some(broken)) => self.count += u32::from(broken),

@@ -65,6 +65,11 @@ impl Record {
         if self.fault == 0 { Self { fault: u32::from(check) + 1, ..self } } else { self }
     }
 
+    /// The record of what the RAM test found.
+    pub fn with_ram(self, ram: u32) -> Self {
+        Self { ram, ..self }
+    }
+
     /// The record of what is known of the watchdog.
     pub fn with_bite(self, bite: u32) -> Self {
         Self { bite, ..self }

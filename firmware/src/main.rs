@@ -12,10 +12,10 @@ mod device {
     use defmt_rtt as _;
     #[cfg(feature = "semihosting")]
     use defmt_semihosting as _;
+    use paradise_engine::Sizes;
     use paradise_engine::golden::Golden;
     use paradise_engine::lowered::{Lowered, Memory};
     use paradise_engine::selftest::drift::Reference;
-    use paradise_engine::Sizes;
     use paradise_firmware::app::{App, Event, Parts};
     use paradise_firmware::board::{Board as _, Reset};
     use paradise_firmware::checks::Expected;
@@ -25,10 +25,10 @@ mod device {
     #[repr(align(64))]
     struct Aligned<T: ?Sized>(T);
 
-    static MODEL: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/model.bin")));
-    static GOLDEN: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/golden.bin")));
+    static MODEL: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("PARADISE_CARRIED"), "/model.bin")));
+    static GOLDEN: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("PARADISE_CARRIED"), "/golden.bin")));
     /// What the machine that built this found.
-    const EXPECTED: Expected = include!(concat!(env!("OUT_DIR"), "/carried.rs"));
+    const EXPECTED: Expected = include!(concat!(env!("PARADISE_CARRIED"), "/expected.rs"));
     const SIZES: Sizes = Sizes::of(&MODEL.0);
 
     /// The model's memory between words that nobody may write.
@@ -101,19 +101,36 @@ mod device {
         let record = prove(&mut board, record, reset);
         chip::keep(&record);
         board.watch(WATCHDOG_MS);
-        let (Ok(lowered), Ok(golden)) = (Lowered::open(&MODEL.0), Golden::parse(&GOLDEN.0)) else {
+        let Some((lowered, golden)) = load() else {
             defmt::error!("the model in flash is damaged");
-            broken(&mut board)
+            broken(&mut board);
+            loop {
+                board.feed();
+            }
         };
         let memory = Memory { arena: arena, scratch };
-        let parts = Parts { board, lowered: &lowered, memory, golden: &golden, expected: EXPECTED, record, reset, steady: STEADY };
+        let parts = Parts {
+            board,
+            lowered: &lowered,
+            memory,
+            golden: &golden,
+            expected: EXPECTED,
+            record,
+            reset,
+            steady: STEADY,
+        };
         let mut app = App::new(parts);
         loop {
             while let (Some(byte), lost) = heard() {
                 if lost > 0 {
                     app.overrun(lost);
                 }
-                log(app.hear(byte));
+                let event = app.hear(byte);
+                #[cfg(feature = "inject")]
+                if let Some(Event::Faults(count)) = event {
+                    faults(app.board(), count);
+                }
+                log(event);
             }
             let event = app.step();
             if matches!(event, Some(Event::Fault(_))) {
@@ -123,13 +140,46 @@ mod device {
         }
     }
 
+    /// The model and its self-test, if both are whole.
+    fn load() -> Option<(Lowered<'static>, Golden<'static>)> {
+        Some((Lowered::open(&MODEL.0).ok()?, Golden::parse(&GOLDEN.0).ok()?))
+    }
+
     /// No model, no answers: the fault line, for good.
-    fn broken(board: &mut Board) -> ! {
+    fn broken(board: &mut Board) {
         board.decide(false, false, true);
         board.safe_state();
-        loop {
+    }
+
+    /// Flips bits of the model one after the other, where flash can be written as in an emulator, and starts with each.
+    #[cfg(feature = "inject")]
+    #[allow(unsafe_code)]
+    fn faults(board: &mut Board, count: u32) {
+        let bits = 8 * MODEL.0.len() as u32;
+        let mut refused = 0;
+        for i in 0..count {
+            // A stride that has no factor in common with the number of bits.
+            let bit = (u64::from(i) * 1_000_003 % u64::from(bits)) as usize;
+            let at = (&raw const MODEL.0[bit / 8]).cast_mut();
+            // SAFETY: nothing reads the byte meanwhile; the emulator's flash is memory.
+            unsafe { at.write_volatile(at.read_volatile() ^ 1 << (bit % 8)) };
+            board.decide(false, false, false);
+            if core::hint::black_box(load()).is_none() {
+                broken(board);
+                refused += u32::from(crate::boards::fault_line());
+            }
+            // SAFETY: as above.
+            unsafe { at.write_volatile(at.read_volatile() ^ 1 << (bit % 8)) };
             board.feed();
         }
+        let whole = load().is_some();
+        board.decide(false, false, false);
+        defmt::info!(
+            "faults in flash: {=u32} of {=u32} refused with the fault line, whole afterwards: {=bool}",
+            refused,
+            count,
+            whole
+        );
     }
 
     fn log(event: Option<Event>) {
@@ -148,7 +198,7 @@ mod device {
             Some(Event::Fault(check)) => defmt::error!("fault: {=str}", check.name()),
             Some(Event::Ready) => defmt::info!("ready"),
             Some(Event::Verdict(v)) => defmt::debug!("class {=u16} rate {=f32}", v.class, v.rate_nats),
-            None => {}
+            Some(Event::Faults(_)) | None => {}
         }
     }
 

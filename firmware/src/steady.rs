@@ -60,7 +60,10 @@ mod tests {
             assert_eq!(steady.push(verdict), None, "two votes are not three");
         }
         assert_eq!([Some(2), Some(2)].map(|v| steady.push(v)), [None, Some(2)]);
-        assert_eq!([None, None, None, None, None].map(|v| steady.push(v)), [Some(2), Some(2), Some(2), Some(2), None]);
+        assert_eq!(
+            [None, None, None, None, None].map(|v| steady.push(v)),
+            [Some(2), Some(2), Some(2), Some(2), None]
+        );
     }
 
     #[test]

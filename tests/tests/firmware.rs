@@ -1,105 +1,349 @@
-//! The firmware in QEMU self-tests every bundle with the host's answers, golden images bit for bit.
+//! The firmware in QEMU, over its serial port as a host uses it: every answer is the host engine's, bit for bit; what is noise,
+//! damage or a hang does what the page on microcontrollers says.
 
-use paradise_engine::golden::{Golden, crc32};
+use paradise_engine::golden::Golden;
 use paradise_engine::{Model, Workspace, classify};
+use paradise_link::frame;
+use paradise_link::message::{State, Verdict};
+use paradise_link::{Ask, MAX_FRAME, Request, Vector};
 use paradise_runtime::Bundle;
-use paradise_tests::{deep, microcontroller_bundles, root, shipped, skipped, text};
-use std::path::Path;
-use std::process::{Command, Stdio};
+use paradise_runtime::mcu::{Mcu, open};
+use paradise_tests::{deep, program, root, shipped, skipped, text};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-/// Most stack that parsing a model and its self-test may take on the chip, bytes.
-const MOST_STACK: usize = 2048;
+/// The bundle whose images are built.
+const BUNDLE: &str = "cifar10-resnet8-pm";
 
-/// What the firmware must log after its first line, computed here.
-fn expected(folder: &Path) -> Vec<String> {
-    let bundle = Bundle::open(folder).expect("a committed bundle");
-    let model = Model::parse(bundle.file("model.pmq").unwrap()).unwrap();
-    let golden = Golden::parse(bundle.file("selftest.bin").unwrap()).unwrap();
-    let (mut arena, mut floats) = (vec![0; model.header().arena_bytes as usize], vec![0.0; model.float_len()]);
-    let mut lines = Vec::new();
-    for (i, case) in golden.header().cases.iter().enumerate() {
-        let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
-        let a = classify(&model, golden.bytes(case.image), &mut memory, &mut |_, _| {}).unwrap();
-        let outputs = [a.mu, a.log_sigma, a.logits].concat();
-        let crc = outputs.iter().fold(0u32, |crc, v| {
-            let bytes: Vec<i8> = crc.to_le_bytes().into_iter().chain(v.to_le_bytes()).map(|b| b as i8).collect();
-            crc32(&bytes)
-        });
-        lines.push(format!(
-            "golden {i} class {} rate {} bits {:08x} H {:08x} outputs {crc:08x} distances {:08x} {:08x} {:08x} p of \
-             picture {} posterior {} spread {} rate {} entropy {} class {} all {} {}",
-            model.label(a.class),
-            a.rate_nats,
-            a.rate_nats.to_bits(),
-            a.posterior_entropy_nats.to_bits(),
-            a.distances.posterior.to_bits(),
-            a.distances.spread.to_bits(),
-            a.distances.picture.to_bits(),
-            a.p.picture,
-            a.p.posterior,
-            a.p.spread,
-            a.p.rate,
-            a.p.entropy,
-            a.p.predictive,
-            a.p.combined,
-            if a.decision.is_accept() { "accept" } else { "abstain" }
-        ));
-    }
-    for probes in golden.header().probes.iter() {
-        let (mut right, mut abstained) = (0, 0);
-        for (i, image) in golden.bytes(probes.images).chunks_exact(golden.header().image_bytes as usize).enumerate() {
-            let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
-            let a = classify(&model, image, &mut memory, &mut |_, _| {}).unwrap();
-            right += usize::from(a.class as u32 == golden.u32s(probes.labels).at(i));
-            abstained += usize::from(!a.decision.is_accept());
+/// A board that QEMU emulates, with its core.
+#[derive(Clone, Copy)]
+struct Board(&'static str, &'static str);
+
+const M4: Board = Board("mps2-an386", "cortex-m4");
+const M55: Board = Board("mps3-an547", "cortex-m55");
+const M7: Board = Board("mps2-an500", "cortex-m7");
+const M33: Board = Board("mps2-an505", "cortex-m33");
+
+/// One of each layout, or all four.
+fn boards() -> Vec<Board> {
+    if deep() { vec![M4, M7, M33, M55] } else { vec![M4, M55] }
+}
+
+fn bundle() -> PathBuf {
+    root().join("models").join(BUNDLE)
+}
+
+/// A port that was free a moment ago, and is no other test's.
+fn free_port() -> u16 {
+    static TAKEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
+    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+        if !taken.contains(&port) {
+            taken.push(port);
+            return port;
         }
-        let (kind, n, need) = (probes.kind.name(), probes.n, probes.min_correct);
-        let images = golden.header().origin.name();
-        lines.push(format!("{kind} probes, {images}: {right} of {n} right (need {need}), {abstained} abstained"));
     }
-    let (cases, sets) = (golden.header().cases.len(), golden.header().probes.len());
-    lines.push(format!("done: {cases} golden images equal bit for bit, {sets} sets of probes passed"));
-    lines
+}
+
+/// A running emulator.
+struct Chip {
+    qemu: Child,
+    address: String,
+}
+
+impl Chip {
+    /// Starts a board with an image whose checks can be made to fail.
+    fn start(board: Board) -> Self {
+        Self::logging(board, Stdio::null())
+    }
+
+    /// [`Chip::start`], its log kept.
+    fn logging(Board(machine, cpu): Board, log: Stdio) -> Self {
+        let image = root().join("firmware/target/images").join(format!("{machine}-inject")).join(BUNDLE);
+        assert!(image.exists(), "{} is missing: run `make firmware`, or set PARADISE_SKIP=firmware", image.display());
+        let port = free_port();
+        let qemu = Command::new("qemu-system-arm")
+            .args(["-cpu", cpu, "-machine", machine, "-display", "none", "-monitor", "none"])
+            .args(["-serial", &format!("tcp:127.0.0.1:{port},server,nowait,nodelay")])
+            .args(["-semihosting-config", "enable=on,target=native", "-kernel"])
+            .arg(&image)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .spawn()
+            .expect("qemu-system-arm starts");
+        let address = format!("127.0.0.1:{port}");
+        let until = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(&address).is_err() {
+            assert!(Instant::now() < until, "qemu does not listen");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Self { qemu, address }
+    }
+
+    fn greet(&self) -> Mcu {
+        let mut last = None;
+        for _ in 0..5 {
+            match open(&format!("tcp:{}", self.address)).and_then(Mcu::greet) {
+                Ok(mcu) => return mcu,
+                Err(error) => last = Some(error),
+            }
+        }
+        panic!("no greeting: {}", last.expect("tried"))
+    }
+}
+
+impl Drop for Chip {
+    fn drop(&mut self) {
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
+
+/// Images of the self-test and, as noise goes over them, as many as are wanted.
+fn pictures(n: usize) -> Vec<Vec<u8>> {
+    let bundle = Bundle::open(&bundle()).expect("a committed bundle");
+    let golden = Golden::parse(bundle.file("selftest.bin").unwrap()).unwrap();
+    let each = golden.header().image_bytes as usize;
+    let sets = golden.header().probes;
+    let mut all: Vec<Vec<u8>> =
+        sets.iter().flat_map(|set| golden.bytes(set.images).chunks_exact(each)).map(<[u8]>::to_vec).collect();
+    let mut state = 5u64;
+    while all.len() < n {
+        let from = all[all.len() % 40].clone();
+        let noisy = from.iter().map(|v| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            v.wrapping_add((state >> 60) as u8)
+        });
+        all.push(noisy.collect());
+    }
+    all.truncate(n);
+    all
 }
 
 #[test]
-fn qemu_equals_the_host_bit_for_bit() {
-    if skipped("firmware", "qemu_equals_the_host_bit_for_bit") {
+fn every_board_answers_as_the_host_bit_for_bit() {
+    if skipped("firmware", "every_board_answers_as_the_host_bit_for_bit") {
         return;
     }
+    let pictures = pictures(if deep() { 200 } else { 20 });
+    let bundle = Bundle::open(&bundle()).expect("a committed bundle");
+    let model = Model::parse(bundle.file("model.pmq").unwrap()).unwrap();
     std::thread::scope(|scope| {
-        // One that QEMU runs in seconds, or every one that a chip's flash holds.
-        let all = if deep() { microcontroller_bundles() } else { vec![shipped()] };
-        for bundle in all {
-            scope.spawn(move || equal_in_qemu(&bundle));
+        for board in boards() {
+            let (pictures, model) = (&pictures, &model);
+            scope.spawn(move || equal(board, pictures, model));
         }
     });
 }
 
-fn equal_in_qemu(bundle: &Path) {
-    let image = root().join("firmware/target/images").join(bundle.file_name().expect("a bundle has a name"));
-    let print = root().join("target/tools/bin/defmt-print");
-    for (path, how) in [(&image, "make firmware"), (&print, "make firmware")] {
-        assert!(path.exists(), "{} is missing: run `{how}`, or set PARADISE_SKIP=firmware", path.display());
+fn equal(board: Board, pictures: &[Vec<u8>], model: &Model) {
+    let chip = Chip::start(board);
+    let mut mcu = chip.greet();
+    assert_eq!(mcu.wait().expect("it starts"), State::Ready, "{}", board.0);
+    let (mut arena, mut floats) = (vec![0; model.header().arena_bytes as usize], vec![0.0; model.float_len()]);
+    let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
+    let info = mcu.info().expect("it says what it is");
+    let hash: String = model.hash().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!((info.hash, info.board.as_str()), (hash, board.0));
+    let mut accepted = 0;
+    for picture in pictures {
+        let verdict = mcu.classify(picture).unwrap_or_else(|e| panic!("{}: {e}", board.0));
+        let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
+        let answer = classify(model, picture, &mut memory, &mut |_, _| {}).unwrap();
+        let distances = [answer.distances.posterior, answer.distances.spread, answer.distances.picture];
+        let entropies = [answer.posterior_entropy_nats, answer.predictive_entropy_nats, answer.rate_nats];
+        assert_eq!(usize::from(verdict.class), answer.class);
+        assert_eq!(verdict.decision.of_engine(), Some(answer.decision));
+        assert_eq!(bits(&verdict.p), bits(&Verdict::p_of(&answer.p)));
+        assert_eq!(bits(&verdict.distances), bits(&distances));
+        let got = [verdict.posterior_entropy_nats, verdict.predictive_entropy_nats, verdict.rate_nats];
+        assert_eq!(bits(&got), bits(&entropies));
+        let vectors =
+            [(Vector::Mu, answer.mu), (Vector::LogSigma, answer.log_sigma), (Vector::Logits, answer.logits)];
+        for (which, want) in vectors {
+            assert_eq!(bits(&mcu.vector(which, want.len()).expect("its numbers")), bits(want), "{which:?}");
+        }
+        accepted += u32::from(answer.decision.is_accept());
     }
-    let mut qemu = Command::new("timeout")
-        .args(["600", "qemu-system-arm", "-cpu", "cortex-m4", "-machine", "mps2-an386", "-nographic"])
-        .args(["-display", "none", "-monitor", "none", "-serial", "none"])
-        .args(["-semihosting-config", "enable=on,target=native", "-kernel"])
-        .arg(&image)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("qemu-system-arm starts");
-    let log = qemu.stdout.take().expect("a pipe");
-    let printed = Command::new(&print).arg("-e").arg(&image).stdin(log).output().expect("defmt-print runs");
-    let status = qemu.wait().expect("qemu ends");
-    let (log, errors) = text(&printed);
-    println!("{log}{errors}");
-    assert!(status.success(), "qemu: {status}");
-    let logged: Vec<&str> = log.lines().filter_map(|l| l.strip_prefix("INFO ")).map(str::trim).collect();
-    let stack = logged[0].rsplit_once("parsed with ").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
-    let stack: usize = stack.unwrap_or_else(|| panic!("{}", logged[0]));
-    assert!(stack <= MOST_STACK, "parsing took {stack} bytes of stack");
-    assert_eq!(logged[1..], expected(bundle));
+    let counters = mcu.counters().expect("its counters");
+    assert_eq!((counters.classified, counters.accepted), (pictures.len() as u32, accepted));
+    assert_eq!((counters.overrun, counters.restarts), (0, 1), "the watchdog was proven by one restart");
+    // All of RAM that the image takes: what is static, and the most stack that was used.
+    let info = mcu.info().expect("it says what it is");
+    println!("{}: arena {}, scratch {}, stack {} bytes", board.0, info.arena, info.scratch, info.stack_used);
+}
+
+#[test]
+fn the_self_test_passes_each_check_can_fail_and_a_fault_outlives_a_restart() {
+    if skipped("firmware", "the_self_test_passes_each_check_can_fail_and_a_fault_outlives_a_restart") {
+        return;
+    }
+    let board = M4;
+    let chip = Chip::start(board);
+    let mut mcu = chip.greet();
+    let checks = mcu.self_test(|_| {}).expect("it tests itself");
+    for check in &checks {
+        assert_eq!(check.passed, Some(true), "{}: {} of {}", check.name, check.found, check.held_to);
+    }
+    drop(chip);
+    let faults: Vec<u8> = if deep() { (0..checks.len() as u8).collect() } else { vec![3, 8] };
+    for at in faults {
+        let chip = Chip::start(board);
+        let mut mcu = chip.greet();
+        assert_eq!(mcu.wait().expect("it starts"), State::Ready);
+        mcu.inject(at).expect("built for it");
+        mcu.self_test(|_| {}).expect("it tests itself");
+        let name = &checks[usize::from(at)].name;
+        assert_eq!(mcu.info().unwrap().state, State::Fault, "{name} cannot fail");
+        assert_eq!(mcu.check(at).unwrap().passed, Some(false), "{name}");
+        assert!(mcu.classify(&pictures(1)[0]).is_err());
+        mcu.restart().expect("it starts anew");
+        assert_eq!(mcu.wait().expect("it starts"), State::Fault, "{name}: forgotten by a restart");
+    }
+}
+
+#[test]
+fn a_hang_is_bitten_an_overflow_is_a_fault_and_no_damaged_model_starts() {
+    if skipped("firmware", "a_hang_is_bitten_an_overflow_is_a_fault_and_no_damaged_model_starts") {
+        return;
+    }
+    for board in boards() {
+        let chip = Chip::start(board);
+        let mut mcu = chip.greet();
+        assert_eq!(mcu.wait().expect("it starts"), State::Ready);
+        mcu.inject(100).expect("built for it");
+        // QEMU serves one line at a time.
+        drop(mcu);
+        // The watchdog takes four seconds.
+        std::thread::sleep(Duration::from_secs(6));
+        let mut mcu = chip.greet();
+        assert_eq!(mcu.wait().expect("it starts"), State::Ready, "{}: a hang is no fault", board.0);
+        let info = mcu.info().expect("it says why it started");
+        assert_eq!((info.reset.as_str(), mcu.counters().unwrap().restarts), ("watchdog", 2), "{}", board.0);
+        mcu.inject(101).expect("built for it");
+        drop(mcu);
+        let mut mcu = chip.greet();
+        assert_eq!(mcu.wait().expect("it starts"), State::Fault, "{}: the stack overflowed unseen", board.0);
+        assert!(mcu.classify(&pictures(1)[0]).is_err());
+    }
+    let faults = if deep() { 1000 } else { 20 };
+    let log = tempfile::NamedTempFile::new().expect("a temporary file");
+    let chip = Chip::logging(M4, log.reopen().expect("opens").into());
+    let mut mcu = chip.greet();
+    assert_eq!(mcu.wait().expect("it starts"), State::Ready);
+    mcu.inject(110 + (faults / 10) as u8).expect("built for it");
+    let said = format!("faults in flash: {faults} of {faults} refused with the fault line, whole afterwards: true");
+    let image = root().join("firmware/target/images/mps2-an386-inject").join(BUNDLE);
+    let until = Instant::now() + Duration::from_secs(300);
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+        let print = root().join("target/tools/bin/defmt-print");
+        let bytes = log.reopen().expect("opens");
+        let printed = Command::new(print).arg("-e").arg(&image).stdin(bytes).output().expect("defmt-print runs");
+        let (out, _) = text(&printed);
+        if out.contains("faults in flash") {
+            assert!(out.contains(&said), "{out}");
+            break;
+        }
+        assert!(Instant::now() < until, "{out}");
+    }
+    assert!(mcu.classify(&pictures(1)[0]).is_ok(), "it classifies afterwards");
+}
+
+#[test]
+fn noise_and_mutated_frames_never_stop_it() {
+    if skipped("firmware", "noise_and_mutated_frames_never_stop_it") {
+        return;
+    }
+    let chip = Chip::start(M4);
+    assert_eq!(chip.greet().wait().expect("it starts"), State::Ready);
+    let mut state = 11u64;
+    let mut next = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize
+    };
+    let mut stream = TcpStream::connect(&chip.address).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_millis(1))).expect("a timeout");
+    for round in 0..if deep() { 10_000 } else { 500 } {
+        let mut line = [0; MAX_FRAME];
+        let ask = match next() % 8 {
+            0 => Ask::Hello { version: next() as u8 },
+            1 => Ask::Info,
+            2 => Ask::Picture { at: (next() % 4000) as u32, bytes: &[9; 77] },
+            3 => Ask::Classify { crc: next() as u32 },
+            4 => Ask::Vector { which: Vector::Mu, from: next() as u16 },
+            5 => Ask::Counters,
+            6 => Ask::Check(next() as u8),
+            _ => Ask::Label(next() as u16),
+        };
+        let len = frame::write(&Request { number: next() as u32, ask }, &mut line).unwrap();
+        let mut line = line[..len].to_vec();
+        match next() % 4 {
+            0 => line[next() % len] ^= 1 << (next() % 8),
+            1 => line.truncate(next() % len),
+            2 => line = (0..next() % 300).map(|_| next() as u8).collect(),
+            _ => {}
+        }
+        stream.write_all(&line).expect("it listens");
+        if round % 16 == 0 {
+            // Its replies are read now and then, as a host that is busy does.
+            let mut replies = [0; 4096];
+            let _ = stream.read(&mut replies);
+        }
+    }
+    stream.write_all(&[0]).expect("it listens");
+    // What it has not read when a line is closed is lost: until it has nothing more to say.
+    stream.set_read_timeout(Some(Duration::from_secs(2))).expect("a timeout");
+    while stream.read(&mut [0; 4096]).is_ok_and(|n| n > 0) {}
+    drop(stream);
+    let mut mcu = chip.greet();
+    let counters = mcu.counters().expect("its counters");
+    assert!(counters.damaged > 100, "{counters:?}");
+    assert_eq!(counters.restarts, 1);
+    assert!(mcu.classify(&pictures(1)[0]).is_ok(), "it classifies afterwards");
+}
+
+#[test]
+fn the_command_line_asks_the_chip() {
+    if skipped("firmware", "the_command_line_asks_the_chip") {
+        return;
+    }
+    let chip = Chip::start(M4);
+    let port = format!("tcp:{}", chip.address);
+    let run = |arguments: &[&str]| {
+        let output = program("paradised").args(["mcu", "--port", &port]).args(arguments).output().expect("runs");
+        let (out, errors) = text(&output);
+        (output.status.code(), out, errors)
+    };
+    let (code, out, errors) = run(&["info", "--json"]);
+    assert_eq!(code, Some(0), "{errors}");
+    let info: serde_json::Value = serde_json::from_str(&out).expect("one object");
+    assert_eq!((&info["chip"]["board"], &info["chip"]["kernels"]), (&"mps2-an386".into(), &"dsp".into()));
+    let (code, out, errors) = run(&["selftest"]);
+    assert_eq!(code, Some(0), "{out}{errors}");
+    assert!(out.contains("passed   golden images, bit for bit"), "{out}");
+    // A picture goes the same way as to the daemon.
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let picture = folder.path().join("p.ppm");
+    std::fs::write(&picture, [b"P6 32 32 255\n", &pictures(3)[2][..]].concat()).expect("written");
+    let (model, picture) = (bundle(), picture.to_string_lossy().into_owned());
+    let model = model.to_string_lossy();
+    let (code, out, errors) = run(&["classify", "--model", &model, "--json", &picture]);
+    assert_eq!(code, Some(0), "{errors}");
+    let chip: serde_json::Value = serde_json::from_str(&out).expect("one object");
+    let host = program("paradised").args(["classify", "--model", &model, "--json", &picture]).output().expect("runs");
+    let host: serde_json::Value = serde_json::from_str(&text(&host).0).expect("one object");
+    for key in ["label", "class", "rate_nats", "combined_p"] {
+        assert_eq!(chip[key], host[key], "{key}");
+    }
+    let other = shipped().to_string_lossy().into_owned();
+    let (code, _, errors) = run(&["classify", "--model", &other, &picture]);
+    assert!(code == Some(2) && errors.contains("the chip runs"), "{errors}");
+    let nowhere = program("paradised").args(["mcu", "--port", "/dev/no-such-port", "info"]).output().expect("runs");
+    assert!(nowhere.status.code() == Some(2) && text(&nowhere).1.contains("/dev/no-such-port"));
 }

@@ -178,81 +178,66 @@ fn pool(
     }
 }
 
-/// `fold` over `[rows][columns]` inputs of `N` channels side by side, the first at `at`.
-#[inline(always)]
-fn over<const N: usize, T: Copy>(
-    source: &Source,
-    at: usize,
-    [rows, columns]: [usize; 2],
-    start: T,
-    fold: impl Fn(T, i8) -> T,
-) -> [T; N] {
+/// `fold` over `[rows][columns]` inputs of one channel, the first at `at`.
+fn over<T: Copy>(source: &Source, at: usize, [rows, columns]: [usize; 2], start: T, fold: impl Fn(T, i8) -> T) -> T {
     let (w, c) = (source.shape.w as usize, source.shape.c as usize);
-    let mut values = [start; N];
+    let mut value = start;
     for row in 0..rows {
         for column in 0..columns {
-            let pixel = &source.x[at + (row * w + column) * c..][..N];
-            (0..N).for_each(|i| values[i] = fold(values[i], pixel[i]));
+            value = fold(value, source.x[at + (row * w + column) * c]);
         }
     }
-    values
-}
-
-/// `fold` over the window's inputs of every channel, eight side by side where there are as many.
-#[inline(always)]
-fn pooled<T: Copy>(
-    source: Source,
-    window: &Window,
-    extent: [usize; 2],
-    start: T,
-    fold: impl Fn(T, i8) -> T + Copy,
-    mut emit: impl FnMut(usize, i32, T),
-) {
-    let c = source.shape.c as usize;
-    pool(source, window, extent, |to, at, inside| {
-        let count = (inside[0] * inside[1]) as i32;
-        let eights = c / 8 * 8;
-        for channel in (0..eights).step_by(8) {
-            let values: [T; 8] = over(&source, at + channel, inside, start, fold);
-            values.iter().enumerate().for_each(|(i, value)| emit(to + channel + i, count, *value));
-        }
-        for channel in eights..c {
-            let [value] = over(&source, at + channel, inside, start, fold);
-            emit(to + channel, count, value);
-        }
-    });
+    value
 }
 
 /// `y = requantise(sum (x - zero), scale)`; padding contributes 0.
 pub fn avg_pool(source: Source, window: &Window, scale: f32, target: Target) {
     let Target { y, extent, out } = target;
-    let zero = i32::from(source.zero);
-    #[cfg(all(feature = "mve", target_arch = "arm"))]
-    if source.shape.c.is_multiple_of(16) {
+    let (zero, c) = (i32::from(source.zero), source.shape.c as usize);
+    pool(source, window, extent, |to, at, inside| {
+        let zeros = (inside[0] * inside[1]) as i32 * zero;
+        let whole = means(&source, at, inside, (zeros, scale, out), &mut y[to..to + c]);
+        for channel in whole..c {
+            let sum = over(&source, at + channel, inside, 0, |sum, q| sum + i32::from(q));
+            y[to + channel] = out.requantise(sum - zeros, scale);
+        }
+    });
+}
+
+/// The means of a pool's leading channels by the chip's instructions, where it has some; how many those are.
+#[cfg_attr(not(all(any(feature = "dsp", feature = "mve"), target_arch = "arm")), allow(unused_variables))]
+#[inline(always)]
+fn means(source: &Source, at: usize, inside: [usize; 2], how: (i32, f32, Output), y: &mut [i8]) -> usize {
+    #[cfg(all(any(feature = "dsp", feature = "mve"), target_arch = "arm"))]
+    {
         let (w, c) = (source.shape.w as usize, source.shape.c as usize);
-        return pool(source, window, extent, |to, at, inside| {
-            let (count, pitch) = ((inside[0] * inside[1]) as i32, [c, w * c]);
-            for first in (0..c).step_by(16) {
-                let x = source.x.get(at + first..).unwrap_or(&[]);
-                super::mve::means(x, inside, pitch, (count * zero, scale, out), &mut y[to + first..][..16]);
+        const LANES: usize = if cfg!(feature = "mve") { 16 } else { 4 };
+        let mut first = 0;
+        for y in y.chunks_exact_mut(LANES) {
+            let x = source.x.get(at + first..).unwrap_or(&[]);
+            #[cfg(feature = "mve")]
+            super::mve::means(x, inside, [c, w * c], how, y);
+            #[cfg(not(feature = "mve"))]
+            for (y, sum) in y.iter_mut().zip(super::dsp::sums(x, inside, [c, w * c])) {
+                let (zeros, scale, out) = how;
+                *y = out.requantise(sum - zeros, scale);
             }
-        });
+            first += LANES;
+        }
+        first
     }
-    pooled(
-        source,
-        window,
-        extent,
-        0,
-        |sum, q| sum + i32::from(q),
-        |at, count, sum| {
-            y[at] = out.requantise(sum - count * zero, scale);
-        },
-    );
+    #[cfg(not(all(any(feature = "dsp", feature = "mve"), target_arch = "arm")))]
+    0
 }
 
 /// `y = max x` over the window's elements inside the input.
 pub fn max_pool(source: Source, window: &Window, y: &mut [i8], extent: [usize; 2]) {
-    pooled(source, window, extent, i8::MIN, i8::max, |at, _, most| y[at] = most);
+    let c = source.shape.c as usize;
+    pool(source, window, extent, |to, at, inside| {
+        for channel in 0..c {
+            y[to + channel] = over(&source, at + channel, inside, i8::MIN, i8::max);
+        }
+    });
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ const MARK: u32 = 0x524e_4e47;
 pub fn remember() -> (Record, Reset) {
     // SAFETY: every bit pattern is a record; nothing else reaches it.
     let kept = unsafe { &mut *(&raw mut KEPT).cast::<Kept>() };
-    let (mut record, known) = kept.record.after_restart();
+    let (record, known) = kept.record.after_restart();
     let reset = match (known, kept.restart == MARK, kept.running == MARK) {
         (false, ..) => Reset::Power,
         (true, true, _) => Reset::Software,
@@ -48,7 +48,7 @@ pub fn remember() -> (Record, Reset) {
         (true, false, false) => Reset::Other,
     };
     (kept.restart, kept.running) = (0, MARK);
-    record.ram = RAM_FOUND.load(Ordering::Relaxed);
+    let record = record.with_ram(RAM_FOUND.load(Ordering::Relaxed));
     keep(&record);
     (record, reset)
 }
@@ -222,14 +222,45 @@ extern "C" fn try_registers(pattern: u32, expected: u32) -> u32 {
     naked_asm!(
         "push {{r4-r11, lr}}",
         "push {{r1}}",
-        "mov r1, r0", "mov r2, r0", "mov r3, r0", "mov r4, r0", "mov r5, r0", "mov r6, r0", "mov r7, r0",
-        "mov r8, r0", "mov r9, r0", "mov r10, r0", "mov r11, r0", "mov r12, r0", "mov lr, r0",
+        "mov r1, r0",
+        "mov r2, r0",
+        "mov r3, r0",
+        "mov r4, r0",
+        "mov r5, r0",
+        "mov r6, r0",
+        "mov r7, r0",
+        "mov r8, r0",
+        "mov r9, r0",
+        "mov r10, r0",
+        "mov r11, r0",
+        "mov r12, r0",
+        "mov lr, r0",
         // Each after the other, so that one stuck bit stays in sight.
-        "eor r0, r0, lr", "eor r1, r1, lr", "orr r0, r0, r1", "eor r2, r2, lr", "orr r0, r0, r2",
-        "eor r3, r3, lr", "orr r0, r0, r3", "eor r4, r4, lr", "orr r0, r0, r4", "eor r5, r5, lr", "orr r0, r0, r5",
-        "eor r6, r6, lr", "orr r0, r0, r6", "eor r7, r7, lr", "orr r0, r0, r7", "eor r8, r8, lr", "orr r0, r0, r8",
-        "eor r9, r9, lr", "orr r0, r0, r9", "eor r10, r10, lr", "orr r0, r0, r10", "eor r11, r11, lr",
-        "orr r0, r0, r11", "eor r12, r12, lr", "orr r0, r0, r12",
+        "eor r0, r0, lr",
+        "eor r1, r1, lr",
+        "orr r0, r0, r1",
+        "eor r2, r2, lr",
+        "orr r0, r0, r2",
+        "eor r3, r3, lr",
+        "orr r0, r0, r3",
+        "eor r4, r4, lr",
+        "orr r0, r0, r4",
+        "eor r5, r5, lr",
+        "orr r0, r0, r5",
+        "eor r6, r6, lr",
+        "orr r0, r0, r6",
+        "eor r7, r7, lr",
+        "orr r0, r0, r7",
+        "eor r8, r8, lr",
+        "orr r0, r0, r8",
+        "eor r9, r9, lr",
+        "orr r0, r0, r9",
+        "eor r10, r10, lr",
+        "orr r0, r0, r10",
+        "eor r11, r11, lr",
+        "orr r0, r0, r11",
+        "eor r12, r12, lr",
+        "orr r0, r0, r12",
         "pop {{r1}}",
         "eor lr, lr, r1",
         "orr r0, r0, lr",

@@ -36,8 +36,10 @@ impl Uart {
 }
 
 /// A timer that counts down from the largest number again and again.
+#[cfg_attr(feature = "mps3-an547", allow(dead_code))]
 pub struct Timer(pub usize);
 
+#[cfg_attr(feature = "mps3-an547", allow(dead_code))]
 impl Timer {
     const CTRL: usize = 0x0;
     const VALUE: usize = 0x4;
@@ -112,8 +114,11 @@ pub mod systick {
         }
     }
 
-    /// Ticks, upwards, 24 bits: good for differences of less than half a second.
+    /// Steps of [`ticks`] in a clock's tick.
+    pub const RATIO: u64 = 1 << 8;
+
+    /// Its 24 bits, upwards, in the upper bits of a word, so that they wrap together.
     pub fn ticks() -> u32 {
-        0x00ff_ffff - SYST::get_current()
+        (0x00ff_ffff - SYST::get_current()) << 8
     }
 }

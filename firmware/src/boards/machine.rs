@@ -22,7 +22,7 @@ pub trait Pieces {
     /// A counter that goes up all the time and wraps.
     fn ticks() -> u32;
     /// Two counters of different clocks and how much each counts a second.
-    fn clocks() -> Option<[(u32, u32); 2]>;
+    fn clocks() -> Option<[(u32, u64); 2]>;
     /// Sends a byte, waiting for room.
     fn send(byte: u8);
     /// A byte that arrived; `None` if there is none.
@@ -94,7 +94,7 @@ impl<P: Pieces> Board for Machine<P> {
         P::ticks()
     }
 
-    fn clocks(&mut self) -> Option<[(u32, u32); 2]> {
+    fn clocks(&mut self) -> Option<[(u32, u64); 2]> {
         P::clocks()
     }
 
@@ -144,11 +144,11 @@ impl<P: Pieces> Hardware for Machine<P> {
     fn clocks_differ(&mut self, spoil: bool) -> Option<u32> {
         let before = P::clocks()?;
         // A hundredth of a second of the first.
-        while P::clocks()?[0].0.wrapping_sub(before[0].0) < before[0].1 / 100 {}
+        while u64::from(P::clocks()?[0].0.wrapping_sub(before[0].0)) < before[0].1 / 100 {}
         let after = P::clocks()?;
         let passed = |i: usize| u64::from(after[i].0.wrapping_sub(before[i].0));
         // Both in millionths of a second.
-        let [first, second] = [0, 1].map(|i| passed(i) * 1_000_000 / u64::from(before[i].1));
+        let [first, second] = [0, 1].map(|i| passed(i) * 1_000_000 / before[i].1);
         let second = if spoil { second / 2 } else { second };
         Some((1000 * first.abs_diff(second) / first.max(1)) as u32)
     }

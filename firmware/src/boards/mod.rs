@@ -34,6 +34,19 @@ pub use nucleo_l4r5zi::Board;
 #[cfg(feature = "rp2350")]
 pub use rp2350::Board;
 
+/// Whether the fault line is high, on boards without pins.
+#[cfg(feature = "inject")]
+pub fn fault_line() -> bool {
+    #[cfg(any(feature = "mps2-an386", feature = "mps2-an500"))]
+    return mps2_an386::LINES.load(core::sync::atomic::Ordering::Relaxed) & 4 != 0;
+    #[cfg(feature = "mps2-an505")]
+    return mps2_an505::LINES.load(core::sync::atomic::Ordering::Relaxed) & 4 != 0;
+    #[cfg(feature = "mps3-an547")]
+    return mps3_an547::LINES.load(core::sync::atomic::Ordering::Relaxed) & 4 != 0;
+    #[cfg(any(feature = "nucleo-l4r5zi", feature = "rp2350"))]
+    false
+}
+
 /// A register.
 #[derive(Clone, Copy)]
 pub struct Register(pub usize);
@@ -49,5 +62,11 @@ impl Register {
     pub fn write(self, value: u32) {
         // SAFETY: as `read`.
         unsafe { (self.0 as *mut u32).write_volatile(value) }
+    }
+
+    /// Clears the bits of a mask and sets those of a value.
+    #[cfg(any(feature = "nucleo-l4r5zi", feature = "rp2350"))]
+    pub fn modify(self, mask: u32, value: u32) {
+        self.write(self.read() & !mask | value);
     }
 }

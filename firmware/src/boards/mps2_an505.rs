@@ -53,8 +53,8 @@ impl Pieces for Mps2 {
         TIMER.ticks()
     }
 
-    fn clocks() -> Option<[(u32, u32); 2]> {
-        Some([(TIMER.ticks(), CLOCK), (systick::ticks(), CLOCK)])
+    fn clocks() -> Option<[(u32, u64); 2]> {
+        Some([(TIMER.ticks(), CLOCK.into()), (systick::ticks(), systick::RATIO * u64::from(CLOCK))])
     }
 
     fn send(byte: u8) {

@@ -2,7 +2,8 @@
 //!
 //! It has no pins: its lines are words in memory that a debugger can read. Its watchdog runs from the slow clock of 32,768 Hz.
 
-use super::cmsdk::{Timer, Uart, Watchdog, systick};
+use super::Register;
+use super::cmsdk::{Uart, Watchdog, systick};
 use super::machine::{Machine, Pieces, receive};
 use core::sync::atomic::{AtomicU32, Ordering};
 use cortex_m::peripheral::NVIC;
@@ -12,7 +13,9 @@ use cortex_m_rt::exception;
 pub type Board = Machine<Mps3>;
 
 const UART: Uart = Uart(0x5930_3000);
-const TIMER: Timer = Timer(0x5800_0000);
+/// The system counter: its control, and the count as the first timer shows it.
+const COUNTER: Register = Register(0x5810_0000);
+const COUNT: Register = Register(0x5800_0000);
 const DOG: Watchdog = Watchdog(0x5802_e000);
 /// Of the core, its SysTick and its timers.
 const CLOCK: u32 = 32_000_000;
@@ -43,18 +46,18 @@ impl Pieces for Mps3 {
 
     fn init() {
         systick::init();
-        TIMER.init();
+        COUNTER.write(1);
         UART.init(CLOCK / 115_200);
         // SAFETY: its handler only fills the ring.
         unsafe { NVIC::unmask(Line(RECEIVER)) };
     }
 
     fn ticks() -> u32 {
-        TIMER.ticks()
+        COUNT.read()
     }
 
-    fn clocks() -> Option<[(u32, u32); 2]> {
-        Some([(TIMER.ticks(), CLOCK), (systick::ticks(), CLOCK)])
+    fn clocks() -> Option<[(u32, u64); 2]> {
+        Some([(COUNT.read(), CLOCK.into()), (systick::ticks(), systick::RATIO * u64::from(CLOCK))])
     }
 
     fn send(byte: u8) {

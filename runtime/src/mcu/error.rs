@@ -61,7 +61,9 @@ impl fmt::Display for McuError {
                 Refusal::Picture => "the picture did not arrive whole",
                 Refusal::Nothing => "there has been no verdict",
                 Refusal::Busy => "the chip is testing itself",
-                Refusal::Fault => "a fault is latched: the chip does not classify (`paradised mcu selftest` says which)",
+                Refusal::Fault => {
+                    "a fault is latched: the chip does not classify (`paradised mcu selftest` says which)"
+                }
             }),
             Self::Unexpected => f.write_str("the chip answered something else"),
             Self::TooLong(error) => write!(f, "{error}"),

@@ -88,7 +88,9 @@ impl Mcu {
         }) {
             Ok(VERSION) => Ok(mcu),
             Ok(other) => Err(McuError::Version { chip: other, host: VERSION }),
-            Err(McuError::Refused(paradise_link::Refusal::Version)) => Err(McuError::Version { chip: 0, host: VERSION }),
+            Err(McuError::Refused(paradise_link::Refusal::Version)) => {
+                Err(McuError::Version { chip: 0, host: VERSION })
+            }
             Err(error) => Err(error),
         }
     }
@@ -148,7 +150,10 @@ impl Mcu {
     /// # Errors
     /// If it does not answer, or has no such class.
     pub fn label(&mut self, class: u16) -> Result<String, McuError> {
-        self.ask(Ask::Label(class), |answer| if let Answer::Label(label) = answer { Some(label.into()) } else { None })
+        self.ask(
+            Ask::Label(class),
+            |answer| if let Answer::Label(label) = answer { Some(label.into()) } else { None },
+        )
     }
 
     /// The verdict on a picture, u8 `[h][w][c]`.

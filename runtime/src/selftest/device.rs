@@ -2,9 +2,9 @@
 
 use crate::int8::Int8;
 use crate::pipeline::{Backend, BackendError, BackendKind};
-use paradise_engine::{Answer, Shape};
 use paradise_engine::golden::Golden;
 use paradise_engine::selftest::{Event, Fault, SelfTest, State, Subject};
+use paradise_engine::{Answer, Shape};
 
 /// What runs the images of a self-test.
 enum Runs<'a> {

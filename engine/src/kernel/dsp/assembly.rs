@@ -6,5 +6,6 @@ core::arch::global_asm!(
     include_str!("eight.s"),
     include_str!("group/maps.s"),
     include_str!("rows/rows.s"),
+    include_str!("dot.s"),
     options(raw)
 );

@@ -1,30 +1,42 @@
-//! Dot products outside convolutions: dense layers and heads.
+//! What is no convolution: dot products of dense layers and heads, and sums over a pool's window; the kernels are in `dot.s`.
 
+// The assembly reads and writes through these pointers; what they point to is checked before each call.
 #![allow(unsafe_code)]
 
-use core::arch::asm;
+unsafe extern "C" {
+    fn paradise_dsp_dot(a: *const i8, b: *const i8, fours: usize) -> i32;
+    fn paradise_dsp_sums(x: *const i8, sums: *mut [i32; 4], window: *const Pixels);
+}
 
 /// Exact i32 dot product of equally long slices.
-#[inline(always)]
 pub fn dot(a: &[i8], b: &[i8]) -> i32 {
-    let (fours, rest) = a.as_chunks::<4>();
-    let (other_fours, other_rest) = b.as_chunks::<4>();
-    let word = |four: &[i8; 4]| u32::from_le_bytes(four.map(|v| v as u8));
-    let mut sum: i32 = rest.iter().zip(other_rest).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum();
-    for (a, b) in fours.iter().zip(other_fours) {
-        // SAFETY: it only computes.
-        unsafe {
-            asm!(
-                "sxtb16 {low}, {a}",
-                "sxtb16 {other}, {b}",
-                "smlad {sum}, {low}, {other}, {sum}",
-                "sxtb16 {low}, {a}, ror #8",
-                "sxtb16 {other}, {b}, ror #8",
-                "smlad {sum}, {low}, {other}, {sum}",
-                a = in(reg) word(a), b = in(reg) word(b), low = out(reg) _, other = out(reg) _, sum = inout(reg) sum,
-                options(pure, nomem, nostack, preserves_flags),
-            );
-        }
+    let len = a.len().min(b.len());
+    let fours = len / 4;
+    let rest = 4 * fours..len;
+    let sum: i32 = a[rest.clone()].iter().zip(&b[rest]).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum();
+    // SAFETY: both slices hold as many words.
+    if fours > 0 { sum + unsafe { paradise_dsp_dot(a.as_ptr(), b.as_ptr(), fours) } } else { sum }
+}
+
+/// A window's pixels, in the order in which the assembly reads it.
+#[repr(C)]
+struct Pixels {
+    rows: usize,
+    columns: usize,
+    pixel: usize,
+    row: usize,
+}
+
+/// Sums of four channels over `[rows][columns]` pixels of `x`, which are `pixel` and rows `row` bytes apart.
+///
+/// # Panics
+/// If a pixel's channels are not in `x`.
+pub fn sums(x: &[i8], [rows, columns]: [usize; 2], [pixel, row]: [usize; 2]) -> [i32; 4] {
+    let mut sums = [0; 4];
+    if rows > 0 && columns > 0 {
+        assert!((rows - 1) * row + (columns - 1) * pixel + 4 <= x.len(), "pixels");
+        // SAFETY: the last pixel's channels are in the slice.
+        unsafe { paradise_dsp_sums(x.as_ptr(), &mut sums, &Pixels { rows, columns, pixel, row }) };
     }
-    sum
+    sums
 }

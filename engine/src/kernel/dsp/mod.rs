@@ -17,7 +17,7 @@ pub mod pack;
 mod rows;
 
 #[cfg(all(feature = "dsp", target_arch = "arm"))]
-pub(crate) use dot::dot;
+pub(crate) use dot::{dot, sums};
 #[cfg(all(feature = "dsp", target_arch = "arm"))]
 pub(crate) use rows::affine;
 

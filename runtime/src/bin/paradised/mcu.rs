@@ -8,8 +8,30 @@ use paradise_link::Verdict;
 use paradise_link::message::State;
 use paradise_runtime::mcu::{Check, Info, Mcu, decision, open};
 use paradise_runtime::{Bundle, say};
+use serde::Serialize;
 use serde_json::json;
 use std::time::Instant;
+
+/// A line of `classify --json`.
+#[derive(Serialize)]
+struct Answered<'a> {
+    image: &'a str,
+    label: &'a str,
+    class: u16,
+    decision: String,
+    steady: Option<u16>,
+    rate_nats: f32,
+    posterior_entropy_nats: f32,
+    predictive_entropy_nats: f32,
+    picture_p: f32,
+    posterior_p: f32,
+    spread_p: f32,
+    rate_p: f32,
+    entropy_p: f32,
+    predictive_p: f32,
+    combined_p: f32,
+    ticks: u32,
+}
 
 /// A self-test failed.
 const FAILED: u8 = 1;
@@ -100,7 +122,7 @@ fn classify(mcu: &mut Mcu, arguments: &crate::arguments::McuClassify) -> anyhow:
         match input {
             Ok(input) => {
                 let verdict = mcu.classify(&input)?;
-                said(&path.display().to_string(), &model, &verdict, arguments.json);
+                said(&path.display().to_string(), &model, &verdict, arguments.json)?;
             }
             Err(error) => {
                 eprintln!("paradised: {}: {error:#}", path.display());
@@ -111,21 +133,30 @@ fn classify(mcu: &mut Mcu, arguments: &crate::arguments::McuClassify) -> anyhow:
     Ok(code)
 }
 
-fn said(image: &str, model: &Model, v: &Verdict, json: bool) {
+fn said(image: &str, model: &Model, v: &Verdict, json: bool) -> anyhow::Result<()> {
     let (label, decided) = (model.label(v.class.into()), decision(v.decision));
     let [picture, posterior, spread, rate, entropy, class, all] = v.p;
     if json {
-        say!(
-            "{}",
-            json!({
-                "image": image, "label": label, "class": v.class, "decision": decided, "steady": v.steady,
-                "rate_nats": v.rate_nats, "posterior_entropy_nats": v.posterior_entropy_nats,
-                "predictive_entropy_nats": v.predictive_entropy_nats, "picture_p": picture, "posterior_p": posterior,
-                "spread_p": spread, "rate_p": rate, "entropy_p": entropy, "predictive_p": class, "combined_p": all,
-                "ticks": v.ticks,
-            })
-        );
-        return;
+        let line = Answered {
+            image,
+            label,
+            class: v.class,
+            decision: decided,
+            steady: v.steady,
+            rate_nats: v.rate_nats,
+            posterior_entropy_nats: v.posterior_entropy_nats,
+            predictive_entropy_nats: v.predictive_entropy_nats,
+            picture_p: picture,
+            posterior_p: posterior,
+            spread_p: spread,
+            rate_p: rate,
+            entropy_p: entropy,
+            predictive_p: class,
+            combined_p: all,
+            ticks: v.ticks,
+        };
+        say!("{}", serde_json::to_string(&line)?);
+        return Ok(());
     }
     say!(
         "{image}: {label}  {decided}  (p of picture {picture:.3}, posterior {posterior:.3}, spread {spread:.3}, class {class:.3}, \
@@ -134,6 +165,7 @@ fn said(image: &str, model: &Model, v: &Verdict, json: bool) {
         v.posterior_entropy_nats,
         v.predictive_entropy_nats
     );
+    Ok(())
 }
 
 fn self_test(mcu: &mut Mcu, json: bool) -> anyhow::Result<u8> {
