@@ -155,6 +155,8 @@ impl<'a, B: Board + Hardware> App<'a, B> {
     }
 
     /// Takes a byte from the host, and answers the request that it ends.
+    // Apart from `step`, so that the stack holds one of them at a time.
+    #[inline(never)]
     pub fn hear(&mut self, byte: u8) -> Option<Event> {
         let payload = self.frames.push(byte)?;
         // The receiver's buffer is the request's memory, and the reply's is the session's: both are parts of the application.
@@ -186,6 +188,7 @@ impl<'a, B: Board + Hardware> App<'a, B> {
     }
 
     /// One step of what is under way: a check's, at most one image.
+    #[inline(never)]
     pub fn step(&mut self) -> Option<Event> {
         self.beat = !self.beat;
         self.board.heartbeat(self.beat);

@@ -8,6 +8,7 @@ mod boards;
 mod device {
     use crate::boards::{Board, chip, heard};
     use core::cell::UnsafeCell;
+    use cortex_m::singleton;
     #[cfg(feature = "rtt")]
     use defmt_rtt as _;
     #[cfg(feature = "semihosting")]
@@ -88,12 +89,12 @@ mod device {
         record.with_bite(bite)
     }
 
-    #[cortex_m_rt::entry]
+    /// Sets all up, in memory that is static: what is only needed for that leaves the stack again.
+    #[inline(never)]
     #[allow(unsafe_code)]
-    fn main() -> ! {
-        chip::guard_stack();
+    fn boot() -> &'static mut App<'static, Board> {
         let (record, reset) = chip::remember();
-        // SAFETY: `main` runs once.
+        // SAFETY: `boot` runs once.
         let Bounded { front, arena, middle, scratch, back } = unsafe { &mut *MEMORY.0.get() };
         let mut board = Board::new([front, middle, back]);
         let reset = board.reset().unwrap_or(reset);
@@ -101,25 +102,35 @@ mod device {
         let record = prove(&mut board, record, reset);
         chip::keep(&record);
         board.watch(WATCHDOG_MS);
-        let Some((lowered, golden)) = load() else {
+        let whole = load().and_then(|(lowered, golden)| {
+            let lowered: &'static Lowered = singleton!(: Lowered<'static> = lowered)?;
+            let golden: &'static Golden = singleton!(: Golden<'static> = golden)?;
+            Some((lowered, golden))
+        });
+        let Some((lowered, golden)) = whole else {
             defmt::error!("the model in flash is damaged");
             broken(&mut board);
             loop {
                 board.feed();
             }
         };
-        let memory = Memory { arena: arena, scratch };
-        let parts = Parts {
-            board,
-            lowered: &lowered,
-            memory,
-            golden: &golden,
-            expected: EXPECTED,
-            record,
-            reset,
-            steady: STEADY,
-        };
-        let mut app = App::new(parts);
+        let (memory, expected) = (Memory { arena, scratch }, EXPECTED);
+        let parts = Parts { board, lowered, memory, golden, expected, record, reset, steady: STEADY };
+        match singleton!(: App<'static, Board> = App::new(parts)) {
+            Some(app) => app,
+            None => chip::crash(),
+        }
+    }
+
+    #[cortex_m_rt::entry]
+    fn main() -> ! {
+        chip::guard_stack();
+        run(boot())
+    }
+
+    /// The superloop, whose frame is not there while all is set up.
+    #[inline(never)]
+    fn run(app: &mut App<'static, Board>) -> ! {
         loop {
             while let (Some(byte), lost) = heard() {
                 if lost > 0 {

@@ -1,6 +1,6 @@
 //! seal IMAGE: writes the SHA-256 of a firmware's flash contents behind them, where the chip finds it when it tests itself.
 
-use object::{Object, ObjectSection, ObjectSegment};
+use object::{Object, ObjectSection};
 use sha2::{Digest, Sha256};
 use std::error::Error;
 use std::{env, fs};
@@ -45,7 +45,6 @@ fn program(elf: &object::File, end: u64) -> Result<Vec<u8>, Box<dyn Error>> {
         }
     }
     let start = parts.iter().map(|(at, _)| *at).min().ok_or("nothing is loaded")?;
-    let _ = elf.segments().map(|s| s.address()).count();
     let mut program = vec![0; (end - start) as usize];
     for (at, data) in parts {
         let from = (at - start) as usize;

@@ -1,10 +1,10 @@
 //! Convolutions for Cortex-M cores with the DSP extension (M4, M7, M33): `SMLAD` multiplies two pairs of s16 and adds both
 //! products to a sum.
 //!
-//! No im2col: input rows are widened once, into the slots of a [ring](super::ring), in the order of [`geometry`]. Eight sums of
+//! No im2col: input rows are widened once, into the slots of a ring, in the order of [`geometry`]. Eight sums of
 //! one channel stay in registers while the kernel goes over what eight neighbouring pixels read; three taps share most of
 //! their words, so ten loads serve 24 `SMLAD`s. Requantisation, ReLU and the residual sum follow in the same registers
-//! ([`group`]).
+//! (`group.rs`).
 
 #[cfg(all(feature = "dsp", target_arch = "arm"))]
 mod assembly;

@@ -2,7 +2,7 @@
 //!
 //! Input rows are only given their borders: a pixel's taps of one kernel row lie side by side, and are read sixteen at a time
 //! where they lie. Two pixels by four channels are summed at once in eight registers; rounding, ReLU and the residual sum
-//! happen to four channels side by side ([`pairs`]).
+//! happen to four channels side by side (`pairs.rs`).
 //!
 //! Weights of four channels, a *block*, are their biases i32, their scales f32, and for each kernel row and sixteen inputs
 //! sixteen int8 of each channel; what the last sixteen have too many meets weights of 0.
