@@ -70,11 +70,11 @@ fn shell_lines_run() {
     assert!(run >= 4, "{run} pages have lines that run");
 }
 
-/// The flags that `--help` of a command lists.
-fn flags(name: &str, command: &str, known: &mut BTreeMap<String, String>) -> String {
-    let key = format!("{name} {command}");
+/// The flags that `--help` of a command lists, a command of a command by both its names.
+fn flags(name: &str, command: &[&str], known: &mut BTreeMap<String, String>) -> String {
+    let key = format!("{name} {}", command.join(" "));
     let help = || {
-        let output = program(name).args([command, "--help"]).output().expect("the program starts");
+        let output = program(name).args(command).arg("--help").output().expect("the program starts");
         assert!(output.status.success(), "{key} is no command");
         text(&output).0
     };
@@ -99,7 +99,13 @@ fn every_flag_that_a_command_is_shown_with_exists() {
                 else {
                     continue;
                 };
-                let help = flags(name, command, &mut known);
+                let mut help = flags(name, &[command], &mut known);
+                let within = |word: &&&&str| {
+                    help.split_once("Commands:").is_some_and(|(_, list)| list.contains(&format!("\n  {word} ")))
+                };
+                if let Some(inner) = rest[1..].iter().find(within) {
+                    help += &flags(name, &[command, inner], &mut known);
+                }
                 for flag in rest.iter().filter(|w| w.starts_with("--") && w.len() > 2) {
                     let flag = flag.split('=').next().unwrap_or(flag);
                     assert!(help.contains(flag), "{} ({kind}): {name} {command} has no {flag}", page.display());
