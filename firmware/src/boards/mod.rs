@@ -10,6 +10,8 @@ pub mod chip;
 #[cfg(any(feature = "mps2-an386", feature = "mps2-an500", feature = "mps2-an505", feature = "mps3-an547"))]
 mod cmsdk;
 mod machine;
+#[cfg(any(feature = "mps2-an386", feature = "mps2-an500", feature = "mps2-an505", feature = "mps3-an547"))]
+mod memory_lines;
 
 #[cfg(any(feature = "mps2-an386", feature = "mps2-an500"))]
 mod mps2_an386;
@@ -37,14 +39,21 @@ pub use rp2350::Board;
 /// Whether the fault line is high, on boards without pins.
 #[cfg(feature = "inject")]
 pub fn fault_line() -> bool {
-    #[cfg(any(feature = "mps2-an386", feature = "mps2-an500"))]
-    return mps2_an386::LINES.load(core::sync::atomic::Ordering::Relaxed) & 4 != 0;
-    #[cfg(feature = "mps2-an505")]
-    return mps2_an505::LINES.load(core::sync::atomic::Ordering::Relaxed) & 4 != 0;
-    #[cfg(feature = "mps3-an547")]
-    return mps3_an547::LINES.load(core::sync::atomic::Ordering::Relaxed) & 4 != 0;
+    #[cfg(any(feature = "mps2-an386", feature = "mps2-an500", feature = "mps2-an505", feature = "mps3-an547"))]
+    return memory_lines::fault();
     #[cfg(any(feature = "nucleo-l4r5zi", feature = "rp2350"))]
     false
+}
+
+/// An interrupt by its number.
+#[derive(Clone, Copy)]
+pub struct Interrupt(pub i16);
+
+// SAFETY: board files name the numbers of their own chips, which the vector table has.
+unsafe impl cortex_m::interrupt::InterruptNumber for Interrupt {
+    fn number(self) -> u16 {
+        self.0 as u16
+    }
 }
 
 /// A register.

@@ -5,7 +5,7 @@
 
 use super::cmsdk::{Timer, Uart, systick};
 use super::machine::{Machine, Pieces, receive};
-use core::sync::atomic::{AtomicU32, Ordering};
+use super::{Interrupt, memory_lines};
 use cortex_m::peripheral::{NVIC, SCB};
 use cortex_m_rt::exception;
 use paradise_firmware::board::Reset;
@@ -22,22 +22,8 @@ const CLOCK: u32 = 25_000_000;
 const RECEIVER: i16 = 0;
 const DOG_BITES: i16 = 9;
 
-/// Bits of the lines: accept, abstain, fault, heartbeat.
-pub static LINES: AtomicU32 = AtomicU32::new(0);
-
 /// See [`Board`].
 pub struct Mps2;
-
-/// An interrupt by its number.
-#[derive(Clone, Copy)]
-struct Line(i16);
-
-// SAFETY: the board's numbers, which its vector table has.
-unsafe impl cortex_m::interrupt::InterruptNumber for Line {
-    fn number(self) -> u16 {
-        self.0 as u16
-    }
-}
 
 impl Pieces for Mps2 {
     const NAME: &'static str = if cfg!(feature = "mps2-an386") { "mps2-an386" } else { "mps2-an500" };
@@ -50,7 +36,7 @@ impl Pieces for Mps2 {
         unsafe {
             let nvic = &mut *(NVIC::PTR as *mut cortex_m::peripheral::nvic::RegisterBlock);
             nvic.ipr[RECEIVER as usize].write(0x80);
-            NVIC::unmask(Line(RECEIVER));
+            NVIC::unmask(Interrupt(RECEIVER));
         }
     }
 
@@ -71,18 +57,17 @@ impl Pieces for Mps2 {
     }
 
     fn lines(accept: bool, abstain: bool, fault: bool) {
-        let bits = u32::from(accept) | u32::from(abstain) << 1 | u32::from(fault) << 2;
-        LINES.store(LINES.load(Ordering::Relaxed) & 8 | bits, Ordering::Relaxed);
+        memory_lines::decide(accept, abstain, fault);
     }
 
     fn heartbeat(high: bool) {
-        LINES.store(LINES.load(Ordering::Relaxed) & 7 | u32::from(high) << 3, Ordering::Relaxed);
+        memory_lines::heartbeat(high);
     }
 
     fn watch(milliseconds: u32) -> bool {
         DOG.interrupt_after(CLOCK / 1000 * milliseconds);
         // SAFETY: its handler restarts the chip.
-        unsafe { NVIC::unmask(Line(DOG_BITES)) };
+        unsafe { NVIC::unmask(Interrupt(DOG_BITES)) };
         true
     }
 

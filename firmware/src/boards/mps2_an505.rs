@@ -4,7 +4,7 @@
 
 use super::cmsdk::{Timer, Uart, Watchdog, systick};
 use super::machine::{Machine, Pieces, receive};
-use core::sync::atomic::{AtomicU32, Ordering};
+use super::{Interrupt, memory_lines};
 use cortex_m::peripheral::NVIC;
 use cortex_m_rt::exception;
 
@@ -21,22 +21,8 @@ const SLOW_CLOCK: u32 = 32_768;
 /// The serial port's receiver.
 const RECEIVER: i16 = 32;
 
-/// Bits of the lines: accept, abstain, fault, heartbeat.
-pub static LINES: AtomicU32 = AtomicU32::new(0);
-
 /// See [`Board`].
 pub struct Mps2;
-
-/// An interrupt by its number.
-#[derive(Clone, Copy)]
-struct Line(i16);
-
-// SAFETY: the board's numbers, which its vector table has.
-unsafe impl cortex_m::interrupt::InterruptNumber for Line {
-    fn number(self) -> u16 {
-        self.0 as u16
-    }
-}
 
 impl Pieces for Mps2 {
     const NAME: &'static str = "mps2-an505";
@@ -46,7 +32,7 @@ impl Pieces for Mps2 {
         TIMER.init();
         UART.init(CLOCK / 115_200);
         // SAFETY: its handler only fills the ring.
-        unsafe { NVIC::unmask(Line(RECEIVER)) };
+        unsafe { NVIC::unmask(Interrupt(RECEIVER)) };
     }
 
     fn ticks() -> u32 {
@@ -66,12 +52,11 @@ impl Pieces for Mps2 {
     }
 
     fn lines(accept: bool, abstain: bool, fault: bool) {
-        let bits = u32::from(accept) | u32::from(abstain) << 1 | u32::from(fault) << 2;
-        LINES.store(LINES.load(Ordering::Relaxed) & 8 | bits, Ordering::Relaxed);
+        memory_lines::decide(accept, abstain, fault);
     }
 
     fn heartbeat(high: bool) {
-        LINES.store(LINES.load(Ordering::Relaxed) & 7 | u32::from(high) << 3, Ordering::Relaxed);
+        memory_lines::heartbeat(high);
     }
 
     fn watch(milliseconds: u32) -> bool {

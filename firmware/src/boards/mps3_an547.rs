@@ -2,10 +2,9 @@
 //!
 //! It has no pins: its lines are words in memory that a debugger can read. Its watchdog runs from the slow clock of 32,768 Hz.
 
-use super::Register;
 use super::cmsdk::{Uart, Watchdog, systick};
 use super::machine::{Machine, Pieces, receive};
-use core::sync::atomic::{AtomicU32, Ordering};
+use super::{Interrupt, Register, memory_lines};
 use cortex_m::peripheral::NVIC;
 use cortex_m_rt::exception;
 
@@ -24,22 +23,8 @@ const SLOW_CLOCK: u32 = 32_768;
 /// The serial port's receiver.
 const RECEIVER: i16 = 33;
 
-/// Bits of the lines: accept, abstain, fault, heartbeat.
-pub static LINES: AtomicU32 = AtomicU32::new(0);
-
 /// See [`Board`].
 pub struct Mps3;
-
-/// An interrupt by its number.
-#[derive(Clone, Copy)]
-struct Line(i16);
-
-// SAFETY: the board's numbers, which its vector table has.
-unsafe impl cortex_m::interrupt::InterruptNumber for Line {
-    fn number(self) -> u16 {
-        self.0 as u16
-    }
-}
 
 impl Pieces for Mps3 {
     const NAME: &'static str = "mps3-an547";
@@ -49,7 +34,7 @@ impl Pieces for Mps3 {
         COUNTER.write(1);
         UART.init(CLOCK / 115_200);
         // SAFETY: its handler only fills the ring.
-        unsafe { NVIC::unmask(Line(RECEIVER)) };
+        unsafe { NVIC::unmask(Interrupt(RECEIVER)) };
     }
 
     fn ticks() -> u32 {
@@ -69,12 +54,11 @@ impl Pieces for Mps3 {
     }
 
     fn lines(accept: bool, abstain: bool, fault: bool) {
-        let bits = u32::from(accept) | u32::from(abstain) << 1 | u32::from(fault) << 2;
-        LINES.store(LINES.load(Ordering::Relaxed) & 8 | bits, Ordering::Relaxed);
+        memory_lines::decide(accept, abstain, fault);
     }
 
     fn heartbeat(high: bool) {
-        LINES.store(LINES.load(Ordering::Relaxed) & 7 | u32::from(high) << 3, Ordering::Relaxed);
+        memory_lines::heartbeat(high);
     }
 
     fn watch(milliseconds: u32) -> bool {

@@ -8,8 +8,8 @@
 //! | fault | PB14 | red light LD3 |
 //! | heartbeat | PB8 | connector CN7, D15 |
 
-use super::Register;
 use super::machine::{Machine, Pieces, receive};
+use super::{Interrupt, Register};
 use cortex_m::peripheral::{DCB, DWT, NVIC};
 use cortex_m_rt::exception;
 use paradise_firmware::board::Reset;
@@ -56,17 +56,6 @@ fn set(port: usize, pin: u32, high: bool) {
 
 /// See [`Board`].
 pub struct Nucleo;
-
-/// An interrupt by its number.
-#[derive(Clone, Copy)]
-struct Line(i16);
-
-// SAFETY: the chip's numbers, which its vector table has.
-unsafe impl cortex_m::interrupt::InterruptNumber for Line {
-    fn number(self) -> u16 {
-        self.0 as u16
-    }
-}
 
 /// 120 MHz by the PLL from the 4 MHz that the chip starts with, in the boosted range, at five wait states with all caches on.
 fn clocks_up() {
@@ -122,7 +111,7 @@ impl Pieces for Nucleo {
             let dwt = &*DWT::PTR;
             dwt.cyccnt.write(0);
             dwt.ctrl.write(dwt.ctrl.read() | 1);
-            NVIC::unmask(Line(RECEIVER));
+            NVIC::unmask(Interrupt(RECEIVER));
         }
     }
 

@@ -7,8 +7,8 @@
 //! | accept, abstain, fault | GPIO2, GPIO3, GPIO4 |
 //! | heartbeat | GPIO25, the Pico 2's light |
 
-use super::Register;
 use super::machine::{Machine, Pieces, receive};
+use super::{Interrupt, Register};
 use cortex_m::peripheral::{DCB, DWT, NVIC};
 use cortex_m_rt::exception;
 use paradise_firmware::board::Reset;
@@ -47,17 +47,6 @@ static START_BLOCK: [u32; 5] = [0xffff_ded3, 0x1021_0142, 0x0000_01ff, 0, 0xab12
 
 /// See [`Board`].
 pub struct Rp2350;
-
-/// An interrupt by its number.
-#[derive(Clone, Copy)]
-struct Line(i16);
-
-// SAFETY: the chip's numbers, which its vector table has.
-unsafe impl cortex_m::interrupt::InterruptNumber for Line {
-    fn number(self) -> u16 {
-        self.0 as u16
-    }
-}
 
 /// Crystal, PLL, and all clocks from them.
 fn clocks_up() {
@@ -122,7 +111,7 @@ impl Pieces for Rp2350 {
             let dwt = &*DWT::PTR;
             dwt.cyccnt.write(0);
             dwt.ctrl.write(dwt.ctrl.read() | 1);
-            NVIC::unmask(Line(RECEIVER));
+            NVIC::unmask(Interrupt(RECEIVER));
         }
     }
 
