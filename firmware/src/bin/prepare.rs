@@ -19,8 +19,8 @@ const ATTACK: [u16; 2] = [4, 32];
 const RADII: [u16; 6] = [8, 16, 24, 32, 48, 64];
 /// Images of the drift check, and draws behind its reference.
 const DRIFT: [usize; 2] = [8, 40];
-/// What code, stack and everything but model and self-test take at most: 48 KiB of flash; RAM beside the model's own.
-const CODE: usize = 48 << 10;
+/// What code, stack and everything but model and self-test take at most: 68 KiB of flash; RAM beside the model's own.
+const CODE: usize = 68 << 10;
 const STATE_AND_STACK: usize = 6 << 10;
 type Failure = Box<dyn Error>;
 
