@@ -46,8 +46,6 @@ pub struct Parts<'a, B> {
 pub enum Event {
     /// A check ended.
     Checked(Check, crate::checks::Outcome),
-    /// All checks ended, well.
-    Ready,
     /// One did not: the state is latched.
     Fault(Check),
     /// A picture was classified.
@@ -222,11 +220,10 @@ impl<'a, B: Board + Hardware> App<'a, B> {
 
     /// Sends a reply and keeps it for a repeated request.
     fn reply(&mut self, number: u32, answer: Result<Answer, Refusal>) {
-        let mut reply = Reply { number, answer };
-        if frame::write(&reply, &mut self.session.reply).is_err() {
-            reply.answer = Err(Refusal::Range);
-        }
-        self.session.len = frame::write(&reply, &mut self.session.reply).unwrap_or(0);
+        let line = &mut self.session.reply;
+        let refused = Reply { number, answer: Err(Refusal::Range) };
+        let written = frame::write(&Reply { number, answer }, line).or_else(|_| frame::write(&refused, line));
+        self.session.len = written.unwrap_or(0);
         self.session.last = Some(number);
         self.board.send(&self.session.reply[..self.session.len]);
     }

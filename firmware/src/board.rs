@@ -33,9 +33,6 @@ pub trait Board {
     /// A counter that goes up all the time and wraps.
     fn ticks(&mut self) -> u32;
 
-    /// Two counters of different clocks, read together, and how much each counts a second; `None` if there is one clock only.
-    fn clocks(&mut self) -> Option<[(u32, u64); 2]>;
-
     /// Sends bytes to the host.
     fn send(&mut self, bytes: &[u8]);
 

@@ -7,7 +7,7 @@ use crate::latch::{BITE_DUE, BITE_MISSED, BITE_PROVEN, Record};
 use paradise_engine::golden::Golden;
 use paradise_engine::selftest::drift::{Drift, Reference};
 use paradise_engine::selftest::square::Square;
-use paradise_engine::selftest::{Event, Fault, Painter, SelfTest, State, Subject};
+use paradise_engine::selftest::{Event, Painter, SelfTest, State, Subject};
 use paradise_engine::{Answer, RunError};
 
 /// What the chip itself can be asked; `None` where it has no such thing. `spoil` makes the outcome wrong.
@@ -267,7 +267,6 @@ impl<'a> Checks<'a> {
         let need = self.golden.header().probes.iter().map(|set| u32::from(set.min_correct)).sum();
         let passed = match self.images.state() {
             State::Done => true,
-            State::Fault(Fault::Probes { .. } | Fault::Run(_)) => false,
             State::Fault(_) => false,
             _ => return None,
         };
@@ -291,9 +290,7 @@ impl<'a> Checks<'a> {
         let shape = device.shape();
         // Its label is wrong, so that it is broken at once.
         let label = if spoil { label ^ 1 } else { label };
-        let attack = self
-            .attack
-            .get_or_insert_with(|| Square::new((image, shape), label, eps as u8, queries, crate::checks::SEED));
+        let attack = self.attack.get_or_insert_with(|| Square::new((image, shape), label, eps as u8, queries, SEED));
         match attack.step(device) {
             Ok(None) => return None,
             Ok(Some(broken)) => self.count += u32::from(broken),

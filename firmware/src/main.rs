@@ -207,7 +207,6 @@ mod device {
                 outcome.found[1]
             ),
             Some(Event::Fault(check)) => defmt::error!("fault: {=str}", check.name()),
-            Some(Event::Ready) => defmt::info!("ready"),
             Some(Event::Verdict(v)) => defmt::debug!("class {=u16} rate {=f32}", v.class, v.rate_nats),
             Some(Event::Faults(_)) | None => {}
         }

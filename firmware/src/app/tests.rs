@@ -94,9 +94,6 @@ impl Board for Mock {
         self.0.borrow_mut().ticks += 7;
         self.0.borrow().ticks
     }
-    fn clocks(&mut self) -> Option<[(u32, u64); 2]> {
-        None
-    }
     fn send(&mut self, bytes: &[u8]) {
         self.0.borrow_mut().sent.extend(bytes);
     }

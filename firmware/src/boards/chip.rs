@@ -193,6 +193,19 @@ extern "C" fn crashed() -> ! {
     cortex_m::peripheral::SCB::sys_reset()
 }
 
+/// Starts the core's cycle counter, where it has one.
+#[cfg(any(feature = "nucleo-l4r5zi", feature = "rp2350"))]
+pub fn count_cycles() {
+    // SAFETY: the debug units are nobody else's.
+    unsafe {
+        let dcb = &*cortex_m::peripheral::DCB::PTR;
+        dcb.demcr.write(dcb.demcr.read() | 1 << 24);
+        let dwt = &*cortex_m::peripheral::DWT::PTR;
+        dwt.cyccnt.write(0);
+        dwt.ctrl.write(dwt.ctrl.read() | 1);
+    }
+}
+
 /// Whether the program in flash has the SHA-256 that `seal` wrote behind it; `None` where none was written.
 pub fn program_is_whole(spoil: bool) -> Option<bool> {
     #[unsafe(link_section = ".program_hash")]

@@ -94,10 +94,6 @@ impl<P: Pieces> Board for Machine<P> {
         P::ticks()
     }
 
-    fn clocks(&mut self) -> Option<[(u32, u64); 2]> {
-        P::clocks()
-    }
-
     fn send(&mut self, bytes: &[u8]) {
         bytes.iter().for_each(|byte| P::send(*byte));
     }

@@ -8,7 +8,6 @@ use super::machine::{Machine, Pieces, receive};
 use super::{Interrupt, memory_lines};
 use cortex_m::peripheral::{NVIC, SCB};
 use cortex_m_rt::exception;
-use paradise_firmware::board::Reset;
 
 /// This board.
 pub type Board = Machine<Mps2>;
@@ -73,10 +72,6 @@ impl Pieces for Mps2 {
 
     fn feed() {
         DOG.rewind();
-    }
-
-    fn reset() -> Option<Reset> {
-        None
     }
 }
 

@@ -10,7 +10,7 @@
 
 use super::machine::{Machine, Pieces, receive};
 use super::{Interrupt, Register};
-use cortex_m::peripheral::{DCB, DWT, NVIC};
+use cortex_m::peripheral::{DWT, NVIC};
 use cortex_m_rt::exception;
 use paradise_firmware::board::Reset;
 
@@ -104,15 +104,9 @@ impl Pieces for Nucleo {
         Register(LPTIM + 0x10).write(1);
         Register(LPTIM + 0x18).write(0xffff);
         Register(LPTIM + 0x10).write(1 | 1 << 2);
-        // SAFETY: this board's own debug units, and its receiver, whose handler only fills the ring.
-        unsafe {
-            let dcb = &*DCB::PTR;
-            dcb.demcr.write(dcb.demcr.read() | 1 << 24);
-            let dwt = &*DWT::PTR;
-            dwt.cyccnt.write(0);
-            dwt.ctrl.write(dwt.ctrl.read() | 1);
-            NVIC::unmask(Interrupt(RECEIVER));
-        }
+        super::chip::count_cycles();
+        // SAFETY: its handler only fills the ring.
+        unsafe { NVIC::unmask(Interrupt(RECEIVER)) };
     }
 
     fn ticks() -> u32 {

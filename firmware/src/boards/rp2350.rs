@@ -9,7 +9,7 @@
 
 use super::machine::{Machine, Pieces, receive};
 use super::{Interrupt, Register};
-use cortex_m::peripheral::{DCB, DWT, NVIC};
+use cortex_m::peripheral::{DWT, NVIC};
 use cortex_m_rt::exception;
 use paradise_firmware::board::Reset;
 
@@ -104,15 +104,9 @@ impl Pieces for Rp2350 {
         Register(UART + 0x2c).write(3 << 5 | 1 << 4);
         Register(UART + 0x30).write(1 << 9 | 1 << 8 | 1);
         Register(UART + 0x38).write(1 << 6 | 1 << 4);
-        // SAFETY: this board's own debug units, and its receiver, whose handler only fills the ring.
-        unsafe {
-            let dcb = &*DCB::PTR;
-            dcb.demcr.write(dcb.demcr.read() | 1 << 24);
-            let dwt = &*DWT::PTR;
-            dwt.cyccnt.write(0);
-            dwt.ctrl.write(dwt.ctrl.read() | 1);
-            NVIC::unmask(Interrupt(RECEIVER));
-        }
+        super::chip::count_cycles();
+        // SAFETY: its handler only fills the ring.
+        unsafe { NVIC::unmask(Interrupt(RECEIVER)) };
     }
 
     fn ticks() -> u32 {
