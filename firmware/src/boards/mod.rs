@@ -12,6 +12,8 @@ mod cmsdk;
 mod machine;
 #[cfg(any(feature = "mps2-an386", feature = "mps2-an500", feature = "mps2-an505", feature = "mps3-an547"))]
 mod memory_lines;
+#[cfg(any(feature = "mps2-an386", feature = "mps2-an500", feature = "mps2-an505", feature = "mps3-an547"))]
+mod mps;
 
 #[cfg(any(feature = "mps2-an386", feature = "mps2-an500"))]
 mod mps2_an386;

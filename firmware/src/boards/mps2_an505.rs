@@ -2,20 +2,16 @@
 //!
 //! It has no pins: its lines are words in memory that a debugger can read. Its watchdog runs from the slow clock of 32,768 Hz.
 
-use super::cmsdk::{Timer, Uart, Watchdog, systick};
-use super::machine::{Machine, Pieces, receive};
-use super::{Interrupt, memory_lines};
-use cortex_m::peripheral::NVIC;
+use super::cmsdk::{Timer, Uart, Watchdog};
+use super::machine::receive;
+use super::mps::{self, Family, Mps};
 use cortex_m_rt::exception;
 
 /// This board.
-pub type Board = Machine<Mps2>;
+pub type Board = mps::Board<Mps2>;
 
-const UART: Uart = Uart(0x5020_0000);
 const TIMER: Timer = Timer(0x5000_0000);
 const DOG: Watchdog = Watchdog(0x5002_e000);
-/// Of the core, its SysTick and its timers.
-const CLOCK: u32 = 20_000_000;
 /// Of the watchdog.
 const SLOW_CLOCK: u32 = 32_768;
 /// The serial port's receiver.
@@ -24,39 +20,19 @@ const RECEIVER: i16 = 32;
 /// See [`Board`].
 pub struct Mps2;
 
-impl Pieces for Mps2 {
+impl Mps for Mps2 {
     const NAME: &'static str = "mps2-an505";
 
+    const UART: Uart = Uart(0x5020_0000);
+    const CLOCK: u32 = 20_000_000;
+    const RECEIVER: i16 = RECEIVER;
+
     fn init() {
-        systick::init();
         TIMER.init();
-        UART.init(CLOCK / 115_200);
-        // SAFETY: its handler only fills the ring.
-        unsafe { NVIC::unmask(Interrupt(RECEIVER)) };
     }
 
     fn ticks() -> u32 {
         TIMER.ticks()
-    }
-
-    fn clocks() -> Option<[(u32, u64); 2]> {
-        Some([(TIMER.ticks(), CLOCK.into()), (systick::ticks(), systick::RATIO * u64::from(CLOCK))])
-    }
-
-    fn send(byte: u8) {
-        UART.send(byte);
-    }
-
-    fn receive() -> Option<u8> {
-        UART.receive()
-    }
-
-    fn lines(accept: bool, abstain: bool, fault: bool) {
-        memory_lines::decide(accept, abstain, fault);
-    }
-
-    fn heartbeat(high: bool) {
-        memory_lines::heartbeat(high);
     }
 
     fn watch(milliseconds: u32) -> bool {
@@ -72,7 +48,7 @@ impl Pieces for Mps2 {
 #[exception]
 unsafe fn DefaultHandler(number: i16) {
     match number {
-        RECEIVER => receive::<Mps2>(),
+        RECEIVER => receive::<Family<Mps2>>(),
         _ => super::chip::crash(),
     }
 }

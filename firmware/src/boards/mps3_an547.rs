@@ -2,22 +2,19 @@
 //!
 //! It has no pins: its lines are words in memory that a debugger can read. Its watchdog runs from the slow clock of 32,768 Hz.
 
-use super::cmsdk::{Uart, Watchdog, systick};
-use super::machine::{Machine, Pieces, receive};
-use super::{Interrupt, Register, memory_lines};
-use cortex_m::peripheral::NVIC;
+use super::Register;
+use super::cmsdk::{Uart, Watchdog};
+use super::machine::receive;
+use super::mps::{self, Family, Mps};
 use cortex_m_rt::exception;
 
 /// This board.
-pub type Board = Machine<Mps3>;
+pub type Board = mps::Board<Mps3>;
 
-const UART: Uart = Uart(0x5930_3000);
 /// The system counter: its control, and the count as the first timer shows it.
 const COUNTER: Register = Register(0x5810_0000);
 const COUNT: Register = Register(0x5800_0000);
 const DOG: Watchdog = Watchdog(0x5802_e000);
-/// Of the core, its SysTick and its timers.
-const CLOCK: u32 = 32_000_000;
 /// Of the watchdog.
 const SLOW_CLOCK: u32 = 32_768;
 /// The serial port's receiver.
@@ -26,39 +23,19 @@ const RECEIVER: i16 = 33;
 /// See [`Board`].
 pub struct Mps3;
 
-impl Pieces for Mps3 {
+impl Mps for Mps3 {
     const NAME: &'static str = "mps3-an547";
 
+    const UART: Uart = Uart(0x5930_3000);
+    const CLOCK: u32 = 32_000_000;
+    const RECEIVER: i16 = RECEIVER;
+
     fn init() {
-        systick::init();
         COUNTER.write(1);
-        UART.init(CLOCK / 115_200);
-        // SAFETY: its handler only fills the ring.
-        unsafe { NVIC::unmask(Interrupt(RECEIVER)) };
     }
 
     fn ticks() -> u32 {
         COUNT.read()
-    }
-
-    fn clocks() -> Option<[(u32, u64); 2]> {
-        Some([(COUNT.read(), CLOCK.into()), (systick::ticks(), systick::RATIO * u64::from(CLOCK))])
-    }
-
-    fn send(byte: u8) {
-        UART.send(byte);
-    }
-
-    fn receive() -> Option<u8> {
-        UART.receive()
-    }
-
-    fn lines(accept: bool, abstain: bool, fault: bool) {
-        memory_lines::decide(accept, abstain, fault);
-    }
-
-    fn heartbeat(high: bool) {
-        memory_lines::heartbeat(high);
     }
 
     fn watch(milliseconds: u32) -> bool {
@@ -74,7 +51,7 @@ impl Pieces for Mps3 {
 #[exception]
 unsafe fn DefaultHandler(number: i16) {
     match number {
-        RECEIVER => receive::<Mps3>(),
+        RECEIVER => receive::<Family<Mps3>>(),
         _ => super::chip::crash(),
     }
 }
