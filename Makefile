@@ -5,7 +5,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 APT ?= $(shell [ "$$(id -u)" = 0 ] && echo apt-get || echo sudo apt-get)
 
-.PHONY: help demo build check test test-all msrv lint venv tools firmware firmware-images firmware-test aarch64 models method-runs method-table method-seeds bench bench-train bench-attack bench-engine bench-firmware cuda check-cuda clean
+.PHONY: help demo build check test test-all msrv lint venv tools firmware firmware-classify firmware-images firmware-test aarch64 models method-runs method-table method-seeds bench bench-train bench-attack bench-engine bench-firmware cuda check-cuda clean
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -46,6 +46,11 @@ BOARD ?= mps2-an386
 
 firmware: tools ## An image of one bundle for one board: MODEL=models/NAME BOARD=mps2-an386 (firmware/build.sh lists the boards)
 	BOARD=$(BOARD) firmware/build.sh $(MODEL)
+
+firmware-classify: tools ## From a bundle to a chip's answer in one command, in QEMU: MODEL=models/NAME BOARD=mps2-an386 PICTURE=photo.jpg
+	@[ -n "$(PICTURE)" ] || { echo "firmware-classify: which picture? PICTURE=photo.jpg (JPEG, PNG, PPM)" >&2; exit 2; }
+	$(CARGO) build --release --workspace --bin paradised
+	BOARD=$(BOARD) firmware/qemu.sh $(MODEL) classify $(PICTURE)
 
 # What the tests run in QEMU: firmware whose checks can be made to fail, for one core of each layout, or for all.
 TEST_BOARDS = mps2-an386 mps3-an547 $(if $(PARADISE_DEEP),mps2-an500 mps2-an505 nucleo-l4r5zi rp2350)

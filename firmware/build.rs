@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("cargo:rustc-cfg=armv8m");
     }
     let carried = env::var(CARRIED).map_err(|_| format!("{CARRIED} is not set: build by build.sh"))?;
-    for file in ["memory.x", "kept.x"] {
+    for file in ["memory.x", "device.x", "kept.x"] {
         println!("cargo:rerun-if-changed={carried}/{file}");
     }
     println!("cargo:rustc-link-search={carried}");

@@ -48,7 +48,7 @@ mkdir -p "$folder"
 while read -r bundle; do
     carried=$PWD/target/carried/$board/${bundle##*/}
     target/host/release/prepare "$bundle" "$board" "$carried"
-    PARADISE_CARRIED=$carried "${build[@]}" --target "$target" --features "$board${FEATURES:+,$FEATURES}" --bin "$program"
+    PARADISE_CARRIED=$carried "${build[@]}" --target "$target" --features "$board,$(<"$carried/features")${FEATURES:+,$FEATURES}" --bin "$program"
     cp "target/$target/release/$program" "$folder/${bundle##*/}"
     [ "$program" != paradise-firmware ] || target/host/release/seal "$folder/${bundle##*/}"
 done <<< "$bundles"

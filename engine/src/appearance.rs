@@ -51,10 +51,11 @@ impl Sums {
             // Two columns of the next strip, for the differences that reach into it.
             let seen = (own + 2).min(w - from);
             let mut rows = [[0u8; STRIP + 2]; 3];
+            let [row, above, two_above] = &mut rows;
+            let (mut row, mut above, mut two_above) = (row, above, two_above);
             for y in 0..h {
-                rows.rotate_right(1);
+                (row, above, two_above) = (two_above, row, above);
                 let pixels = &image[(y * w + from) * c..][..seen * c];
-                let [row, above, two_above] = &mut rows;
                 match c {
                     1 => row[..seen].copy_from_slice(pixels),
                     _ => {

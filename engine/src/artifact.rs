@@ -1,7 +1,7 @@
 //! `model.pmq`: a model's bytes, read and written together.
 
 use crate::container::{self, BLOB, Sealed, Tag, Tensors};
-use crate::error::FormatError;
+use crate::error::{FormatError, attempt};
 #[cfg(feature = "alloc")]
 use crate::header::Draft;
 use crate::header::{Calibrations, Confidence, Header, Heads, Input, TABLES, Table, Typicality, float_len};
@@ -49,7 +49,6 @@ pub const KNOWN: &[Tag] =
 /// takes less than 2 KiB of stack.
 #[derive(Debug, Clone)]
 pub struct Model<'a> {
-    bytes: &'a [u8],
     sealed: Sealed<'a>,
     header: Header<'a>,
     tensors: Tensors<'a>,
@@ -69,46 +68,59 @@ impl<'a> Model<'a> {
     /// # Errors
     /// Any byte that is not as it should be; see [`FormatError`].
     pub fn parse(bytes: &'a [u8]) -> Result<Self, FormatError> {
-        let sealed = container::open(bytes, MAGIC, VERSION, KNOWN)?;
-        let model = Self::view(bytes, sealed)?;
+        let model = Self::view(container::open(bytes, MAGIC, VERSION, KNOWN)?)?;
+        model.decode()?;
         validate::model(&model.header, model.tensors)?;
         Ok(model)
     }
 
-    /// The sections of a file as a model that is not validated.
-    pub(crate) fn view(bytes: &'a [u8], sealed: Sealed<'a>) -> Result<Self, FormatError> {
-        let Input { shape, policy } = record(&sealed, INPUT)?;
-        let heads: Heads = record(&sealed, HEADS)?;
-        let confidence: Confidence = record(&sealed, CONFIDENCE)?;
+    /// The sections of a file as a model that is not validated: its layers and activations may not even decode.
+    pub(crate) const fn view(sealed: Sealed<'a>) -> Result<Self, FormatError> {
+        let mut fields = attempt!(fields(&sealed, INPUT));
+        let Input { shape, policy } = Input::read(&mut fields);
+        attempt!(end(&fields, INPUT));
+        let mut fields = attempt!(self::fields(&sealed, HEADS));
+        let Heads { arena_bytes, latent, classes, mu, sigma, classifier } = Heads::read(&mut fields);
+        attempt!(end(&fields, HEADS));
+        let mut fields = attempt!(self::fields(&sealed, CONFIDENCE));
+        let Confidence { mixture, thresholds } = Confidence::read(&mut fields);
+        attempt!(end(&fields, CONFIDENCE));
         let header = Header {
-            name: text(&sealed, NAME)?,
+            name: attempt!(text(&sealed, NAME)),
             input: shape,
             policy,
-            layers: records(&sealed, LAYERS)?,
-            activations: records(&sealed, ACTIVATIONS)?,
-            arena_bytes: heads.arena_bytes,
-            latent: heads.latent,
-            mu: heads.mu,
-            sigma: heads.sigma,
-            classes: heads.classes,
-            labels: text(&sealed, LABELS)?,
-            classifier: heads.classifier,
-            mixture: confidence.mixture,
-            typicality: typicality(&sealed)?,
-            calibrations: calibrations(&sealed)?,
-            thresholds: confidence.thresholds,
+            layers: Records::new(attempt!(sealed.section(LAYERS))),
+            activations: Records::new(attempt!(sealed.section(ACTIVATIONS))),
+            arena_bytes,
+            latent,
+            mu,
+            sigma,
+            classes,
+            labels: attempt!(text(&sealed, LABELS)),
+            classifier,
+            mixture,
+            typicality: attempt!(typicality(&sealed)),
+            calibrations: attempt!(calibrations(&sealed)),
+            thresholds,
             made: match sealed.optional(MADE) {
-                Some(bytes) => {
-                    Some(bytes.try_into().map_err(|_| FormatError::Section { tag: MADE, why: "is not a SHA-256" })?)
-                }
+                Some(made) => match made.split_first_chunk() {
+                    Some((made, [])) => Some(*made),
+                    _ => return Err(FormatError::Section { tag: MADE, why: "is not a SHA-256" }),
+                },
                 None => None,
             },
         };
-        Ok(Self { bytes, sealed, header, tensors: Tensors::new(sealed.section(BLOB)?) })
+        Ok(Self { sealed, header, tensors: Tensors::new(attempt!(sealed.section(BLOB))) })
+    }
+
+    /// Every layer and activation has a meaning.
+    pub(crate) fn decode(&self) -> Result<(), FormatError> {
+        decode(&self.header.layers, LAYERS)?;
+        decode(&self.header.activations, ACTIVATIONS)
     }
 
     /// The description.
-    pub fn header(&self) -> &Header<'a> {
+    pub const fn header(&self) -> &Header<'a> {
         &self.header
     }
 
@@ -119,23 +131,28 @@ impl<'a> Model<'a> {
 
     /// Hashes the resident bytes again and compares: false if memory changed since loading.
     pub fn is_intact(&self) -> bool {
-        container::digest(self.bytes) == self.sealed.hash
+        self.sealed.is_intact()
     }
 
     /// The same model over other bytes, unchecked, that differ in tensors alone: how a self-test injects a fault into its
     /// own copy of the weights. `None` if the length or anything before the tensors differs.
     pub fn over_faulty_bytes<'b>(&self, bytes: &'b [u8]) -> Option<Model<'b>> {
-        Model::view(bytes, self.sealed.over(bytes, BLOB)?).ok()
+        Model::view(self.sealed.over(bytes, BLOB)?).ok()
     }
 
     /// First byte of the tensors in the file.
     pub fn blob_offset(&self) -> usize {
-        self.sealed.offset(BLOB).unwrap_or(self.bytes.len())
+        self.sealed.offset(BLOB).unwrap_or(self.sealed.bytes.len())
+    }
+
+    /// The file.
+    pub(crate) fn file(&self) -> &'a [u8] {
+        self.sealed.bytes
     }
 
     /// Size of the file, bytes.
     pub fn size(&self) -> usize {
-        self.bytes.len()
+        self.sealed.bytes.len()
     }
 
     /// f32 values an inference needs beside the arena: posterior, logits, probabilities and scratch.
@@ -179,38 +196,63 @@ impl<'a> Model<'a> {
     }
 }
 
-/// A section that is one record.
-pub(crate) fn record<R: Record>(sealed: &Sealed, tag: Tag) -> Result<R, FormatError> {
-    let mut fields = Fields::new(sealed.section(tag)?);
-    let found = fields.record().filter(|_| fields.rest() == 0);
-    found.ok_or(FormatError::Section { tag, why: "does not decode" })
+/// The fields of a section that is one record.
+pub(crate) const fn fields<'a>(sealed: &Sealed<'a>, tag: Tag) -> Result<Fields<'a>, FormatError> {
+    Ok(Fields::new(attempt!(sealed.section(tag))))
+}
+
+/// They were those of the record, each with a meaning.
+pub(crate) const fn end(fields: &Fields, tag: Tag) -> Result<(), FormatError> {
+    if fields.end() { Ok(()) } else { Err(FormatError::Section { tag, why: "does not decode" }) }
+}
+
+/// Every record of a section has a meaning.
+pub(crate) fn decode<R: Record>(records: &Records<R>, tag: Tag) -> Result<(), FormatError> {
+    if records.is_valid() { Ok(()) } else { Err(FormatError::Section { tag, why: "does not decode" }) }
 }
 
 /// Whitenings of posterior, picture and, if it is there, spread.
-fn typicality(sealed: &Sealed) -> Result<Typicality, FormatError> {
-    let found: Records<Whitening> = records(sealed, WHITENINGS)?;
-    match (found.get(0), found.get(1), found.len()) {
-        (Some(posterior), Some(picture), 2 | 3) => Ok(Typicality { posterior, picture, spread: found.get(2) }),
-        _ => Err(FormatError::Section { tag: WHITENINGS, why: "is of posterior, picture and perhaps spread" }),
+const fn typicality(sealed: &Sealed) -> Result<Typicality, FormatError> {
+    let table = attempt!(sealed.section(WHITENINGS));
+    let len = table.len() / Whitening::SIZE;
+    if table.len() % Whitening::SIZE != 0 || len < 2 || len > 3 {
+        return Err(FormatError::Section { tag: WHITENINGS, why: "is of posterior, picture and perhaps spread" });
+    }
+    let (mut found, mut i) = ([None; 3], 0);
+    while i < len {
+        let mut fields = Fields::nth(table, Whitening::SIZE, i);
+        found[i] = Some(Whitening::read(&mut fields));
+        attempt!(end(&fields, WHITENINGS));
+        i += 1;
+    }
+    match found {
+        [Some(posterior), Some(picture), spread] => Ok(Typicality { posterior, picture, spread }),
+        _ => Err(FormatError::Section { tag: WHITENINGS, why: "does not decode" }),
     }
 }
 
 /// All tables.
-fn calibrations(sealed: &Sealed) -> Result<Calibrations, FormatError> {
-    let found: Records<Table> = records(sealed, CALIBRATIONS)?;
-    if found.len() != TABLES {
+const fn calibrations(sealed: &Sealed) -> Result<Calibrations, FormatError> {
+    let table = attempt!(sealed.section(CALIBRATIONS));
+    if table.len() != TABLES * Table::SIZE {
         return Err(FormatError::Section { tag: CALIBRATIONS, why: "does not hold a table of each kind" });
     }
-    Ok(core::array::from_fn(|i| found.at(i)).into())
+    let mut fields = Fields::new(table);
+    let mut found = [Table::read(&mut fields); TABLES];
+    let mut i = 1;
+    while i < TABLES {
+        found[i] = Table::read(&mut fields);
+        i += 1;
+    }
+    attempt!(end(&fields, CALIBRATIONS));
+    Ok(Calibrations::new(found))
 }
 
-/// A section that is a table.
-pub(crate) fn records<'a, R: Record>(sealed: &Sealed<'a>, tag: Tag) -> Result<Records<'a, R>, FormatError> {
-    Records::new(sealed.section(tag)?).ok_or(FormatError::Section { tag, why: "does not decode" })
-}
-
-fn text<'a>(sealed: &Sealed<'a>, tag: Tag) -> Result<&'a str, FormatError> {
-    core::str::from_utf8(sealed.section(tag)?).map_err(|_| FormatError::Section { tag, why: "is not UTF-8" })
+const fn text<'a>(sealed: &Sealed<'a>, tag: Tag) -> Result<&'a str, FormatError> {
+    match core::str::from_utf8(attempt!(sealed.section(tag))) {
+        Ok(text) => Ok(text),
+        Err(_) => Err(FormatError::Section { tag, why: "is not UTF-8" }),
+    }
 }
 
 /// The bytes of `model.pmq` for a description and its tensors. Does not validate: parse the result.

@@ -10,7 +10,8 @@
 //! section without which the file means something else: a reader that does not know it refuses the file. One that begins
 //! with a small letter may be left aside. The only place that decides whether a file is whole.
 
-use crate::error::FormatError;
+use crate::error::{FormatError, attempt};
+use crate::record::Fields;
 use crate::tensor::{FromLe, Le, Span};
 use sha2::{Digest, Sha256};
 
@@ -19,7 +20,7 @@ pub const PREFIX: usize = 64;
 /// Alignment of sections in the file and of each tensor in the blob, bytes.
 pub const ALIGN: usize = 64;
 /// Bytes of a section's entry in the table.
-pub(crate) const ENTRY: usize = 16;
+const ENTRY: usize = 16;
 /// Most sections of a file.
 pub const MAX_SECTIONS: usize = 32;
 
@@ -32,14 +33,10 @@ pub const BLOB: Tag = *b"BLOB";
 /// A file whose prefix, table and hash were checked.
 #[derive(Debug, Clone, Copy)]
 pub struct Sealed<'a> {
-    bytes: &'a [u8],
+    pub(crate) bytes: &'a [u8],
     sections: usize,
     /// SHA-256 of the file's other bytes, as stored.
     pub hash: [u8; 32],
-}
-
-pub(crate) const fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
 /// SHA-256 of a sealed file without its hash field, the value that the field holds.
@@ -74,104 +71,164 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
 /// # Errors
 /// The first check that fails, in the order: length of the prefix, magic, version, declared lengths, hash, table.
 pub fn open<'a>(bytes: &'a [u8], magic: &[u8; 8], version: u32, known: &[Tag]) -> Result<Sealed<'a>, FormatError> {
+    let sealed = prefix(bytes, magic, version)?;
+    if !sealed.is_intact() {
+        return Err(FormatError::Hash);
+    }
+    sealed.check(known)?;
+    Ok(sealed)
+}
+
+/// [`open`] without the hash, for a file that is part of the program: constant.
+pub(crate) const fn embedded<'a>(
+    bytes: &'a [u8],
+    magic: &[u8; 8],
+    version: u32,
+    known: &[Tag],
+) -> Result<Sealed<'a>, FormatError> {
+    let sealed = attempt!(prefix(bytes, magic, version));
+    attempt!(sealed.check(known));
+    Ok(sealed)
+}
+
+/// What the first bytes say.
+const fn prefix<'a>(bytes: &'a [u8], magic: &[u8; 8], version: u32) -> Result<Sealed<'a>, FormatError> {
     let got = bytes.len() as u64;
     if bytes.len() < PREFIX {
         return Err(FormatError::Truncated { need: PREFIX as u64, got });
     }
-    if &bytes[..8] != magic {
+    let mut fields = Fields::new(bytes);
+    if u64::from_le_bytes(fields.bytes()) != u64::from_le_bytes(*magic) {
         return Err(FormatError::Magic);
     }
-    let found = u32_at(bytes, 8);
+    let found = fields.u32();
     if found != version {
         return Err(FormatError::Version { need: version, got: found });
     }
-    let declared = u64::from(u32_at(bytes, 16)) | u64::from(u32_at(bytes, 20)) << 32;
+    let sections = fields.u32() as usize;
+    let declared = u64::from_le_bytes(fields.bytes());
     if declared > got {
         return Err(FormatError::Truncated { need: declared, got });
     }
     if declared != got {
         return Err(FormatError::Length { need: declared, got });
     }
-    let mut hash = [0; 32];
-    hash.copy_from_slice(&bytes[32..64]);
-    if digest(bytes) != hash {
-        return Err(FormatError::Hash);
+    let _zero: [u8; 8] = fields.bytes();
+    Ok(Sealed { bytes, sections, hash: fields.bytes() })
+}
+
+/// Whether two tags are the same.
+const fn same(a: Tag, b: Tag) -> bool {
+    u32::from_le_bytes(a) == u32::from_le_bytes(b)
+}
+
+/// Whether a tag is one of several.
+const fn is_among(tag: Tag, tags: &[Tag]) -> bool {
+    let mut i = 0;
+    while i < tags.len() {
+        if same(tag, tags[i]) {
+            return true;
+        }
+        i += 1;
     }
-    let sections = u32_at(bytes, 12) as usize;
-    if sections > MAX_SECTIONS {
-        return Err(FormatError::Limit { what: "sections", limit: MAX_SECTIONS as u64, got: sections as u64 });
-    }
-    let sealed = Sealed { bytes, sections, hash };
-    sealed.check(known)?;
-    Ok(sealed)
+    false
 }
 
 impl<'a> Sealed<'a> {
-    /// Tag, first byte and length of section `i`.
-    fn entry(&self, i: usize) -> (Tag, u64, u64) {
-        let at = PREFIX + ENTRY * i;
-        let tag = [self.bytes[at], self.bytes[at + 1], self.bytes[at + 2], self.bytes[at + 3]];
-        (tag, u32_at(self.bytes, at + 8).into(), u32_at(self.bytes, at + 12).into())
+    /// Whether the bytes are, now, those of the hash that was found when they were read.
+    pub fn is_intact(&self) -> bool {
+        // A compiler that sees a constant file would not look at what a chip's flash has come to hold.
+        let bytes = core::hint::black_box(self.bytes);
+        bytes[32..PREFIX] == self.hash && digest(bytes) == self.hash
+    }
+
+    /// Tag, a word that is 0, first byte and length of section `i`.
+    const fn entry(&self, i: usize) -> (Tag, u32, u64, u64) {
+        let mut fields = Fields::nth(self.bytes.split_at(PREFIX).1, ENTRY, i);
+        (fields.bytes(), fields.u32(), fields.u32() as u64, fields.u32() as u64)
     }
 
     /// Sections follow each other without overlap or gap, each tag stands once, and what must be known is.
-    fn check(&self, known: &[Tag]) -> Result<(), FormatError> {
+    const fn check(&self, known: &[Tag]) -> Result<(), FormatError> {
+        if self.sections > MAX_SECTIONS {
+            let (limit, got) = (MAX_SECTIONS as u64, self.sections as u64);
+            return Err(FormatError::Limit { what: "sections", limit, got });
+        }
         let got = self.bytes.len() as u64;
         let mut end = (PREFIX + ENTRY * self.sections) as u64;
         if end > got {
             return Err(FormatError::Truncated { need: end, got });
         }
-        for i in 0..self.sections {
-            let (tag, from, len) = self.entry(i);
-            let wrong = |why| FormatError::Section { tag, why };
-            if !tag.iter().all(u8::is_ascii_alphabetic) {
+        let (mut i, mut before) = (0, [[0; 4]; MAX_SECTIONS]);
+        while i < self.sections {
+            let (tag, zero, from, len) = self.entry(i);
+            let letters = [tag[0].is_ascii_alphabetic(), tag[1].is_ascii_alphabetic(), tag[2].is_ascii_alphabetic()];
+            if !(letters[0] && letters[1] && letters[2] && tag[3].is_ascii_alphabetic()) {
                 return Err(FormatError::Invalid("a section's tag is not four letters"));
             }
-            if u32_at(self.bytes, PREFIX + ENTRY * i + 4) != 0 || from != end.next_multiple_of(ALIGN as u64) {
-                return Err(wrong("is misplaced"));
-            }
+            let misplaced = zero != 0 || from != end.next_multiple_of(ALIGN as u64);
             end = from + len;
-            if end > got {
-                return Err(wrong("leaves the file"));
-            }
-            if (0..i).any(|before| self.entry(before).0 == tag) {
-                return Err(wrong("stands twice"));
-            }
-            if tag[0].is_ascii_uppercase() && !known.contains(&tag) {
-                return Err(wrong("is not known to this build, and the file means something else without it"));
-            }
+            let why = if misplaced {
+                "is misplaced"
+            } else if end > got {
+                "leaves the file"
+            } else if is_among(tag, before.split_at(i).0) {
+                "stands twice"
+            } else if tag[0].is_ascii_uppercase() && !is_among(tag, known) {
+                "is not known to this build, and the file means something else without it"
+            } else {
+                before[i] = tag;
+                i += 1;
+                continue;
+            };
+            return Err(FormatError::Section { tag, why });
         }
-        if end.next_multiple_of(ALIGN as u64) == got {
-            Ok(())
-        } else {
-            Err(FormatError::Length { need: end.next_multiple_of(ALIGN as u64), got })
+        let need = end.next_multiple_of(ALIGN as u64);
+        if need == got { Ok(()) } else { Err(FormatError::Length { need, got }) }
+    }
+
+    /// First byte and length of a section, if it is there.
+    const fn place(&self, tag: Tag) -> Option<(usize, usize)> {
+        let mut i = 0;
+        while i < self.sections {
+            let (name, _, from, len) = self.entry(i);
+            if same(name, tag) {
+                return Some((from as usize, len as usize));
+            }
+            i += 1;
         }
+        None
     }
 
     /// The bytes of a section, if it is there.
-    pub fn optional(&self, tag: Tag) -> Option<&'a [u8]> {
-        let (_, from, len) = (0..self.sections).map(|i| self.entry(i)).find(|(name, ..)| *name == tag)?;
-        self.bytes.get(from as usize..(from + len) as usize)
+    pub const fn optional(&self, tag: Tag) -> Option<&'a [u8]> {
+        match self.place(tag) {
+            Some((from, len)) => Some(self.bytes.split_at(from).1.split_at(len).0),
+            None => None,
+        }
     }
 
     /// The bytes of a section.
     ///
     /// # Errors
     /// [`FormatError::Section`] if it is missing.
-    pub fn section(&self, tag: Tag) -> Result<&'a [u8], FormatError> {
-        self.optional(tag).ok_or(FormatError::Section { tag, why: "is missing" })
+    pub const fn section(&self, tag: Tag) -> Result<&'a [u8], FormatError> {
+        match self.optional(tag) {
+            Some(bytes) => Ok(bytes),
+            None => Err(FormatError::Section { tag, why: "is missing" }),
+        }
     }
 
     /// First byte of a section in the file.
     pub fn offset(&self, tag: Tag) -> Option<usize> {
-        (0..self.sections).map(|i| self.entry(i)).find(|(name, ..)| *name == tag).map(|(_, from, _)| from as usize)
+        self.place(tag).map(|(from, _)| from)
     }
 
     /// Tags and bytes of all sections, in the file's order.
     pub fn sections(&self) -> impl Iterator<Item = (Tag, &'a [u8])> {
         let this = *self;
         (0..self.sections).map(move |i| {
-            let (tag, from, len) = this.entry(i);
+            let (tag, _, from, len) = this.entry(i);
             (tag, &this.bytes[from as usize..(from + len) as usize])
         })
     }
@@ -179,7 +236,7 @@ impl<'a> Sealed<'a> {
     /// The same table over other bytes, unchecked; `None` if they differ in length or before section `tag`, which is the
     /// last.
     pub(crate) fn over<'b>(&self, bytes: &'b [u8], tag: Tag) -> Option<Sealed<'b>> {
-        let (last, until, _) = self.entry(self.sections.checked_sub(1)?);
+        let (last, _, until, _) = self.entry(self.sections.checked_sub(1)?);
         let until = until as usize;
         let same = last == tag && bytes.len() == self.bytes.len() && bytes[..until] == self.bytes[..until];
         same.then_some(Sealed { bytes, sections: self.sections, hash: self.hash })
@@ -192,7 +249,7 @@ pub struct Tensors<'a>(&'a [u8]);
 
 impl<'a> Tensors<'a> {
     /// The tensors in a file's blob.
-    pub fn new(blob: &'a [u8]) -> Self {
+    pub const fn new(blob: &'a [u8]) -> Self {
         Self(blob)
     }
 

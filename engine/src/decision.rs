@@ -93,19 +93,26 @@ impl Thresholds {
     }
 }
 
+impl Thresholds {
+    /// See [`Record::read`].
+    pub const fn read(fields: &mut Fields) -> Self {
+        Self {
+            picture_p_min: fields.f32(),
+            posterior_p_min: fields.f32(),
+            spread_p_min: fields.f32(),
+            rate_p_min: fields.f32(),
+            entropy_p_min: fields.f32(),
+            combined_p_min: fields.f32(),
+            predictive_entropy_max_nats: fields.f32(),
+        }
+    }
+}
+
 impl Record for Thresholds {
     const SIZE: usize = 28;
 
-    fn read(fields: &mut Fields) -> Option<Self> {
-        Some(Self {
-            picture_p_min: fields.f32()?,
-            posterior_p_min: fields.f32()?,
-            spread_p_min: fields.f32()?,
-            rate_p_min: fields.f32()?,
-            entropy_p_min: fields.f32()?,
-            combined_p_min: fields.f32()?,
-            predictive_entropy_max_nats: fields.f32()?,
-        })
+    fn read(fields: &mut Fields) -> Self {
+        Self::read(fields)
     }
 
     fn write(&self, to: &mut Writer) {

@@ -5,6 +5,7 @@ use crate::kernel;
 use crate::kernel::ring::Affine;
 use crate::kernel::scalar::{self, Rows, Source, Target};
 use crate::layer::Op;
+use crate::part::Part;
 use crate::requant::Output;
 use crate::tensor::Span;
 use core::ops::Range;
@@ -51,7 +52,7 @@ pub(crate) fn layer(model: &Model, index: usize, arena: &mut [i8]) {
     let inputs = layer.inputs.map(|i| header.activations.at(i.into()).range());
     let output = header.activations.at(index + 1).range();
     match (&layer.op, inputs.iter().position(|input| *input == output)) {
-        (Op::Add { ratio, relu }, Some(own)) => {
+        (Op::Add { ratio, relu }, Some(own)) if Part::Add.is_built() => {
             let other = 1 - own;
             let zeros = [own, other].map(|k| header.activations.at(layer.inputs[k].into()).zero_point);
             let (b, _, y) = borrow(arena, [inputs[other].clone(), inputs[other].clone()], output);
@@ -106,21 +107,24 @@ fn step(model: &Model, index: usize, a: &[i8], b: &[i8], y: &mut [i8]) {
     let source = Source { x: a, shape: x.shape, zero };
     let extent = [target.shape.h as usize, target.shape.w as usize];
     match &layer.op {
-        Op::Conv { window, groups, weight, bias, scale, relu } => {
+        Op::Conv { window, groups, weight, bias, scale, relu } if Part::Conv.is_built() => {
             let rows = rows(model, *weight, *bias, *scale);
             scalar::conv(source, window, *groups as usize, rows, Target { y, extent, out: out(*relu) });
         }
-        Op::Dense { weight, bias, scale, relu } => {
+        Op::Dense { weight, bias, scale, relu } if Part::Dense.is_built() => {
             scalar::dense(a, rows(model, *weight, *bias, *scale), out(*relu), y);
         }
-        Op::Affine { mul, add, relu } => {
+        Op::Affine { mul, add, relu } if Part::Affine.is_built() => {
             let (mul, add, out) = (model.f32s(*mul), model.f32s(*add), out(*relu));
             kernel::affine(a, &Affine { zero, mul, add, out }, y);
         }
-        Op::Add { ratio, relu } => scalar::add(a, b, [zero, second.zero_point], *ratio, out(*relu), y),
-        Op::AvgPool { window, scale } => {
+        Op::Add { ratio, relu } if Part::Add.is_built() => {
+            scalar::add(a, b, [zero, second.zero_point], *ratio, out(*relu), y);
+        }
+        Op::AvgPool { window, scale } if Part::AvgPool.is_built() => {
             scalar::avg_pool(source, window, *scale, Target { y, extent, out: out(false) });
         }
-        Op::MaxPool { window } => scalar::max_pool(source, window, y, extent),
+        Op::MaxPool { window } if Part::MaxPool.is_built() => scalar::max_pool(source, window, y, extent),
+        op => unreachable!("{} is not built", op.name()),
     }
 }

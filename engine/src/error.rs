@@ -2,6 +2,17 @@
 
 use core::fmt;
 
+/// `?` for constant functions.
+macro_rules! attempt {
+    ($result:expr) => {
+        match $result {
+            Ok(value) => value,
+            Err(error) => return Err(error),
+        }
+    };
+}
+pub(crate) use attempt;
+
 /// Why bytes are not a model or golden file of this project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FormatError {

@@ -1,9 +1,9 @@
 //! `selftest.bin`: golden images with what every operation must answer, encoded pictures with what becomes of them, and
 //! labelled robustness probes.
 
-use crate::artifact::{record, records};
-use crate::container::{self, BLOB, Tag, Tensors};
-use crate::error::FormatError;
+use crate::artifact::{decode, end, fields};
+use crate::container::{self, BLOB, Sealed, Tag, Tensors};
+use crate::error::{FormatError, attempt};
 use crate::layer::MAX_LAYERS;
 use crate::record::{Fields, Record, Records, Writer};
 use crate::tensor::{Le, Span};
@@ -177,7 +177,7 @@ pub type Draft<'a> = Header<'a, &'a [Case], &'a [Encoded], &'a [Probes]>;
 
 impl<'a, C, E, P> Header<'a, C, E, P> {
     /// A description of its parts.
-    pub fn new(about: About, cases: C, encoded: E, probes: P) -> Self {
+    pub const fn new(about: About, cases: C, encoded: E, probes: P) -> Self {
         let About { model, layers, outputs, image_bytes, float_tolerance, origin } = about;
         let file = core::marker::PhantomData;
         Self { model, layers, image_bytes, outputs, float_tolerance, origin, cases, encoded, probes, file }
@@ -199,14 +199,13 @@ impl<'a, C, E, P> Header<'a, C, E, P> {
 impl Record for Case {
     const SIZE: usize = 52;
 
-    fn read(fields: &mut Fields) -> Option<Self> {
-        let [image, crc, int8_outputs, float_outputs] =
-            [fields.record()?, fields.record()?, fields.record()?, fields.record()?];
-        let rate_nats = fields.f32()?;
-        let distances = Distances { posterior: fields.f32()?, spread: fields.f32()?, picture: fields.f32()? };
-        let (class, accept) = (fields.u16()?, fields.flag()?);
-        fields.zeros::<1>()?;
-        Some(Self { image, crc, int8_outputs, float_outputs, rate_nats, distances, class, accept })
+    fn read(fields: &mut Fields) -> Self {
+        let [image, crc, int8_outputs, float_outputs] = core::array::from_fn(|_| Span::read(fields));
+        let rate_nats = fields.f32();
+        let distances = Distances { posterior: fields.f32(), spread: fields.f32(), picture: fields.f32() };
+        let (class, accept) = (fields.u16(), fields.flag());
+        fields.zeros::<1>();
+        Self { image, crc, int8_outputs, float_outputs, rate_nats, distances, class, accept }
     }
 
     fn write(&self, to: &mut Writer) {
@@ -219,11 +218,11 @@ impl Record for Case {
 impl Record for Encoded {
     const SIZE: usize = 20;
 
-    fn read(fields: &mut Fields) -> Option<Self> {
-        let (file, input_crc, rate_nats) = (fields.record()?, fields.u32()?, fields.f32()?);
-        let (class, accept) = (fields.u16()?, fields.flag()?);
-        fields.zeros::<1>()?;
-        Some(Self { file, input_crc, rate_nats, class, accept })
+    fn read(fields: &mut Fields) -> Self {
+        let (file, input_crc, rate_nats) = (Span::read(fields), fields.u32(), fields.f32());
+        let (class, accept) = (fields.u16(), fields.flag());
+        fields.zeros::<1>();
+        Self { file, input_crc, rate_nats, class, accept }
     }
 
     fn write(&self, to: &mut Writer) {
@@ -235,16 +234,18 @@ impl Record for Encoded {
 impl Record for Probes {
     const SIZE: usize = 28;
 
-    fn read(fields: &mut Fields) -> Option<Self> {
-        let kind = match fields.u8()? {
+    fn read(fields: &mut Fields) -> Self {
+        let kind = match fields.u8() {
             0 => ProbeKind::Clean,
             1 => ProbeKind::Noisy,
-            2 => ProbeKind::Adversarial,
-            _ => return None,
+            kind => {
+                fields.require(kind == 2);
+                ProbeKind::Adversarial
+            }
         };
-        fields.zeros::<3>()?;
-        let (eps_pixels, n, min_correct) = (fields.f32()?, fields.u16()?, fields.u16()?);
-        Some(Self { kind, eps_pixels, n, min_correct, images: fields.record()?, labels: fields.record()? })
+        fields.zeros::<3>();
+        let (eps_pixels, n, min_correct) = (fields.f32(), fields.u16(), fields.u16());
+        Self { kind, eps_pixels, n, min_correct, images: Span::read(fields), labels: Span::read(fields) }
     }
 
     fn write(&self, to: &mut Writer) {
@@ -253,19 +254,28 @@ impl Record for Probes {
     }
 }
 
+impl About {
+    /// See [`Record::read`].
+    pub const fn read(fields: &mut Fields) -> Self {
+        let (model, layers, outputs) = (fields.bytes(), fields.u16(), fields.u16());
+        let (image_bytes, float_tolerance) = (fields.u32(), fields.f32());
+        let origin = match fields.u8() {
+            0 => Origin::DataSet,
+            kind => {
+                fields.require(kind == 1);
+                Origin::Synthesised
+            }
+        };
+        fields.zeros::<3>();
+        Self { model, layers, outputs, image_bytes, float_tolerance, origin }
+    }
+}
+
 impl Record for About {
     const SIZE: usize = 48;
 
-    fn read(fields: &mut Fields) -> Option<Self> {
-        let (model, layers, outputs) = (fields.bytes()?, fields.u16()?, fields.u16()?);
-        let (image_bytes, float_tolerance) = (fields.u32()?, fields.f32()?);
-        let origin = match fields.u8()? {
-            0 => Origin::DataSet,
-            1 => Origin::Synthesised,
-            _ => return None,
-        };
-        fields.zeros::<3>()?;
-        Some(Self { model, layers, outputs, image_bytes, float_tolerance, origin })
+    fn read(fields: &mut Fields) -> Self {
+        Self::read(fields)
     }
 
     fn write(&self, to: &mut Writer) {
@@ -277,6 +287,7 @@ impl Record for About {
 /// A valid self-test file, borrowed from its bytes.
 #[derive(Debug, Clone)]
 pub struct Golden<'a> {
+    sealed: Sealed<'a>,
     header: Header<'a>,
     tensors: Tensors<'a>,
 }
@@ -294,16 +305,43 @@ impl<'a> Golden<'a> {
     /// # Errors
     /// Any byte that is not as it should be; see [`FormatError`].
     pub fn parse(bytes: &'a [u8]) -> Result<Self, FormatError> {
-        let sealed = container::open(bytes, MAGIC, VERSION, KNOWN)?;
-        let encoded = match sealed.optional(ENCODED) {
-            Some(_) => records(&sealed, ENCODED)?,
-            None => Records::default(),
-        };
-        let header =
-            Header::new(record(&sealed, ABOUT)?, records(&sealed, CASES)?, encoded, records(&sealed, PROBES)?);
-        let golden = Self { header, tensors: Tensors::new(sealed.section(BLOB)?) };
+        let golden = Self::view(container::open(bytes, MAGIC, VERSION, KNOWN)?)?;
+        decode(&golden.header.cases, CASES)?;
+        decode(&golden.header.encoded, ENCODED)?;
+        decode(&golden.header.probes, PROBES)?;
         golden.validate()?;
         Ok(golden)
+    }
+
+    /// A self-test that is part of a program, read while compiling: one that [`Golden::parse`] has found valid on the machine
+    /// that built the program. [`Golden::is_intact`] says whether the bytes are still those.
+    ///
+    /// # Panics
+    /// If the bytes are none: where this is a constant, the program does not compile.
+    pub const fn embedded(bytes: &'a [u8]) -> Self {
+        let Ok(sealed) = container::embedded(bytes, MAGIC, VERSION, KNOWN) else {
+            panic!("no self-test of this version");
+        };
+        let Ok(golden) = Self::view(sealed) else { panic!("a self-test that lacks something") };
+        golden
+    }
+
+    const fn view(sealed: Sealed<'a>) -> Result<Self, FormatError> {
+        let mut fields = attempt!(fields(&sealed, ABOUT));
+        let about = About::read(&mut fields);
+        attempt!(end(&fields, ABOUT));
+        let encoded = match sealed.optional(ENCODED) {
+            Some(encoded) => encoded,
+            None => &[],
+        };
+        let [cases, probes] = [attempt!(sealed.section(CASES)), attempt!(sealed.section(PROBES))];
+        let header = Header::new(about, Records::new(cases), Records::new(encoded), Records::new(probes));
+        Ok(Self { sealed, header, tensors: Tensors::new(attempt!(sealed.section(BLOB))) })
+    }
+
+    /// Hashes the resident bytes again and compares: false if memory changed since loading.
+    pub fn is_intact(&self) -> bool {
+        self.sealed.is_intact()
     }
 
     fn validate(&self) -> Result<(), FormatError> {
@@ -386,12 +424,9 @@ pub fn crc32(values: &[i8]) -> u32 {
 pub fn crc32_bytes(bytes: &[u8]) -> u32 {
     #[cfg(feature = "std")]
     return crc32fast::hash(bytes);
-    // A table of 1 KiB rather than 16.
+    // Bit by bit: a table would be a kibibyte of a chip's flash.
     #[cfg(not(feature = "std"))]
-    {
-        static IEEE: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
-        IEEE.checksum(bytes)
-    }
+    crc::Crc::<u32, crc::NoTable>::new(&crc::CRC_32_ISO_HDLC).checksum(bytes)
 }
 
 /// The bytes of a smaller `selftest.bin`, for a chip: at most so many golden images, and so many probes of each set. A set asks

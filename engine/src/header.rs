@@ -149,18 +149,18 @@ pub struct Calibrations {
 }
 
 /// Tables of [`Calibrations`].
-pub(crate) const TABLES: usize = 7;
+pub const TABLES: usize = 7;
 
 impl Calibrations {
+    /// Tables in the order of their section.
+    pub const fn new(tables: [Table; TABLES]) -> Self {
+        let [rate, entropy, posterior, spread, picture, predictive, combined] = tables;
+        Self { rate, entropy, posterior, spread, picture, predictive, combined }
+    }
+
     /// All tables in the order of their section.
     pub fn all(&self) -> [Table; TABLES] {
         [self.rate, self.entropy, self.posterior, self.spread, self.picture, self.predictive, self.combined]
-    }
-}
-
-impl From<[Table; TABLES]> for Calibrations {
-    fn from([rate, entropy, posterior, spread, picture, predictive, combined]: [Table; TABLES]) -> Self {
-        Self { rate, entropy, posterior, spread, picture, predictive, combined }
     }
 }
 
@@ -257,11 +257,18 @@ impl Header<'_> {
     }
 }
 
+impl Classifier {
+    /// See [`Record::read`].
+    pub const fn read(fields: &mut Fields) -> Self {
+        Self { weight: Span::read(fields), bias: Span::read(fields) }
+    }
+}
+
 impl Record for Classifier {
     const SIZE: usize = 16;
 
-    fn read(fields: &mut Fields) -> Option<Self> {
-        Some(Self { weight: fields.record()?, bias: fields.record()? })
+    fn read(fields: &mut Fields) -> Self {
+        Self::read(fields)
     }
 
     fn write(&self, to: &mut Writer) {
@@ -279,18 +286,25 @@ pub const fn scratch_len(latent: usize) -> usize {
     4 * latent
 }
 
+impl Heads {
+    /// See [`Record::read`].
+    pub const fn read(fields: &mut Fields) -> Self {
+        Self {
+            arena_bytes: fields.u32(),
+            latent: fields.u16(),
+            classes: fields.u16(),
+            mu: Head::read(fields),
+            sigma: Head::read(fields),
+            classifier: Classifier::read(fields),
+        }
+    }
+}
+
 impl Record for Heads {
     const SIZE: usize = 8 + 2 * Head::SIZE + Classifier::SIZE;
 
-    fn read(fields: &mut Fields) -> Option<Self> {
-        Some(Self {
-            arena_bytes: fields.u32()?,
-            latent: fields.u16()?,
-            classes: fields.u16()?,
-            mu: fields.record()?,
-            sigma: fields.record()?,
-            classifier: fields.record()?,
-        })
+    fn read(fields: &mut Fields) -> Self {
+        Self::read(fields)
     }
 
     fn write(&self, to: &mut Writer) {
@@ -299,23 +313,31 @@ impl Record for Heads {
     }
 }
 
+impl Mixture {
+    /// See [`Record::read`].
+    pub const fn read(fields: &mut Fields) -> Self {
+        let (components, kind) = (fields.u16(), fields.u8());
+        fields.zeros::<1>();
+        let (log_weight, mean) = (Span::read(fields), Span::read(fields));
+        let (centre, triangle) = (Span::read(fields), Span::read(fields));
+        let (log, half_precision) = (Span::read(fields), Span::read(fields));
+        let covariance = match kind {
+            0 if centre.is_none() && triangle.is_none() => Covariance::Diagonal { log_std: log, half_precision },
+            2 if centre.is_none() => Covariance::PerClass { triangle, half_precision, half_log_det: log },
+            _ => {
+                fields.require(kind == 1);
+                Covariance::Shared { centre, triangle, half_precision, half_log_det: log }
+            }
+        };
+        Self { components, log_weight, mean, covariance }
+    }
+}
+
 impl Record for Mixture {
     const SIZE: usize = 52;
 
-    fn read(fields: &mut Fields) -> Option<Self> {
-        let (components, kind) = (fields.u16()?, fields.u8()?);
-        fields.zeros::<1>()?;
-        let (log_weight, mean) = (fields.record()?, fields.record()?);
-        let [centre, triangle, log, half_precision]: [Span; 4] =
-            [fields.record()?, fields.record()?, fields.record()?, fields.record()?];
-        let none = Span::default();
-        let covariance = match kind {
-            0 if centre == none && triangle == none => Covariance::Diagonal { log_std: log, half_precision },
-            1 => Covariance::Shared { centre, triangle, half_precision, half_log_det: log },
-            2 if centre == none => Covariance::PerClass { triangle, half_precision, half_log_det: log },
-            _ => return None,
-        };
-        Some(Self { components, log_weight, mean, covariance })
+    fn read(fields: &mut Fields) -> Self {
+        Self::read(fields)
     }
 
     fn write(&self, to: &mut Writer) {
@@ -336,11 +358,18 @@ impl Record for Mixture {
     }
 }
 
+impl Table {
+    /// See [`Record::read`].
+    pub const fn read(fields: &mut Fields) -> Self {
+        Self { n: fields.u32(), values: Span::read(fields), ranks: Span::read(fields) }
+    }
+}
+
 impl Record for Table {
     const SIZE: usize = 20;
 
-    fn read(fields: &mut Fields) -> Option<Self> {
-        Some(Self { n: fields.u32()?, values: fields.record()?, ranks: fields.record()? })
+    fn read(fields: &mut Fields) -> Self {
+        Self::read(fields)
     }
 
     fn write(&self, to: &mut Writer) {
@@ -348,11 +377,18 @@ impl Record for Table {
     }
 }
 
+impl Confidence {
+    /// See [`Record::read`].
+    pub const fn read(fields: &mut Fields) -> Self {
+        Self { mixture: Mixture::read(fields), thresholds: Thresholds::read(fields) }
+    }
+}
+
 impl Record for Confidence {
     const SIZE: usize = Mixture::SIZE + Thresholds::SIZE;
 
-    fn read(fields: &mut Fields) -> Option<Self> {
-        Some(Self { mixture: fields.record()?, thresholds: fields.record()? })
+    fn read(fields: &mut Fields) -> Self {
+        Self::read(fields)
     }
 
     fn write(&self, to: &mut Writer) {
@@ -360,11 +396,18 @@ impl Record for Confidence {
     }
 }
 
+impl Input {
+    /// See [`Record::read`].
+    pub const fn read(fields: &mut Fields) -> Self {
+        Self { shape: Shape::read(fields), policy: ImagePolicy::read(fields) }
+    }
+}
+
 impl Record for Input {
     const SIZE: usize = Shape::SIZE + ImagePolicy::SIZE;
 
-    fn read(fields: &mut Fields) -> Option<Self> {
-        Some(Self { shape: fields.record()?, policy: fields.record()? })
+    fn read(fields: &mut Fields) -> Self {
+        Self::read(fields)
     }
 
     fn write(&self, to: &mut Writer) {

@@ -2,6 +2,7 @@
 
 use crate::artifact::Model;
 use crate::header::Covariance;
+use crate::part::Part;
 use crate::posterior;
 use crate::whitening::{by_triangle, distances, packed_len};
 
@@ -51,7 +52,7 @@ pub fn rate_nats(model: &Model, mu: &[f32], sigma: &[f32], log_sigma: &[f32], sc
     };
     let (white, centred) = scratch.split_at_mut(d);
     match mixture.covariance {
-        Covariance::Diagonal { log_std, half_precision } => {
+        Covariance::Diagonal { log_std, half_precision } if Part::Diagonal.is_built() => {
             let (log_std, half_precision) = (model.f32s(log_std), model.f32s(half_precision));
             for first in (0..components).step_by(ABREAST) {
                 let kl = posterior::kl_nats::<ABREAST>(mu, sigma, log_sigma, |k, j| {
@@ -64,7 +65,7 @@ pub fn rate_nats(model: &Model, mu: &[f32], sigma: &[f32], log_sigma: &[f32], sc
                 }
             }
         }
-        Covariance::Shared { centre, triangle, half_precision, half_log_det } => {
+        Covariance::Shared { centre, triangle, half_precision, half_log_det } if Part::Shared.is_built() => {
             for ((to, mu), centre) in centred.iter_mut().zip(mu).zip(model.f32s(centre).iter()) {
                 *to = mu - centre;
             }
@@ -75,7 +76,7 @@ pub fn rate_nats(model: &Model, mu: &[f32], sigma: &[f32], log_sigma: &[f32], sc
                 total.add(log_weight.at(c) - (inner + 0.5 * squared + constant - own));
             });
         }
-        Covariance::PerClass { triangle, half_precision, half_log_det } => {
+        Covariance::PerClass { triangle, half_precision, half_log_det } if Part::PerClass.is_built() => {
             let (own, triangle) = (own(), model.f32s(triangle));
             let (half_precision, constant) = (model.f32s(half_precision), model.f32s(half_log_det));
             let each = packed_len(d);
@@ -89,6 +90,7 @@ pub fn rate_nats(model: &Model, mu: &[f32], sigma: &[f32], log_sigma: &[f32], sc
                 total.add(log_weight.at(c) - (inner + 0.5 * squared + constant.at(c) - own));
             }
         }
+        covariance => unreachable!("a {} covariance is not built", covariance.name()),
     }
     -total.value()
 }

@@ -198,15 +198,45 @@ pub struct Head {
     pub scale: Span,
 }
 
+impl Window {
+    /// See [`Record::read`].
+    pub const fn read(fields: &mut Fields) -> Self {
+        Self { kernel: fields.u16s(), stride: fields.u16s(), pad: fields.u16s() }
+    }
+}
+
 impl Record for Window {
     const SIZE: usize = 16;
 
-    fn read(fields: &mut Fields) -> Option<Self> {
-        Some(Self { kernel: fields.u16s()?, stride: fields.u16s()?, pad: fields.u16s()? })
+    fn read(fields: &mut Fields) -> Self {
+        Self::read(fields)
     }
 
     fn write(&self, to: &mut Writer) {
         to.u16s(&self.kernel).u16s(&self.stride).u16s(&self.pad);
+    }
+}
+
+impl Layer {
+    /// See [`Record::read`].
+    pub const fn read(fields: &mut Fields) -> Self {
+        let (kind, relu, groups, inputs) = (fields.u8(), fields.flag(), fields.u16(), fields.u16s());
+        let window = Window::read(fields);
+        let (a, b, c) = (Span::read(fields), Span::read(fields), Span::read(fields));
+        let numbers = [fields.f32(), fields.f32()];
+        fields.zeros::<8>();
+        let op = match kind {
+            0 => Op::Conv { window, groups, weight: a, bias: b, scale: c, relu },
+            1 => Op::Dense { weight: a, bias: b, scale: c, relu },
+            2 => Op::Affine { mul: a, add: b, relu },
+            3 => Op::Add { ratio: numbers, relu },
+            4 => Op::AvgPool { window, scale: numbers[0] },
+            _ => {
+                fields.require(kind == 5);
+                Op::MaxPool { window }
+            }
+        };
+        Self { op, inputs }
     }
 }
 
@@ -219,22 +249,8 @@ impl Record for Window {
 impl Record for Layer {
     const SIZE: usize = 64;
 
-    fn read(fields: &mut Fields) -> Option<Self> {
-        let (kind, relu, groups, inputs) = (fields.u8()?, fields.flag()?, fields.u16()?, fields.u16s()?);
-        let window: Window = fields.record()?;
-        let [a, b, c]: [Span; 3] = [fields.record()?, fields.record()?, fields.record()?];
-        let numbers = [fields.f32()?, fields.f32()?];
-        fields.zeros::<8>()?;
-        let op = match kind {
-            0 => Op::Conv { window, groups, weight: a, bias: b, scale: c, relu },
-            1 => Op::Dense { weight: a, bias: b, scale: c, relu },
-            2 => Op::Affine { mul: a, add: b, relu },
-            3 => Op::Add { ratio: numbers, relu },
-            4 => Op::AvgPool { window, scale: numbers[0] },
-            5 => Op::MaxPool { window },
-            _ => return None,
-        };
-        Some(Self { op, inputs })
+    fn read(fields: &mut Fields) -> Self {
+        Self::read(fields)
     }
 
     fn write(&self, to: &mut Writer) {
@@ -260,10 +276,10 @@ impl Record for Layer {
 impl Record for Activation {
     const SIZE: usize = 16;
 
-    fn read(fields: &mut Fields) -> Option<Self> {
-        let (shape, zero_point) = (fields.record()?, fields.u8()? as i8);
-        fields.zeros::<1>()?;
-        Some(Self { shape, zero_point, scale: fields.f32()?, offset: fields.u32()? })
+    fn read(fields: &mut Fields) -> Self {
+        let (shape, zero_point) = (Shape::read(fields), fields.u8() as i8);
+        fields.zeros::<1>();
+        Self { shape, zero_point, scale: fields.f32(), offset: fields.u32() }
     }
 
     fn write(&self, to: &mut Writer) {
@@ -271,11 +287,18 @@ impl Record for Activation {
     }
 }
 
+impl Head {
+    /// See [`Record::read`].
+    pub const fn read(fields: &mut Fields) -> Self {
+        Self { weight: Span::read(fields), bias: Span::read(fields), scale: Span::read(fields) }
+    }
+}
+
 impl Record for Head {
     const SIZE: usize = 24;
 
-    fn read(fields: &mut Fields) -> Option<Self> {
-        Some(Self { weight: fields.record()?, bias: fields.record()?, scale: fields.record()? })
+    fn read(fields: &mut Fields) -> Self {
+        Self::read(fields)
     }
 
     fn write(&self, to: &mut Writer) {

@@ -42,6 +42,7 @@ pub mod information;
 pub mod kernel;
 pub mod layer;
 pub mod lowered;
+pub mod part;
 #[cfg(all(feature = "std", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod plan;
 pub mod posterior;

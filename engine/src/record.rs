@@ -4,84 +4,123 @@ use crate::tensor::{Shape, Span};
 use core::marker::PhantomData;
 
 /// A value of a fixed number of bytes.
+///
+/// What a program may have embedded is read while compiling as well: such types have a constant function of the same name.
 pub trait Record: Sized {
     /// Bytes of one record.
     const SIZE: usize;
 
-    /// The record that `fields` begins with; `None` if a field has no meaning or there are too few bytes.
-    fn read(fields: &mut Fields) -> Option<Self>;
+    /// The record that `fields` begins with, which remember if one has no meaning.
+    fn read(fields: &mut Fields) -> Self;
 
     /// Writes the same fields.
     fn write(&self, to: &mut Writer);
 }
 
-/// Reads fields one after the other.
+/// The one record that `bytes` hold; `None` if it has no meaning, or another length.
+pub fn one<R: Record>(bytes: &[u8]) -> Option<R> {
+    let mut fields = Fields::new(bytes);
+    let found = R::read(&mut fields);
+    fields.end().then_some(found)
+}
+
+/// Reads fields one after the other. One that is not there, or has no meaning, reads as 0 and is remembered, so that a record is
+/// read without a way out at every field.
 #[derive(Debug, Clone, Copy)]
-pub struct Fields<'a>(&'a [u8]);
+pub struct Fields<'a> {
+    rest: &'a [u8],
+    failed: bool,
+}
 
 impl<'a> Fields<'a> {
     /// The fields in `bytes`.
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Self(bytes)
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes, failed: false }
     }
 
-    /// Bytes not read yet.
-    pub fn rest(&self) -> usize {
-        self.0.len()
+    /// Record `i` of a table of records of `size` bytes; fields of nothing past the last.
+    pub const fn nth(table: &'a [u8], size: usize, i: usize) -> Self {
+        match i.checked_mul(size) {
+            Some(from) if from <= table.len() && size <= table.len() - from => {
+                Self::new(table.split_at(from).1.split_at(size).0)
+            }
+            _ => Self { rest: &[], failed: true },
+        }
+    }
+
+    /// Without this, what was read has no meaning.
+    pub const fn require(&mut self, holds: bool) {
+        self.failed |= !holds;
+    }
+
+    /// Whether every field was there and had a meaning, and none is left.
+    pub const fn end(&self) -> bool {
+        !self.failed && self.rest.is_empty()
     }
 
     /// The next `N` bytes.
-    pub fn bytes<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (first, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*first)
+    pub const fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        match self.rest.split_first_chunk() {
+            Some((first, rest)) => {
+                self.rest = rest;
+                *first
+            }
+            None => {
+                self.failed = true;
+                [0; N]
+            }
+        }
     }
 
     /// The next byte.
-    pub fn u8(&mut self) -> Option<u8> {
-        self.bytes::<1>().map(|b| b[0])
+    pub const fn u8(&mut self) -> u8 {
+        let [byte] = self.bytes();
+        byte
     }
 
     /// The next byte, which must be 0 or 1.
-    pub fn flag(&mut self) -> Option<bool> {
-        match self.u8()? {
-            0 => Some(false),
-            1 => Some(true),
-            _ => None,
-        }
+    pub const fn flag(&mut self) -> bool {
+        let byte = self.u8();
+        self.require(byte <= 1);
+        byte == 1
     }
 
     /// The next number.
-    pub fn u16(&mut self) -> Option<u16> {
-        self.bytes().map(u16::from_le_bytes)
+    pub const fn u16(&mut self) -> u16 {
+        u16::from_le_bytes(self.bytes())
     }
 
     /// The next number.
-    pub fn u32(&mut self) -> Option<u32> {
-        self.bytes().map(u32::from_le_bytes)
+    pub const fn u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.bytes())
     }
 
     /// The next number.
-    pub fn f32(&mut self) -> Option<f32> {
-        self.bytes().map(f32::from_le_bytes)
+    pub const fn f32(&mut self) -> f32 {
+        f32::from_le_bytes(self.bytes())
     }
 
     /// Bytes that must be 0.
-    pub fn zeros<const N: usize>(&mut self) -> Option<()> {
-        (self.bytes::<N>()? == [0; N]).then_some(())
+    pub const fn zeros<const N: usize>(&mut self) {
+        let (bytes, mut i) = (self.bytes::<N>(), 0);
+        while i < N {
+            self.require(bytes[i] == 0);
+            i += 1;
+        }
     }
 
     /// The next numbers.
-    pub fn u16s<const N: usize>(&mut self) -> Option<[u16; N]> {
-        let mut all = [0; N];
-        for value in &mut all {
-            *value = self.u16()?;
+    pub const fn u16s<const N: usize>(&mut self) -> [u16; N] {
+        let (mut all, mut i) = ([0; N], 0);
+        while i < N {
+            all[i] = self.u16();
+            i += 1;
         }
-        Some(all)
+        all
     }
 
     /// The next record.
-    pub fn record<R: Record>(&mut self) -> Option<R> {
+    pub fn record<R: Record>(&mut self) -> R {
         R::read(self)
     }
 }
@@ -150,11 +189,18 @@ impl Writer {
     }
 }
 
+impl Span {
+    /// See [`Record::read`].
+    pub const fn read(fields: &mut Fields) -> Self {
+        Self { offset: fields.u32(), len: fields.u32() }
+    }
+}
+
 impl Record for Span {
     const SIZE: usize = 8;
 
-    fn read(fields: &mut Fields) -> Option<Self> {
-        Some(Self { offset: fields.u32()?, len: fields.u32()? })
+    fn read(fields: &mut Fields) -> Self {
+        Self::read(fields)
     }
 
     fn write(&self, to: &mut Writer) {
@@ -162,12 +208,19 @@ impl Record for Span {
     }
 }
 
+impl Shape {
+    /// See [`Record::read`].
+    pub const fn read(fields: &mut Fields) -> Self {
+        let [h, w, c] = fields.u16s();
+        Self { h, w, c }
+    }
+}
+
 impl Record for Shape {
     const SIZE: usize = 6;
 
-    fn read(fields: &mut Fields) -> Option<Self> {
-        let [h, w, c] = fields.u16s()?;
-        Some(Self { h, w, c })
+    fn read(fields: &mut Fields) -> Self {
+        Self::read(fields)
     }
 
     fn write(&self, to: &mut Writer) {
@@ -192,7 +245,7 @@ impl<R> Copy for Records<'_, R> {}
 
 impl<R> Default for Records<'_, R> {
     fn default() -> Self {
-        Self { bytes: &[], record: PhantomData }
+        Self::new(&[])
     }
 }
 
@@ -202,12 +255,22 @@ impl<R> PartialEq for Records<'_, R> {
     }
 }
 
+impl<'a, R> Records<'a, R> {
+    /// The table in `bytes`. Whether they are records, [`Records::is_valid`] says.
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, record: PhantomData }
+    }
+
+    /// The table.
+    pub(crate) const fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+}
+
 impl<'a, R: Record> Records<'a, R> {
-    /// The table in `bytes`; `None` if its length is no multiple of the record's, or a record has no meaning.
-    pub fn new(bytes: &'a [u8]) -> Option<Self> {
-        let table = Self { bytes, record: PhantomData };
-        let whole = bytes.len().is_multiple_of(R::SIZE) && (0..table.len()).all(|i| table.get(i).is_some());
-        whole.then_some(table)
+    /// Whether the table's length is a multiple of the record's, and each of them has a meaning.
+    pub fn is_valid(&self) -> bool {
+        self.bytes.len().is_multiple_of(R::SIZE) && (0..self.len()).all(|i| self.get(i).is_some())
     }
 
     /// Records in the table.
@@ -220,22 +283,19 @@ impl<'a, R: Record> Records<'a, R> {
         self.len() == 0
     }
 
-    /// Record `i`; `None` past the last.
+    /// Record `i`; `None` past the last, or if it has no meaning.
     pub fn get(&self, i: usize) -> Option<R> {
-        let from = i.checked_mul(R::SIZE)?;
-        R::read(&mut Fields::new(self.bytes.get(from..from.checked_add(R::SIZE)?)?))
+        let mut fields = Fields::nth(self.bytes, R::SIZE, i);
+        let found = R::read(&mut fields);
+        fields.end().then_some(found)
     }
 
-    /// Record `i`.
+    /// Record `i` of a table that [is valid](Self::is_valid).
     ///
     /// # Panics
     /// If `i >= len()`.
     pub fn at(&self, i: usize) -> R {
-        match self.get(i) {
-            Some(record) => record,
-            // Every record was read once by `new`.
-            None => panic!("record {i} of {}", self.len()),
-        }
+        R::read(&mut Fields::new(&self.bytes[R::SIZE * i..R::SIZE * (i + 1)]))
     }
 
     /// The last record.

@@ -35,6 +35,11 @@ impl Output {
         [self.low, self.high]
     }
 
+    /// Whether there is a ReLU that the int8 range does not have as its own end, at zero point -128.
+    pub fn cuts(&self) -> bool {
+        self.low == 0.0 && self.zero != -128
+    }
+
     /// The zero point.
     pub fn zero(&self) -> i32 {
         self.zero

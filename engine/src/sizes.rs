@@ -1,9 +1,10 @@
 //! What an inference needs, known while compiling: for programs that keep a model in flash and its memory in statics.
 
-use crate::artifact::{HEADS, MAGIC, VERSION};
-use crate::container::{ENTRY, PREFIX, u32_at};
-use crate::header::float_len;
-use crate::lowered;
+use crate::artifact::{KNOWN, MAGIC, Model, VERSION};
+use crate::container;
+use crate::error::FormatError;
+use crate::header::{Header, float_len};
+use crate::lowered::Lowered;
 
 /// The memory of an inference.
 ///
@@ -31,61 +32,38 @@ pub struct Sizes {
     pub scratch: usize,
 }
 
-/// Whether a file begins with eight bytes.
-const fn begins(file: &[u8], magic: &[u8; 8]) -> bool {
-    let mut i = 0;
-    while i < magic.len() {
-        if file[i] != magic[i] {
-            return false;
-        }
-        i += 1;
-    }
-    true
-}
-
-/// The first byte of a section that holds at least eight.
-const fn section(file: &[u8], tag: [u8; 4]) -> usize {
-    let (sections, mut section) = (u32_at(file, 12) as usize, 0);
-    while section < sections {
-        let at = PREFIX + ENTRY * section;
-        assert!(at + ENTRY <= file.len(), "the model ends early");
-        let found = [file[at], file[at + 1], file[at + 2], file[at + 3]];
-        if u32::from_le_bytes(found) == u32::from_le_bytes(tag) {
-            let from = u32_at(file, at + 8) as usize;
-            assert!(from + 8 <= file.len(), "the model ends early");
-            return from;
-        }
-        section += 1;
-    }
-    panic!("the model lacks a section")
-}
-
 impl Sizes {
     /// Of the bytes of a `model.pmq` or a lowered model. The file is not validated here: [`Model::parse`](crate::Model::parse)
-    /// or [`Lowered::parse`](crate::Lowered::parse) does that, on the device.
+    /// or [`Lowered::parse`](crate::Lowered::parse) does that.
     ///
     /// # Panics
     /// If the bytes are none of this version: where this is a constant, the program does not compile.
     pub const fn of(model: &[u8]) -> Self {
-        assert!(model.len() >= PREFIX, "no model: too short");
-        let is_lowered = begins(model, lowered::MAGIC);
-        assert!(is_lowered || begins(model, MAGIC), "no model: another magic");
-        let version = if is_lowered { lowered::VERSION } else { VERSION };
-        assert!(u32_at(model, 8) == version, "a model of another version: export it again");
-        // As a `Heads` record begins: arena bytes, latent dimensions, classes.
-        let heads = section(model, HEADS);
-        let arena = u32_at(model, heads) as usize;
-        let sizes = u32_at(model, heads + 4);
-        let (latent, classes) = ((sizes & 0xffff) as usize, (sizes >> 16) as usize);
-        let scratch = if is_lowered { u32_at(model, section(model, lowered::ABOUT)) as usize } else { 0 };
-        Self { arena, floats: float_len(latent, classes), scratch }
+        match container::embedded(model, MAGIC, VERSION, KNOWN) {
+            Ok(sealed) => match Model::view(sealed) {
+                Ok(model) => Self::of_header(model.header(), 0),
+                Err(_) => panic!("a model that lacks something"),
+            },
+            Err(FormatError::Magic) => {
+                let lowered = Lowered::embedded(model);
+                Self::of_header(lowered.model().header(), lowered.scratch_len())
+            }
+            Err(FormatError::Version { .. }) => panic!("a model of another version: export it again"),
+            Err(_) => panic!("no model"),
+        }
+    }
+
+    const fn of_header(header: &Header, scratch: usize) -> Self {
+        let floats = float_len(header.latent as usize, header.classes as usize);
+        Self { arena: header.arena_bytes as usize, floats, scratch }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Model;
+    #[cfg(feature = "alloc")]
+    use crate::lowered;
 
     #[test]
     fn they_are_what_the_model_states() {

@@ -44,6 +44,13 @@ pub struct Span {
     pub len: u32,
 }
 
+impl Span {
+    /// Whether it is [`Span::default`], which stands for no tensor.
+    pub const fn is_none(&self) -> bool {
+        self.offset == 0 && self.len == 0
+    }
+}
+
 /// A borrowed run of four-byte little-endian numbers, readable at any alignment.
 #[derive(Debug, Clone, Copy)]
 pub struct Le<'a, T> {

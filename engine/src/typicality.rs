@@ -4,9 +4,10 @@
 use crate::appearance::{self, Appearance};
 use crate::artifact::Model;
 use crate::whitening::nearest;
+use serde::{Deserialize, Serialize};
 
 /// Squared distances, all at least 0.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Distances {
     /// Of `theta = (log sigma, mu)`: the whole posterior.
     pub posterior: f32,

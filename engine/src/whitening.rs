@@ -10,6 +10,7 @@
 //! variance for all that they leave.
 
 use crate::container::Tensors;
+use crate::part::Part;
 use crate::record::{Fields, Record, Writer};
 use crate::tensor::{Le, Span};
 
@@ -91,9 +92,8 @@ pub fn by_triangle(triangle: Le<f32>, x: &[f32], out: &mut [f32]) {
         from += ROWS * wide;
         triangle.slice(from - ROWS * wide, from).bytes()
     };
-    let mut panel = 0;
-    for out in out[..x.len()].chunks_mut(TOGETHER * ROWS) {
-        let mut sums = [[0.0; ROWS]; 2];
+    for (at, out) in out[..x.len()].chunks_mut(TOGETHER * ROWS).enumerate() {
+        let (panel, mut sums) = (TOGETHER * at, [[0.0; ROWS]; 2]);
         let wide = [panel, panel + 1].map(|panel| columns(panel, x.len()));
         if out.len() > ROWS {
             let panels = wide.map(&mut next);
@@ -103,7 +103,6 @@ pub fn by_triangle(triangle: Le<f32>, x: &[f32], out: &mut [f32]) {
         } else {
             add_columns::<1>(&[next(wide[0])], 0, &x[..wide[0]], &mut sums);
         }
-        panel += TOGETHER;
         out.copy_from_slice(&sums.as_flattened()[..out.len()]);
     }
 }
@@ -234,9 +233,10 @@ impl Whitening {
         }
         match self.directions {
             Directions::Triangle(rows) => by_triangle(tensors.numbers(rows), centred, out),
-            Directions::Principal { rows, variance, rest } => {
+            Directions::Principal { rows, variance, rest } if Part::Principal.is_built() => {
                 by_directions(tensors.numbers(rows), tensors.numbers(variance), rest, centred, out);
             }
+            Directions::Principal { .. } => unreachable!("principal directions are not built"),
         }
         &scratch[..self.white_len()]
     }
@@ -250,20 +250,29 @@ impl Whitening {
     }
 }
 
+impl Whitening {
+    /// See [`Record::read`].
+    pub const fn read(fields: &mut Fields) -> Self {
+        let (components, kind) = (fields.u16(), fields.u8());
+        fields.zeros::<1>();
+        let (centre, rows, variance) = (Span::read(fields), Span::read(fields), Span::read(fields));
+        let (rest, means) = (fields.f32(), Span::read(fields));
+        let directions = match kind {
+            0 if variance.is_none() && rest.to_bits() == 0 => Directions::Triangle(rows),
+            _ => {
+                fields.require(kind == 1);
+                Directions::Principal { rows, variance, rest }
+            }
+        };
+        Self { components, centre, directions, means }
+    }
+}
+
 impl Record for Whitening {
     const SIZE: usize = 40;
 
-    fn read(fields: &mut Fields) -> Option<Self> {
-        let (components, kind) = (fields.u16()?, fields.u8()?);
-        fields.zeros::<1>()?;
-        let (centre, rows, variance): (_, _, Span) = (fields.record()?, fields.record()?, fields.record()?);
-        let (rest, means) = (fields.f32()?, fields.record()?);
-        let directions = match kind {
-            0 if variance == Span::default() && rest.to_bits() == 0 => Directions::Triangle(rows),
-            1 => Directions::Principal { rows, variance, rest },
-            _ => return None,
-        };
-        Some(Self { components, centre, directions, means })
+    fn read(fields: &mut Fields) -> Self {
+        Self::read(fields)
     }
 
     fn write(&self, to: &mut Writer) {

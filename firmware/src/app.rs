@@ -362,27 +362,24 @@ impl<'a, B: Board + Hardware> App<'a, B> {
         let answer = self.lowered.classify_placed(&mut memory, &mut |_, _| {})?;
         let mut verdict = Verdict {
             class: answer.class as u16,
-            decision: answer.decision.into(),
+            decision: answer.decision,
             steady: None,
             rate_nats: answer.rate_nats,
             posterior_entropy_nats: answer.posterior_entropy_nats,
             predictive_entropy_nats: answer.predictive_entropy_nats,
-            distances: [answer.distances.posterior, answer.distances.spread, answer.distances.picture],
-            p: Verdict::p_of(&answer.p),
+            distances: answer.distances,
+            p: answer.p,
             ticks: 0,
         };
-        let decision = answer.decision;
         verdict.ticks = self.board.ticks().wrapping_sub(begin);
         self.counters.classified += 1;
-        let accepted = match decision {
+        let accepted = match verdict.decision {
             Decision::Accept => {
                 self.counters.accepted += 1;
                 Some(verdict.class)
             }
-            Decision::Abstain(_) => {
-                if let paradise_link::Decision::Abstain(reason) = verdict.decision {
-                    self.counters.abstained[usize::from(reason)] += 1;
-                }
+            Decision::Abstain(reason) => {
+                self.counters.abstained[reason as usize] += 1;
                 None
             }
         };
@@ -436,8 +433,7 @@ fn frame_number(payload: &[u8]) -> u32 {
 
 /// At most so many bytes of a text, cut between characters.
 fn cut(text: &str, most: usize) -> &str {
-    let end = (0..=text.len().min(most)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    &text[..end]
+    text.get(..text.floor_char_boundary(most)).unwrap_or("")
 }
 
 #[cfg(test)]

@@ -68,7 +68,11 @@ pub struct Verdict {
     pub decision: Decision,
 }
 
-fn p_values<S: serde::Serializer>(p: &PValues, serializer: S) -> Result<S::Ok, S::Error> {
+/// How p-values are sent: the fields that [`Verdict::p`] names.
+///
+/// # Errors
+/// The serializer's.
+pub fn p_values<S: serde::Serializer>(p: &PValues, serializer: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
     struct Sent {
         picture_p: f32,
@@ -91,7 +95,11 @@ fn p_values<S: serde::Serializer>(p: &PValues, serializer: S) -> Result<S::Ok, S
     .serialize(serializer)
 }
 
-fn decision_and_reason<S: serde::Serializer>(decision: &Decision, serializer: S) -> Result<S::Ok, S::Error> {
+/// How a decision is sent: the fields that [`Verdict::decision`] names.
+///
+/// # Errors
+/// The serializer's.
+pub fn decision_and_reason<S: serde::Serializer>(decision: &Decision, serializer: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
     struct Sent {
         decision: &'static str,

@@ -2,16 +2,17 @@
 //! damage or a hang does what the page on microcontrollers says.
 
 use paradise_engine::golden::Golden;
-use paradise_engine::{Model, Workspace, classify};
+use paradise_engine::typicality::Distances;
+use paradise_engine::{Model, PValues, Workspace, classify};
 use paradise_link::frame;
-use paradise_link::message::{State, Verdict};
+use paradise_link::message::State;
 use paradise_link::{Ask, MAX_FRAME, Request, Vector};
 use paradise_runtime::Bundle;
 use paradise_runtime::mcu::{Mcu, open};
 use paradise_tests::{deep, program, root, shipped, skipped, text};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,6 +23,8 @@ const BUNDLE: &str = "cifar10-resnet8-pm";
 /// RAM of every board in QEMU, bytes (`firmware/boards/`), and the most that a ResNet-8 may take of it.
 const RAM: u32 = 60 << 10;
 const MOST_RAM: u32 = 44 << 10;
+/// Most flash of what is neither model nor images of the self-test.
+const MOST_CODE: u64 = 48 << 10;
 
 /// A board that QEMU emulates, with its core.
 #[derive(Clone, Copy)]
@@ -145,11 +148,71 @@ fn every_board_answers_as_the_host_bit_for_bit() {
     });
 }
 
+/// Bytes of flash that hold neither the model nor images of the self-test.
+fn code(board: Board, image: &Path) -> u64 {
+    let sections =
+        Command::new("readelf").args(["--section-headers", "--wide"]).arg(image).output().expect("readelf runs");
+    let flash = [".vector_table", ".start_block", ".text", ".rodata", ".data", ".program_hash"];
+    let (mut sum, mut seen) = (0, 0);
+    for line in text(&sections).0.lines() {
+        // [ n] name type address offset size
+        let mut fields = line.split(']').nth(1).unwrap_or("").split_whitespace();
+        let name = fields.next().unwrap_or("");
+        if flash.contains(&name) {
+            sum += u64::from_str_radix(fields.nth(3).expect("a size"), 16).expect("in hexadecimal");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 4, "{}: not an image", image.display());
+    let carried = root().join("firmware/target/carried").join(board.0).join(BUNDLE);
+    let bytes = |name: &str| std::fs::metadata(carried.join(name)).expect("what it carries").len();
+    sum - bytes("model.bin") - bytes("golden.bin")
+}
+
+#[test]
+fn one_command_goes_from_a_bundle_to_a_classification_in_little_flash() {
+    if skipped("firmware", "one_command_goes_from_a_bundle_to_a_classification_in_little_flash") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let picture = folder.path().join("p.ppm");
+    std::fs::write(&picture, [b"P6 32 32 255\n", &pictures(3)[2][..]].concat()).expect("written");
+    let paradised = program("paradised").get_program().to_owned();
+    let said = Command::new(root().join("firmware/qemu.sh"))
+        .env("PARADISED", paradised)
+        .env("BOARD", M4.0)
+        .arg(bundle())
+        .arg("classify")
+        .arg(&picture)
+        .output()
+        .expect("runs");
+    let (out, errors) = text(&said);
+    let host =
+        program("paradised").arg("classify").arg("--model").arg(bundle()).arg(&picture).output().expect("runs");
+    let label =
+        |line: &str| line.split(": ").nth(1).and_then(|rest| rest.split_whitespace().next()).map(str::to_owned);
+    assert!(said.status.success() && label(&out).is_some(), "{out}{errors}");
+    assert_eq!(label(&out), label(&text(&host).0));
+    let images = root().join("firmware/target/images");
+    for (board, folder) in
+        [(M4, M4.0.to_string()), (M4, format!("{}-inject", M4.0)), (M55, format!("{}-inject", M55.0))]
+    {
+        let code = code(board, &images.join(&folder).join(BUNDLE));
+        println!("{folder}: {code} bytes of flash without model and self-test images");
+        assert!(code <= MOST_CODE, "{folder}: {code} bytes of code");
+    }
+    let nowhere = Command::new(root().join("firmware/qemu.sh")).env("BOARD", "rp2350").args(["x", "info"]).output();
+    let nowhere = nowhere.expect("runs");
+    assert!(nowhere.status.code() == Some(2) && text(&nowhere).1.contains("mps2-an500"));
+}
+
 fn equal(board: Board, pictures: &[Vec<u8>], model: &Model) {
     let chip = Chip::start(board);
     let mut mcu = chip.greet();
     assert_eq!(mcu.wait().expect("it starts"), State::Ready, "{}", board.0);
     let (mut arena, mut floats) = (vec![0; model.header().arena_bytes as usize], vec![0.0; model.float_len()]);
+    let p = |p: &PValues| [p.picture, p.posterior, p.spread, p.rate, p.entropy, p.predictive, p.combined];
+    let distances = |d: &Distances| [d.posterior, d.spread, d.picture];
     let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
     let info = mcu.info().expect("it says what it is");
     let hash: String = model.hash().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -159,12 +222,11 @@ fn equal(board: Board, pictures: &[Vec<u8>], model: &Model) {
         let verdict = mcu.classify(picture).unwrap_or_else(|e| panic!("{}: {e}", board.0));
         let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
         let answer = classify(model, picture, &mut memory, &mut |_, _| {}).unwrap();
-        let distances = [answer.distances.posterior, answer.distances.spread, answer.distances.picture];
         let entropies = [answer.posterior_entropy_nats, answer.predictive_entropy_nats, answer.rate_nats];
         assert_eq!(usize::from(verdict.class), answer.class);
-        assert_eq!(verdict.decision.of_engine(), Some(answer.decision));
-        assert_eq!(bits(&verdict.p), bits(&Verdict::p_of(&answer.p)));
-        assert_eq!(bits(&verdict.distances), bits(&distances));
+        assert_eq!(verdict.decision, answer.decision);
+        assert_eq!(bits(&p(&verdict.p)), bits(&p(&answer.p)));
+        assert_eq!(bits(&distances(&verdict.distances)), bits(&distances(&answer.distances)));
         let got = [verdict.posterior_entropy_nats, verdict.predictive_entropy_nats, verdict.rate_nats];
         assert_eq!(bits(&got), bits(&entropies));
         let vectors =
@@ -344,7 +406,7 @@ fn the_command_line_asks_the_chip() {
     let chip: serde_json::Value = serde_json::from_str(&out).expect("one object");
     let host = program("paradised").args(["classify", "--model", &model, "--json", &picture]).output().expect("runs");
     let host: serde_json::Value = serde_json::from_str(&text(&host).0).expect("one object");
-    for key in ["label", "class", "rate_nats", "combined_p"] {
+    for key in ["label", "class", "decision", "reason", "rate_nats", "picture_p", "predictive_p", "combined_p"] {
         assert_eq!(chip[key], host[key], "{key}");
     }
     let other = shipped().to_string_lossy().into_owned();

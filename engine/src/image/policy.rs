@@ -72,25 +72,37 @@ impl core::fmt::Display for ImagePolicy {
     }
 }
 
+impl ImagePolicy {
+    /// See [`Record::read`].
+    pub const fn read(fields: &mut Fields) -> Self {
+        let (geometry, polarity, parts) = (fields.u8(), fields.u8(), fields.u16());
+        let geometry = match geometry {
+            0 => Geometry::Stretch,
+            1 => Geometry::Crop { parts },
+            kind => {
+                fields.require(kind == 2);
+                Geometry::Letterbox
+            }
+        };
+        fields.require(parts == 0 || matches!(geometry, Geometry::Crop { .. }));
+        let polarity = match polarity {
+            0 => Polarity::AsTaken,
+            1 => Polarity::LightOnDark,
+            kind => {
+                fields.require(kind == 2);
+                Polarity::Inverted
+            }
+        };
+        Self { geometry, polarity }
+    }
+}
+
 /// `geometry u8, polarity u8, parts u16` (0 where there is no crop).
 impl Record for ImagePolicy {
     const SIZE: usize = 4;
 
-    fn read(fields: &mut Fields) -> Option<Self> {
-        let (geometry, polarity, parts) = (fields.u8()?, fields.u8()?, fields.u16()?);
-        let geometry = match (geometry, parts) {
-            (0, 0) => Geometry::Stretch,
-            (1, parts) => Geometry::Crop { parts },
-            (2, 0) => Geometry::Letterbox,
-            _ => return None,
-        };
-        let polarity = match polarity {
-            0 => Polarity::AsTaken,
-            1 => Polarity::LightOnDark,
-            2 => Polarity::Inverted,
-            _ => return None,
-        };
-        Some(Self { geometry, polarity })
+    fn read(fields: &mut Fields) -> Self {
+        Self::read(fields)
     }
 
     fn write(&self, to: &mut Writer) {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::record::{Fields, Record, Writer};
+use crate::record::{self, Record, Writer};
 use proptest::prelude::*;
 extern crate std;
 use std::{vec, vec::Vec};
@@ -140,9 +140,9 @@ fn a_policy_that_keeps_nothing_is_not_valid() {
     for policy in [crop(8750), STRETCH] {
         let mut bytes = Writer::default();
         policy.write(&mut bytes);
-        assert_eq!(ImagePolicy::read(&mut Fields::new(bytes.written())), Some(policy));
+        assert_eq!(record::one::<ImagePolicy>(bytes.written()), Some(policy));
     }
-    assert_eq!(ImagePolicy::read(&mut Fields::new(&[0, 0, 1, 0])), None);
+    assert_eq!(record::one::<ImagePolicy>(&[0, 0, 1, 0]), None);
     assert!(std::format!("{}", crop(8750)).contains("87.50 %"));
 }
 

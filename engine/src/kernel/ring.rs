@@ -58,6 +58,28 @@ impl<'a> Other<'a> {
     }
 }
 
+/// Has `run` write whole groups where the output has only a part of one: to `tail`, which holds a whole one. A residual sum finds the
+/// other operand where it writes.
+///
+/// # Panics
+/// If `tail` is shorter than the output, or the other operand not as long.
+pub fn in_part(tail: &mut [i8], other: Other, y: &mut [i8], run: impl FnOnce(Other, &mut [i8])) {
+    let part = &mut tail[..y.len()];
+    let other = match other {
+        Other::At(other) => {
+            part.copy_from_slice(other);
+            Other::Place
+        }
+        Other::Place => {
+            part.copy_from_slice(y);
+            Other::Place
+        }
+        Other::None => Other::None,
+    };
+    run(other, tail);
+    y.copy_from_slice(&tail[..y.len()]);
+}
+
 /// A convolution of one group, from what is stored to what is stored.
 #[derive(Debug, Clone, Copy)]
 pub struct Conv<'a> {

@@ -71,18 +71,27 @@ pub struct About {
     pub source: [u8; 32],
 }
 
+impl About {
+    /// See [`Record::read`].
+    pub const fn read(fields: &mut Fields) -> Self {
+        let scratch = fields.u32();
+        let layout = match fields.u8() {
+            0 => Layout::Dsp,
+            kind => {
+                fields.require(kind == 1);
+                Layout::Mve
+            }
+        };
+        fields.zeros::<3>();
+        Self { scratch, layout, source: fields.bytes() }
+    }
+}
+
 impl Record for About {
     const SIZE: usize = 40;
 
-    fn read(fields: &mut Fields) -> Option<Self> {
-        let scratch = fields.u32()?;
-        let layout = match fields.u8()? {
-            0 => Layout::Dsp,
-            1 => Layout::Mve,
-            _ => return None,
-        };
-        fields.zeros::<3>()?;
-        Some(Self { scratch, layout, source: fields.bytes()? })
+    fn read(fields: &mut Fields) -> Self {
+        Self::read(fields)
     }
 
     fn write(&self, to: &mut Writer) {
@@ -126,20 +135,32 @@ impl Step {
 /// What no layer's index is.
 const NONE: u16 = u16::MAX;
 
+const fn some(layer: u16) -> Option<u16> {
+    if layer == NONE { None } else { Some(layer) }
+}
+
+impl Step {
+    /// See [`Record::read`].
+    pub const fn read(fields: &mut Fields) -> Self {
+        let work = match fields.u8() {
+            0 => Work::Layer,
+            kind => {
+                fields.require(kind == 1);
+                Work::Conv
+            }
+        };
+        fields.zeros::<1>();
+        let [layer, affine, sum] = fields.u16s();
+        fields.require(matches!(work, Work::Conv) || affine == NONE && sum == NONE);
+        Self { work, layer, affine: some(affine), sum: some(sum) }
+    }
+}
+
 impl Record for Step {
     const SIZE: usize = 8;
 
-    fn read(fields: &mut Fields) -> Option<Self> {
-        let work = match fields.u8()? {
-            0 => Work::Layer,
-            1 => Work::Conv,
-            _ => return None,
-        };
-        fields.zeros::<1>()?;
-        let [layer, affine, sum] = fields.u16s()?;
-        let some = |index: u16| (index != NONE).then_some(index);
-        let step = Self { work, layer, affine: some(affine), sum: some(sum) };
-        (work == Work::Conv || (affine, sum) == (NONE, NONE)).then_some(step)
+    fn read(fields: &mut Fields) -> Self {
+        Self::read(fields)
     }
 
     fn write(&self, to: &mut Writer) {

@@ -7,7 +7,7 @@ use crate::artifact::{self, Model};
 use crate::container::Blob;
 use crate::encoder::rows;
 use crate::error::FormatError;
-use crate::header::{Covariance, Draft, Mixture, Table};
+use crate::header::{Calibrations, Covariance, Draft, Mixture, Table};
 use crate::layer::{Activation, Head, Layer, Op};
 use crate::record::table;
 use crate::tensor::Span;
@@ -140,7 +140,7 @@ pub fn lower(model: &Model, layout: Layout) -> Result<Vec<u8>, FormatError> {
             picture: copier.whitening(header.typicality.picture),
             spread: header.typicality.spread.map(|spread| copier.whitening(spread)),
         },
-        calibrations: header.calibrations.all().map(|table| copier.table(table)).into(),
+        calibrations: Calibrations::new(header.calibrations.all().map(|table| copier.table(table))),
         thresholds: header.thresholds,
         made: header.made,
     };

@@ -1,7 +1,7 @@
 //! A model as a microcontroller runs it: lowered while its firmware is built.
 //!
 //! ```text
-//! model.pmq --lower (host)--> lowered model, in flash --Lowered::parse (chip)--> steps --> the answers of model.pmq, bit for bit
+//! model.pmq --lower (host)--> lowered model --Lowered::embedded (in a chip's program)--> steps --> the answers of model.pmq
 //! ```
 //! A lowered model is a sealed file like `model.pmq` and holds all that one holds, but the weights of its convolutions lie in the
 //! order of a core's kernels ([`Layout`]), and its activations where these kernels need them: a per-channel map is applied while a
@@ -17,19 +17,20 @@ mod plan;
 mod run;
 mod valid;
 
-pub(crate) use format::ABOUT;
 pub use format::{KNOWN, Layout, MAGIC, Step, VERSION, Work};
 #[cfg(feature = "alloc")]
 pub use lower::lower;
 
 use crate::appearance::Sums;
-use crate::artifact::Model;
-use crate::container;
+use crate::artifact::{self, Model};
+use crate::container::{self, Sealed};
 use crate::encoder;
-use crate::error::{FormatError, RunError};
+use crate::error::{FormatError, RunError, attempt};
 use crate::header::Header;
 use crate::inference::{self, Answer, Evidence, Posterior};
-use crate::record::Records;
+use crate::layer::Layer;
+use crate::part::{Part, Parts};
+use crate::record::{Fields, Record, Records};
 use format::About;
 
 /// A valid lowered model, borrowed from its bytes.
@@ -46,33 +47,57 @@ impl<'a> Lowered<'a> {
     /// # Errors
     /// Any byte that is not as it should be; see [`FormatError`].
     pub fn parse(bytes: &'a [u8]) -> Result<Self, FormatError> {
-        let lowered = Self::open(bytes)?;
+        let lowered = Self::view(container::open(bytes, MAGIC, format::VERSION, format::KNOWN)?)?;
+        lowered.model.decode()?;
+        artifact::decode(&lowered.steps, format::STEPS)?;
         valid::lowered(&lowered)?;
         Ok(lowered)
     }
 
-    /// A lowered model that [`Lowered::parse`] has found valid on the machine that built the firmware: its SHA-256 says that it is
-    /// the same. A chip saves the code of all other rules; a model that breaks one would panic.
+    /// A lowered model that is part of a program, read while compiling, so that neither its description nor the code that reads
+    /// one is in a chip's memory: a model that [`Lowered::parse`] has found valid on the machine that built the program. One
+    /// that is not panics when it is run. [`Lowered::is_intact`] says whether the bytes are still those.
     ///
-    /// # Errors
-    /// If the bytes are not those that were sealed, or for another core.
-    pub fn open(bytes: &'a [u8]) -> Result<Self, FormatError> {
-        // Kernels load words of what lies at multiples of four in the file.
-        if cfg!(target_arch = "arm") && !bytes.as_ptr().addr().is_multiple_of(4) {
-            return Err(FormatError::Invalid("a lowered model does not begin at a multiple of four bytes"));
+    /// # Panics
+    /// If the bytes are none of this core's: where this is a constant, the program does not compile.
+    pub const fn embedded(bytes: &'a [u8]) -> Self {
+        let Ok(sealed) = container::embedded(bytes, MAGIC, format::VERSION, format::KNOWN) else {
+            panic!("no lowered model of this version");
+        };
+        let Ok(lowered) = Self::view(sealed) else { panic!("a lowered model that lacks something") };
+        match Layout::HERE {
+            Some(here) if here as u8 != lowered.about.layout as u8 => panic!("a model of another core's layout"),
+            _ if !lowered.parts().are_built() => panic!("a model that needs a part of the engine that is not built"),
+            _ => lowered,
         }
-        let sealed = container::open(bytes, MAGIC, format::VERSION, format::KNOWN)?;
-        let about: About = crate::artifact::record(&sealed, format::ABOUT)?;
-        if Layout::HERE.is_some_and(|here| here != about.layout) {
-            return Err(FormatError::Section { tag: format::ABOUT, why: "is of another core's layout" });
-        }
-        let steps = crate::artifact::records(&sealed, format::STEPS)?;
-        Ok(Self { model: Model::view(bytes, sealed)?, about, steps })
+    }
+
+    const fn view(sealed: Sealed<'a>) -> Result<Self, FormatError> {
+        let mut fields = attempt!(artifact::fields(&sealed, format::ABOUT));
+        let about = About::read(&mut fields);
+        attempt!(artifact::end(&fields, format::ABOUT));
+        let steps = Records::new(attempt!(sealed.section(format::STEPS)));
+        Ok(Self { model: attempt!(Model::view(sealed)), about, steps })
     }
 
     /// What it says of the model. The weights of convolutions that [`Step`]s run are not in their usual order.
-    pub fn model(&self) -> &Model<'a> {
+    pub const fn model(&self) -> &Model<'a> {
         &self.model
+    }
+
+    /// The parts of the engine that it needs.
+    pub const fn parts(&self) -> Parts {
+        let header = self.model.header();
+        let (mut parts, mut i) = (Parts::of_confidence(header), 0);
+        while i < self.steps.bytes().len() / Step::SIZE {
+            let step = Step::read(&mut Fields::nth(self.steps.bytes(), Step::SIZE, i));
+            if matches!(step.work, Work::Layer) {
+                let mut fields = Fields::nth(header.layers.bytes(), Layer::SIZE, step.layer as usize);
+                parts = parts.with(Part::of_layer(&Layer::read(&mut fields)));
+            }
+            i += 1;
+        }
+        parts
     }
 
     /// The order of its weights.
@@ -86,9 +111,11 @@ impl<'a> Lowered<'a> {
         self.about.source
     }
 
-    /// Hashes the resident bytes again and compares: false if memory changed since loading.
+    /// Hashes the resident bytes again and compares: false if memory changed since loading, or if they lie where the kernels of
+    /// a core cannot load words, not at a multiple of four.
     pub fn is_intact(&self) -> bool {
-        self.model.is_intact()
+        let aligned = self.model.file().as_ptr().addr().is_multiple_of(4);
+        (aligned || !cfg!(target_arch = "arm")) && self.model.is_intact()
     }
 
     /// What runs, in order.
@@ -97,7 +124,7 @@ impl<'a> Lowered<'a> {
     }
 
     /// Words of memory that an inference needs beside its arena.
-    pub fn scratch_len(&self) -> usize {
+    pub const fn scratch_len(&self) -> usize {
         self.about.scratch as usize
     }
 

@@ -30,6 +30,14 @@ impl Reference {
     /// Standard deviations within which a device's mean must be: its bits are the maker's, so only the draw differs.
     pub const TOLERANCE: f32 = 6.0;
 
+    /// Of the means of several draws; at least two.
+    pub fn of(means: &[f32]) -> Self {
+        let n = means.len() as f32;
+        let mean = means.iter().sum::<f32>() / n;
+        let squares: f32 = means.iter().map(|m| (m - mean) * (m - mean)).sum();
+        Self { mean, std: libm::sqrtf(squares / (n - 1.0)) }
+    }
+
     /// Whether a device's mean agrees.
     pub fn agrees(&self, mean: f32) -> bool {
         (mean - self.mean).abs() <= Self::TOLERANCE * self.std

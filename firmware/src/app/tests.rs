@@ -65,9 +65,7 @@ fn expected(model: &Lowered, golden: &Golden) -> Expected {
             drift.mean()
         })
         .collect();
-    let mean = means.iter().sum::<f32>() / 20.0;
-    let std = (means.iter().map(|m| (m - mean) * (m - mean)).sum::<f32>() / 19.0).sqrt();
-    Expected { attack: [IMAGES, 40, 10, broken], drift_images: IMAGES, drift: Reference { mean, std } }
+    Expected { attack: [IMAGES, 40, 10, broken], drift_images: IMAGES, drift: Reference::of(&means) }
 }
 
 /// What the board was told, and what it has sent.
@@ -257,9 +255,9 @@ fn it_tests_itself_answers_as_the_engine_and_moves_its_lines() {
         let mut memory = Memory { arena: &mut arena, scratch: &mut scratch };
         let answer = model.classify(golden_image(i), &mut memory, &mut |_, _| {}).unwrap();
         assert_eq!(verdict.class, answer.class as u16);
-        assert_eq!(verdict.decision.of_engine(), Some(answer.decision));
+        assert_eq!(verdict.decision, answer.decision);
         assert_eq!(verdict.rate_nats.to_bits(), answer.rate_nats.to_bits());
-        assert_eq!(verdict.p, Verdict::p_of(&answer.p));
+        assert_eq!(verdict.p, answer.p);
         let numbers = bench.ask(Ask::Vector { which: Vector::Mu, from: 3 }, |answer| match answer {
             Ok(Answer::Numbers(bytes)) => bytes.to_vec(),
             other => panic!("{other:?}"),
@@ -272,7 +270,7 @@ fn it_tests_itself_answers_as_the_engine_and_moves_its_lines() {
     assert_eq!(counters.accepted + counters.abstained.iter().sum::<u32>(), 2);
     // The same picture twice is steady, if it is accepted.
     let verdict = (0..3).map(|_| bench.classify(golden_image(0)).unwrap()).last().unwrap();
-    let accepted = verdict.decision == paradise_link::Decision::Accept;
+    let accepted = verdict.decision == paradise_engine::Decision::Accept;
     assert_eq!(verdict.steady, accepted.then_some(verdict.class));
     assert_eq!(bench.board.0.borrow().lines, [accepted, !accepted, false]);
     let (beats, fed) = (bench.board.0.borrow().beats, bench.board.0.borrow().fed);

@@ -1,10 +1,11 @@
 //! prepare BUNDLE BOARD OUT: what a firmware carries, in folder OUT: the bundle's model, lowered for the board's core, its self-test
-//! at a chip's size, what this machine finds with both, and the board's memory; an error with the numbers if it does not fit.
+//! at a chip's size, what this machine finds with both, the features of the engine that it needs, and the board's memory; an error with the numbers if it does not fit.
 
 use paradise_engine::golden::{Golden, reduced};
 use paradise_engine::lowered::{Layout, Lowered, Memory, lower};
+use paradise_engine::part::Part;
 use paradise_engine::selftest::Chip;
-use paradise_engine::selftest::drift::Drift;
+use paradise_engine::selftest::drift::{Drift, Reference};
 use paradise_engine::selftest::square::Square;
 use paradise_engine::{Model, Sizes};
 use paradise_firmware::checks::SEED;
@@ -19,8 +20,8 @@ const ATTACK: [u16; 2] = [4, 32];
 const RADII: [u16; 6] = [8, 16, 24, 32, 48, 64];
 /// Images of the drift check, and draws behind its reference.
 const DRIFT: [usize; 2] = [8, 40];
-/// What code, stack and everything but model and self-test take at most: 68 KiB of flash; RAM beside the model's own.
-const CODE: usize = 68 << 10;
+/// What code, stack and everything but model and self-test take at most: 52 KiB of flash; RAM beside the model's own.
+const CODE: usize = 52 << 10;
 const STATE_AND_STACK: usize = 6 << 10;
 type Failure = Box<dyn Error>;
 
@@ -35,6 +36,8 @@ fn main() -> Result<(), Failure> {
     let carried = carried(bundle, layout, out).map_err(|e| format!("{}: {e}", bundle.display()))?;
     fits(board, &memory, &bundle.display().to_string(), &carried)?;
     write(&out.join("memory.x"), memory.as_bytes())?;
+    // Where cortex-m-rt looks for the chip's handlers; the board's own file names them.
+    write(&out.join("device.x"), b"")?;
     write(&out.join("kept.x"), &fs::read("boards/kept.x")?)
 }
 
@@ -75,6 +78,9 @@ fn carried(bundle: &Path, layout: Layout, out: &Path) -> Result<Carried, Failure
     write(&out.join("model.bin"), &lowered)?;
     write(&out.join("golden.bin"), &golden)?;
     write(&out.join("expected.rs"), expected.as_bytes())?;
+    let parts = Part::ALL.into_iter().filter(|part| model.parts().has(*part));
+    let features: Vec<String> = parts.map(|part| format!("paradise-engine/{}", part.feature())).collect();
+    write(&out.join("features"), features.join(",").as_bytes())?;
     Ok(Carried { model: lowered.len(), golden: golden.len(), sizes })
 }
 
@@ -110,8 +116,7 @@ fn expected(model: &Lowered, golden: &Golden, arena: &mut [i8], scratch: &mut [u
         }
         means.push(drift.mean());
     }
-    let mean = means.iter().sum::<f32>() / draws as f32;
-    let std = (means.iter().map(|m| (m - mean).powi(2)).sum::<f32>() / (draws - 1) as f32).sqrt();
+    let Reference { mean, std } = Reference::of(&means);
     Ok(format!(
         "Expected {{ attack: [{attacked}, {eps}, {queries}, {broken}], drift_images: {count}, \
          drift: Reference {{ mean: {mean:?}f32, std: {std:?}f32 }} }}"

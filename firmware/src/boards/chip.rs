@@ -180,9 +180,35 @@ unsafe extern "C" fn HardFault() -> ! {
     )
 }
 
-/// An interrupt that nothing expects: as a hard fault.
+/// Gives up: as a hard fault.
 pub fn crash() -> ! {
     crashed()
+}
+
+/// An interrupt or a fault that nothing expects: as a hard fault.
+#[cortex_m_rt::exception]
+unsafe fn DefaultHandler(_: i16) {
+    crashed()
+}
+
+/// What an interrupt calls.
+pub type Handler = unsafe extern "C" fn();
+
+/// The handlers of the first N interrupts: those that are listed with their numbers, and [`crash`] for all others.
+///
+/// # Panics
+/// While compiling, if a number is not below N.
+pub const fn handlers<const N: usize>(listed: &[(i16, Handler)]) -> [Handler; N] {
+    extern "C" fn unexpected() {
+        crashed()
+    }
+    let mut all = [unexpected as Handler; N];
+    let mut i = 0;
+    while i < listed.len() {
+        all[listed[i].0 as usize] = listed[i].1;
+        i += 1;
+    }
+    all
 }
 
 /// The check that stands for a crash: the stack's.
@@ -294,21 +320,33 @@ pub fn fpu_is_right(spoil: bool) -> bool {
     hold && rounds && keeps
 }
 
-/// Writes a pattern to every FPU register; 0 if all hold it.
+/// Writes a pattern to every FPU register, by way of memory; 0 if all hold it.
 #[unsafe(naked)]
 extern "C" fn try_fpu(pattern: u32) -> u32 {
     naked_asm!(
         "vpush {{s16-s31}}",
-        "mov r2, r0",
-        ".irp s, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
-        "vmov s\\s, r2",
-        ".endr",
+        "sub sp, sp, #128",
+        "mov r1, sp",
+        "movs r2, #32",
+        "2: str r0, [r1], #4",
+        "subs r2, #1",
+        "bne 2b",
+        "vldm sp, {{s0-s31}}",
+        // What is read back may not be what lies there already.
+        "mvns r3, r0",
+        "mov r1, sp",
+        "movs r2, #32",
+        "3: str r3, [r1], #4",
+        "subs r2, #1",
+        "bne 3b",
+        "vstm sp, {{s0-s31}}",
         "movs r3, #0",
-        ".irp s, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
-        "vmov r1, s\\s",
-        "eors r1, r2",
+        "movs r2, #32",
+        "4: pop {{r1}}",
+        "eors r1, r0",
         "orrs r3, r1",
-        ".endr",
+        "subs r2, #1",
+        "bne 4b",
         "mov r0, r3",
         "vpop {{s16-s31}}",
         "bx lr",

@@ -115,7 +115,7 @@ pub mod systick {
     }
 
     /// Steps of [`ticks`] in a clock's tick.
-    pub const RATIO: u64 = 1 << 8;
+    pub const RATIO: f32 = 256.0;
 
     /// Its 24 bits, upwards, in the upper bits of a word, so that they wrap together.
     pub fn ticks() -> u32 {

@@ -22,7 +22,7 @@ pub trait Pieces {
     /// A counter that goes up all the time and wraps.
     fn ticks() -> u32;
     /// Two counters of different clocks and how much each counts a second.
-    fn clocks() -> Option<[(u32, u64); 2]>;
+    fn clocks() -> Option<[(u32, f32); 2]>;
     /// Sends a byte, waiting for room.
     fn send(byte: u8);
     /// A byte that arrived; `None` if there is none.
@@ -44,7 +44,7 @@ pub trait Pieces {
 }
 
 /// The serial port's interrupt: its bytes go into the ring, nothing else happens here.
-pub fn receive<P: Pieces>() {
+pub extern "C" fn receive<P: Pieces>() {
     free(|cs| {
         let (queue, lost) = &mut *HEARD.borrow(cs).borrow_mut();
         while let Some(byte) = P::receive() {
@@ -140,13 +140,16 @@ impl<P: Pieces> Hardware for Machine<P> {
     fn clocks_differ(&mut self, spoil: bool) -> Option<u32> {
         let before = P::clocks()?;
         // A hundredth of a second of the first.
-        while u64::from(P::clocks()?[0].0.wrapping_sub(before[0].0)) < before[0].1 / 100 {}
-        let after = P::clocks()?;
-        let passed = |i: usize| u64::from(after[i].0.wrapping_sub(before[i].0));
-        // Both in millionths of a second.
-        let [first, second] = [0, 1].map(|i| passed(i) * 1_000_000 / before[i].1);
-        let second = if spoil { second / 2 } else { second };
-        Some((1000 * first.abs_diff(second) / first.max(1)) as u32)
+        let passed = |now: &[(u32, f32); 2], i: usize| now[i].0.wrapping_sub(before[i].0) as f32 / before[i].1;
+        let after = loop {
+            let now = P::clocks()?;
+            if passed(&now, 0) >= 0.01 {
+                break now;
+            }
+        };
+        let [first, second] = [passed(&after, 0), passed(&after, 1)];
+        let second = if spoil { 0.5 * second } else { second };
+        Some((1000.0 * (first - second).abs() / first) as u32)
     }
 
     fn stack(&mut self, spoil: bool) -> Option<[u32; 2]> {

@@ -58,6 +58,21 @@ unsafe impl cortex_m::interrupt::InterruptNumber for Interrupt {
     }
 }
 
+/// The board's interrupts, by their numbers, the largest last: `interrupts!(NUMBER => handler, ...)`. The chip's table of vectors
+/// ends with the last of them, for no other is ever enabled.
+macro_rules! interrupts {
+    ($($number:ident => $handler:expr),+) => {
+        #[unsafe(link_section = ".vector_table.interrupts")]
+        #[unsafe(no_mangle)]
+        #[used]
+        static __INTERRUPTS: [super::chip::Handler; {
+            let numbers = [$($number),+];
+            numbers[numbers.len() - 1] as usize + 1
+        }] = super::chip::handlers(&[$(($number, $handler)),+]);
+    };
+}
+use interrupts;
+
 /// A register.
 #[derive(Clone, Copy)]
 pub struct Register(pub usize);

@@ -47,8 +47,8 @@ impl<B: Mps> Pieces for Family<B> {
         B::ticks()
     }
 
-    fn clocks() -> Option<[(u32, u64); 2]> {
-        Some([(B::ticks(), B::CLOCK.into()), (systick::ticks(), systick::RATIO * u64::from(B::CLOCK))])
+    fn clocks() -> Option<[(u32, f32); 2]> {
+        Some([(B::ticks(), B::CLOCK as f32), (systick::ticks(), systick::RATIO * B::CLOCK as f32)])
     }
 
     fn send(byte: u8) {

@@ -8,7 +8,6 @@ use super::cmsdk::{Timer, Uart};
 use super::machine::receive;
 use super::mps::{self, Family, Mps};
 use cortex_m::peripheral::{NVIC, SCB};
-use cortex_m_rt::exception;
 
 /// This board.
 pub type Board = mps::Board<Mps2>;
@@ -54,11 +53,9 @@ impl Mps for Mps2 {
     }
 }
 
-#[exception]
-unsafe fn DefaultHandler(number: i16) {
-    match number {
-        RECEIVER => receive::<Family<Mps2>>(),
-        DOG_BITES => SCB::sys_reset(),
-        _ => super::chip::crash(),
-    }
+/// The second timer has counted down.
+extern "C" fn bite() {
+    SCB::sys_reset()
 }
+
+super::interrupts!(RECEIVER => receive::<Family<Mps2>>, DOG_BITES => bite);

@@ -45,13 +45,7 @@ impl Mps for Mps2 {
     }
 }
 
-#[exception]
-unsafe fn DefaultHandler(number: i16) {
-    match number {
-        RECEIVER => receive::<Family<Mps2>>(),
-        _ => super::chip::crash(),
-    }
-}
+super::interrupts!(RECEIVER => receive::<Family<Mps2>>);
 
 /// The watchdog's first warning; the reset follows.
 #[exception]

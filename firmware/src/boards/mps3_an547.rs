@@ -48,13 +48,7 @@ impl Mps for Mps3 {
     }
 }
 
-#[exception]
-unsafe fn DefaultHandler(number: i16) {
-    match number {
-        RECEIVER => receive::<Family<Mps3>>(),
-        _ => super::chip::crash(),
-    }
-}
+super::interrupts!(RECEIVER => receive::<Family<Mps3>>);
 
 /// The watchdog's first warning; the reset follows.
 #[exception]

@@ -11,7 +11,6 @@
 use super::machine::{Machine, Pieces, receive};
 use super::{Interrupt, Register};
 use cortex_m::peripheral::{DWT, NVIC};
-use cortex_m_rt::exception;
 use paradise_firmware::board::Reset;
 
 /// This board.
@@ -113,14 +112,14 @@ impl Pieces for Nucleo {
         DWT::cycle_count()
     }
 
-    fn clocks() -> Option<[(u32, u64); 2]> {
+    fn clocks() -> Option<[(u32, f32); 2]> {
         // Read twice until the same: its clock is not the core's.
         let count = Register(LPTIM + 0x1c);
         let mut slow = count.read();
         while slow != count.read() {
             slow = count.read();
         }
-        Some([(Self::ticks(), CLOCK.into()), (slow << 16, u64::from(LSI) << 16)])
+        Some([(Self::ticks(), CLOCK as f32), (slow << 16, 65_536.0 * LSI as f32)])
     }
 
     fn send(byte: u8) {
@@ -175,10 +174,4 @@ impl Pieces for Nucleo {
     }
 }
 
-#[exception]
-unsafe fn DefaultHandler(number: i16) {
-    match number {
-        RECEIVER => receive::<Nucleo>(),
-        _ => super::chip::crash(),
-    }
-}
+super::interrupts!(RECEIVER => receive::<Nucleo>);

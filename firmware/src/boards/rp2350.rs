@@ -10,7 +10,6 @@
 use super::machine::{Machine, Pieces, receive};
 use super::{Interrupt, Register};
 use cortex_m::peripheral::{DWT, NVIC};
-use cortex_m_rt::exception;
 use paradise_firmware::board::Reset;
 
 /// This board.
@@ -113,9 +112,9 @@ impl Pieces for Rp2350 {
         DWT::cycle_count()
     }
 
-    fn clocks() -> Option<[(u32, u64); 2]> {
+    fn clocks() -> Option<[(u32, f32); 2]> {
         // Of the crystal twice, by the PLL and without it.
-        Some([(Self::ticks(), CLOCK.into()), (TIMER.read(), 1_000_000)])
+        Some([(Self::ticks(), CLOCK as f32), (TIMER.read(), 1e6)])
     }
 
     fn send(byte: u8) {
@@ -162,10 +161,4 @@ impl Pieces for Rp2350 {
 /// Microseconds of the watchdog.
 static LOAD: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(0);
 
-#[exception]
-unsafe fn DefaultHandler(number: i16) {
-    match number {
-        RECEIVER => receive::<Rp2350>(),
-        _ => super::chip::crash(),
-    }
-}
+super::interrupts!(RECEIVER => receive::<Rp2350>);

@@ -34,6 +34,4 @@ pub mod frame;
 pub mod message;
 
 pub use frame::{Frames, MAX_FRAME, MAX_PAYLOAD};
-pub use message::{
-    Answer, Ask, Check, Counters, Decision, Info, Refusal, Reply, Request, State, VERSION, Vector, Verdict,
-};
+pub use message::{Answer, Ask, Check, Counters, Info, Refusal, Reply, Request, State, VERSION, Vector, Verdict};

@@ -1,6 +1,7 @@
 //! What is asked and answered.
 
-use paradise_engine::{PValues, Reason};
+use paradise_engine::typicality::Distances;
+use paradise_engine::{Decision, PValues};
 use serde::{Deserialize, Serialize};
 
 /// The version of these messages; both sides must have the same.
@@ -186,52 +187,12 @@ pub struct Verdict {
     pub posterior_entropy_nats: f32,
     /// Predictive entropy, nats.
     pub predictive_entropy_nats: f32,
-    /// Squared distances of posterior, spread and picture.
-    pub distances: [f32; 3],
-    /// p-values of picture, posterior, spread, rate, entropy, class, and of all together.
-    pub p: [f32; 7],
+    /// Squared distances.
+    pub distances: Distances,
+    /// p-values.
+    pub p: PValues,
     /// What it took, in the board's ticks.
     pub ticks: u32,
-}
-
-impl Verdict {
-    /// p-values in the order of [`Verdict::p`].
-    pub fn p_of(p: &PValues) -> [f32; 7] {
-        [p.picture, p.posterior, p.spread, p.rate, p.entropy, p.predictive, p.combined]
-    }
-}
-
-/// Accept, or why not: the engine's decision as it travels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Decision {
-    /// Accept.
-    Accept,
-    /// Abstain, for this reason.
-    Abstain(u8),
-}
-
-/// The reasons in the order of their numbers.
-const REASONS: [Reason; 3] = [Reason::UnfamiliarPicture, Reason::AtypicalPosterior, Reason::UncertainClass];
-
-impl From<paradise_engine::Decision> for Decision {
-    fn from(decision: paradise_engine::Decision) -> Self {
-        match decision {
-            paradise_engine::Decision::Accept => Self::Accept,
-            paradise_engine::Decision::Abstain(reason) => {
-                Self::Abstain(REASONS.iter().position(|r| *r == reason).unwrap_or(0) as u8)
-            }
-        }
-    }
-}
-
-impl Decision {
-    /// The engine's decision; `None` if the reason is of another version.
-    pub fn of_engine(self) -> Option<paradise_engine::Decision> {
-        match self {
-            Self::Accept => Some(paradise_engine::Decision::Accept),
-            Self::Abstain(reason) => REASONS.get(usize::from(reason)).map(|r| paradise_engine::Decision::Abstain(*r)),
-        }
-    }
 }
 
 /// What has been counted since the chip started.
@@ -241,7 +202,7 @@ pub struct Counters {
     pub classified: u32,
     /// Accepted.
     pub accepted: u32,
-    /// Abstained from, by reason: picture, atypical, uncertain.
+    /// Abstained from, by [`Reason`](paradise_engine::Reason) in its order: picture, atypical, uncertain.
     pub abstained: [u32; 3],
     /// Frames that were not whole.
     pub damaged: u32,

@@ -8,7 +8,7 @@ mod port;
 pub use error::McuError;
 pub use port::{Port, open};
 
-use paradise_link::message::{CHUNK, Counters, Decision, State};
+use paradise_link::message::{CHUNK, Counters, State};
 use paradise_link::{Answer, Ask, Frames, MAX_FRAME, Reply, Request, VERSION, Vector, Verdict, frame};
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -265,9 +265,4 @@ impl Mcu {
         self.number = 0;
         self.ask(Ask::Hello { version: VERSION }, |answer| matches!(answer, Answer::Hello { .. }).then_some(()))
     }
-}
-
-/// What a decision is called, as the daemon calls it.
-pub fn decision(decision: Decision) -> String {
-    decision.of_engine().map_or_else(|| "abstain (an unknown reason)".into(), |decision| decision.to_string())
 }

@@ -205,6 +205,6 @@ impl Calibration {
             values: blob.f32s(&kept.values),
             ranks: blob.u32s(&kept.ranks),
         });
-        Calibrations::from(kept)
+        Calibrations::new(kept)
     }
 }

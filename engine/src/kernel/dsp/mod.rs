@@ -22,6 +22,7 @@ pub(crate) use dot::{dot, sums};
 pub(crate) use rows::affine;
 
 use super::ring::{self, Conv, Kernels, Other};
+use crate::kernel;
 use geometry::{GROUP, Geometry};
 
 /// Runs a convolution from `x` to `y`, both int8 NHWC, over [`Geometry::scratch_words`] words.
@@ -61,7 +62,7 @@ impl Kernels for Rows<'_> {
         let left = usize::from(self.conv.window.pad[1]) * self.geometry.channels;
         let to = &mut self.padded[left..][..row.len()];
         match &self.conv.before {
-            Some(affine) => rows::affine(row, affine, to),
+            Some(map) => kernel::affine(row, map, to),
             None => to.copy_from_slice(row),
         }
         rows::widen(self.geometry, self.padded, slot);
@@ -80,20 +81,7 @@ impl Kernels for Rows<'_> {
                 self.group.run(group, other, y);
                 continue;
             }
-            let tail = &mut self.tail[..y.len()];
-            let place = match other {
-                Other::At(other) => {
-                    tail.copy_from_slice(other);
-                    Other::Place
-                }
-                Other::Place => {
-                    tail.copy_from_slice(y);
-                    Other::Place
-                }
-                Other::None => Other::None,
-            };
-            self.group.run(group, place, self.tail);
-            y.copy_from_slice(&self.tail[..y.len()]);
+            ring::in_part(self.tail, other, y, |other, tail| self.group.run(group, other, tail));
         }
     }
 }

@@ -6,9 +6,11 @@ mod assembly;
 mod portable;
 
 #[cfg(all(feature = "dsp", target_arch = "arm"))]
-pub use assembly::{affine, widen};
+pub(crate) use assembly::affine;
+#[cfg(all(feature = "dsp", target_arch = "arm"))]
+pub use assembly::widen;
 #[cfg(not(all(feature = "dsp", target_arch = "arm")))]
-pub use portable::{affine, widen};
+pub use portable::widen;
 
 use super::geometry::{Geometry, Taps};
 

@@ -49,8 +49,7 @@ impl Job {
     /// Of a convolution.
     pub fn new(conv: &Conv, geometry: &Geometry) -> Self {
         let weight = conv.weight.as_ptr_range();
-        // A ReLU at zero point -128 is the end of the int8 range.
-        let relu = |out: &Output| u32::from(out.bounds()[0] == 0.0 && out.zero() != -128);
+        let relu = |out: &Output| u32::from(out.cuts());
         let zero = conv.out.zero();
         Self {
             weight: weight.start,
@@ -130,7 +129,7 @@ pub fn affine(x: &[i8], map: &Affine, y: &mut [i8]) {
     if !channels.is_multiple_of(BLOCK) || !aligned || map.add.len() != channels || x.is_empty() {
         return scalar::affine(x, map.zero, map.mul, map.add, map.out, y);
     }
-    let relu = map.out.bounds()[0] == 0.0;
+    let relu = map.out.cuts();
     let (zero, out_zero) = (map.zero.into(), map.out.zero());
     let rounding =
         Rounding { zero, out_zero, mul, add, channels, pixels: x.len() / channels, blocks: channels / BLOCK };

@@ -19,9 +19,10 @@ mod portable;
 #[cfg(all(feature = "mve", target_arch = "arm"))]
 pub(crate) use assembly::{affine, copy, dot, means};
 #[cfg(not(all(feature = "mve", target_arch = "arm")))]
-use portable::{affine, copy};
+use portable::copy;
 
 use super::ring::{self, Conv, Kernels, Other};
+use crate::kernel;
 use geometry::{BLOCK, Geometry, PAIR};
 
 /// Runs a convolution from `x` to `y`, both int8 NHWC, over [`Geometry::scratch_words`] words.
@@ -59,7 +60,7 @@ impl Kernels for Rows<'_> {
         let to = &mut slot[left..][..usize::from(self.conv.shapes[0].w) * self.geometry.channels];
         match (row, &self.conv.before) {
             (None, _) => to.fill(self.conv.zero),
-            (Some(row), Some(map)) => affine(row, map, to),
+            (Some(row), Some(map)) => kernel::affine(row, map, to),
             (Some(row), None) => copy(row, to),
         }
     }
@@ -72,19 +73,7 @@ impl Kernels for Rows<'_> {
         if rest.is_empty() {
             return;
         }
-        let tail = &mut self.tail[..rest.len()];
-        let place = match other.part(even, rest.len()) {
-            Other::At(other) => {
-                tail.copy_from_slice(other);
-                Other::Place
-            }
-            Other::Place => {
-                tail.copy_from_slice(rest);
-                Other::Place
-            }
-            Other::None => Other::None,
-        };
-        self.pairs.run(under, even / pair, place, self.tail);
-        rest.copy_from_slice(&self.tail[..rest.len()]);
+        let other = other.part(even, rest.len());
+        ring::in_part(self.tail, other, rest, |other, tail| self.pairs.run(under, even / pair, other, tail));
     }
 }

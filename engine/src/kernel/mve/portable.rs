@@ -1,7 +1,7 @@
 //! What the assembly computes, in Rust.
 
 use super::geometry::{BLOCK, CONSTANTS, Geometry, LANES, PAIR};
-use crate::kernel::ring::{Affine, Conv, Other};
+use crate::kernel::ring::{Conv, Other};
 use crate::kernel::scalar;
 
 /// Four channels of a pixel.
@@ -42,11 +42,6 @@ pub fn run(conv: &Conv, geometry: &Geometry, under: &[&[u32]], first: usize, oth
             }
         }
     }
-}
-
-/// [`scalar::affine`].
-pub fn affine(x: &[i8], affine: &Affine, y: &mut [i8]) {
-    scalar::affine(x, affine.zero, affine.mul, affine.add, affine.out, y);
 }
 
 /// Copies a row.

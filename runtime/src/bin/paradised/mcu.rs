@@ -2,34 +2,31 @@
 
 use crate::arguments::{Mcu as Arguments, McuCommand, McuModel};
 use anyhow::{Context, bail, ensure};
-use paradise_engine::Model;
 use paradise_engine::golden::Golden;
+use paradise_engine::{Decision, Model, PValues};
 use paradise_link::Verdict;
 use paradise_link::message::State;
-use paradise_runtime::mcu::{Check, Info, Mcu, decision, open};
+use paradise_runtime::mcu::{Check, Info, Mcu, open};
+use paradise_runtime::pipeline::{decision_and_reason, p_values};
 use paradise_runtime::{Bundle, say};
 use serde::Serialize;
 use serde_json::json;
 use std::time::Instant;
 
-/// A line of `classify --json`.
+/// A line of `classify --json`, whose fields are named as the daemon's.
 #[derive(Serialize)]
 struct Answered<'a> {
     image: &'a str,
     label: &'a str,
     class: u16,
-    decision: String,
     steady: Option<u16>,
     rate_nats: f32,
     posterior_entropy_nats: f32,
     predictive_entropy_nats: f32,
-    picture_p: f32,
-    posterior_p: f32,
-    spread_p: f32,
-    rate_p: f32,
-    entropy_p: f32,
-    predictive_p: f32,
-    combined_p: f32,
+    #[serde(flatten, serialize_with = "p_values")]
+    p: PValues,
+    #[serde(flatten, serialize_with = "decision_and_reason")]
+    decision: Decision,
     ticks: u32,
 }
 
@@ -134,33 +131,28 @@ fn classify(mcu: &mut Mcu, arguments: &crate::arguments::McuClassify) -> anyhow:
 }
 
 fn said(image: &str, model: &Model, v: &Verdict, json: bool) -> anyhow::Result<()> {
-    let (label, decided) = (model.label(v.class.into()), decision(v.decision));
-    let [picture, posterior, spread, rate, entropy, class, all] = v.p;
+    let label = model.label(v.class.into());
     if json {
         let line = Answered {
             image,
             label,
             class: v.class,
-            decision: decided,
             steady: v.steady,
             rate_nats: v.rate_nats,
             posterior_entropy_nats: v.posterior_entropy_nats,
             predictive_entropy_nats: v.predictive_entropy_nats,
-            picture_p: picture,
-            posterior_p: posterior,
-            spread_p: spread,
-            rate_p: rate,
-            entropy_p: entropy,
-            predictive_p: class,
-            combined_p: all,
+            p: v.p,
+            decision: v.decision,
             ticks: v.ticks,
         };
         say!("{}", serde_json::to_string(&line)?);
         return Ok(());
     }
+    let PValues { picture, posterior, spread, predictive, combined, .. } = v.p;
     say!(
-        "{image}: {label}  {decided}  (p of picture {picture:.3}, posterior {posterior:.3}, spread {spread:.3}, class {class:.3}, \
-         all {all:.3}; rate {:.2}, H {:.2}, predictive entropy {:.3} nats)",
+        "{image}: {label}  {}  (p of picture {picture:.3}, posterior {posterior:.3}, spread {spread:.3}, class {predictive:.3}, \
+         all {combined:.3}; rate {:.2}, H {:.2}, predictive entropy {:.3} nats)",
+        v.decision,
         v.rate_nats,
         v.posterior_entropy_nats,
         v.predictive_entropy_nats

@@ -57,12 +57,10 @@ impl<'a> Group<'a> {
             (Taps::Three, _) => paradise_dsp_three_stride2,
             (Taps::Runs, _) => paradise_dsp_runs,
         };
-        // A ReLU at zero point -128 is the end of the int8 range.
-        let relu = |out: &crate::requant::Output| out.bounds()[0] == 0.0 && out.zero() != -128;
         let after: unsafe extern "C" fn() = match &conv.sum {
-            None if relu(&conv.out) => paradise_dsp_store_relu,
+            None if conv.out.cuts() => paradise_dsp_store_relu,
             None => paradise_dsp_store,
-            Some(sum) if relu(&sum.out) => paradise_dsp_sum_relu,
+            Some(sum) if sum.out.cuts() => paradise_dsp_sum_relu,
             Some(_) => paradise_dsp_sum,
         };
         let quad = 4 * 2 * geometry.block();

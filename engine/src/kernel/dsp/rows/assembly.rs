@@ -58,7 +58,7 @@ pub fn affine(x: &[i8], affine: &Affine, y: &mut [i8]) {
     let Affine { zero, mul, add, out } = *affine;
     let pixel = mul.len();
     let eights = x.len() / pixel / GROUP;
-    let relu = out.bounds()[0] == 0.0 && out.zero() != -128;
+    let relu = out.cuts();
     if eights > 0 {
         let kernel = if relu { paradise_dsp_affine_relu } else { paradise_dsp_affine };
         for (c, (mul, add)) in mul.iter().zip(add.iter()).enumerate() {

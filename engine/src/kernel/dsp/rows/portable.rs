@@ -2,8 +2,6 @@
 
 use super::{pair, step};
 use crate::kernel::dsp::geometry::{GROUP, Geometry};
-use crate::kernel::ring::Affine;
-use crate::kernel::scalar;
 
 /// Widens a padded row into a slot.
 ///
@@ -22,9 +20,4 @@ pub fn widen(geometry: &Geometry, row: &[i8], slot: &mut [u32]) {
             }
         }
     }
-}
-
-/// [`scalar::affine`].
-pub fn affine(x: &[i8], affine: &Affine, y: &mut [i8]) {
-    scalar::affine(x, affine.zero, affine.mul, affine.add, affine.out, y);
 }
