@@ -355,6 +355,17 @@ impl<'a, B: Board + Hardware> App<'a, B> {
         Ok(verdict)
     }
 
+    /// Classifies a picture outside of all counting and steadying, to measure that; `None` if the chip does not classify.
+    pub fn measure(&mut self, picture: &[u8], see: &mut dyn FnMut(&paradise_engine::Answer)) -> Option<()> {
+        self.board.feed();
+        if self.state != State::Ready {
+            return None;
+        }
+        let mut memory = Memory { arena: self.memory.arena, scratch: self.memory.scratch };
+        see(&self.lowered.classify(picture, &mut memory, &mut |_, _| {}).ok()?);
+        Some(())
+    }
+
     /// Classifies the picture that is in its place; lines and counters follow.
     fn run(&mut self) -> Result<Verdict, RunError> {
         let begin = self.board.ticks();

@@ -33,6 +33,9 @@ pub trait Board {
     /// A counter that goes up all the time and wraps.
     fn ticks(&mut self) -> u32;
 
+    /// How much it counts a second.
+    fn ticks_a_second(&self) -> u32;
+
     /// Sends bytes to the host.
     fn send(&mut self, bytes: &[u8]);
 

@@ -21,6 +21,8 @@ mod device {
     use paradise_firmware::board::{Board as _, Reset};
     use paradise_firmware::checks::Expected;
     use paradise_firmware::latch::{BITE_DUE, BITE_MISSED, BITE_PROVEN, BITE_UNTRIED, Record};
+    #[cfg(feature = "mlperf")]
+    use paradise_link::State;
 
     /// Bytes at a multiple of 64, as the kernels need them.
     #[repr(align(64))]
@@ -128,6 +130,7 @@ mod device {
     }
 
     /// The superloop, whose frame is not there while all is set up.
+    #[cfg(not(feature = "mlperf"))]
     #[inline(never)]
     fn run(app: &mut App<'static, Board>) -> ! {
         loop {
@@ -142,12 +145,38 @@ mod device {
                 }
                 log(event);
             }
-            let event = app.step();
-            if matches!(event, Some(Event::Fault(_))) {
-                chip::keep(app.record());
-            }
-            log(event);
+            step(app);
         }
+    }
+
+    /// Tests itself, then does what MLPerf Tiny's runner says.
+    #[cfg(feature = "mlperf")]
+    #[inline(never)]
+    fn run(app: &mut App<'static, Board>) -> ! {
+        use paradise_firmware::mlperf::Runner;
+        const HEADER: &paradise_engine::Header = LOWERED.model().header();
+        type Ours = Runner<{ HEADER.input.len() as usize }, { HEADER.classes as usize }>;
+        let rate = app.board().ticks_a_second();
+        let Some(runner) = singleton!(: Ours = Runner::new(rate)) else { chip::crash() };
+        while app.state() == State::Testing {
+            step(app);
+        }
+        runner.begin(app);
+        loop {
+            while let (Some(byte), _) = heard() {
+                runner.hear(byte, app);
+            }
+            step(app);
+        }
+    }
+
+    /// A step of the application.
+    fn step(app: &mut App<'static, Board>) {
+        let event = app.step();
+        if matches!(event, Some(Event::Fault(_))) {
+            chip::keep(app.record());
+        }
+        log(event);
     }
 
     /// Whether the model and its self-test are.

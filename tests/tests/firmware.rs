@@ -70,8 +70,13 @@ impl Chip {
     }
 
     /// [`Chip::start`], its log kept.
-    fn logging(Board(machine, cpu): Board, log: Stdio) -> Self {
-        let image = root().join("firmware/target/images").join(format!("{machine}-inject")).join(BUNDLE);
+    fn logging(board: Board, log: Stdio) -> Self {
+        Self::with(board, "inject", log)
+    }
+
+    /// An image with a feature.
+    fn with(Board(machine, cpu): Board, feature: &str, log: Stdio) -> Self {
+        let image = root().join("firmware/target/images").join(format!("{machine}-{feature}")).join(BUNDLE);
         assert!(image.exists(), "{} is missing: run `make firmware`, or set PARADISE_SKIP=firmware", image.display());
         let port = free_port();
         let qemu = Command::new("qemu-system-arm")
@@ -374,6 +379,53 @@ fn noise_and_mutated_frames_never_stop_it() {
     assert!(counters.damaged > 100, "{counters:?}");
     assert_eq!(counters.restarts, 1);
     assert!(mcu.classify(&pictures(1)[0]).is_ok(), "it classifies afterwards");
+}
+
+#[test]
+fn the_commands_of_mlperf_tinys_runner_measure_it() {
+    if skipped("firmware", "the_commands_of_mlperf_tinys_runner_measure_it") {
+        return;
+    }
+    let chip = Chip::with(M4, "mlperf", Stdio::null());
+    let mut stream = TcpStream::connect(&chip.address).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+    // As the runner does: a command, then lines until one that holds `m-ready`.
+    let mut ask = |command: &str| {
+        stream.write_all(format!("{command}%").as_bytes()).expect("sent");
+        let mut said = String::new();
+        let mut byte = [0];
+        while !said.ends_with("m-ready\r\n") {
+            stream.read_exact(&mut byte).unwrap_or_else(|e| panic!("{command}: {said}: {e}"));
+            said.push(byte[0].into());
+        }
+        said
+    };
+    // The greeting, which may have gone to whoever connected first, and its own answer.
+    while !ask("name").contains("m-name-dut-[paradise]") {}
+    assert!(ask("profile").contains("m-model-[ic01]"));
+    let picture = &pictures(3)[2];
+    while !ask(&format!("db load {}", picture.len())).contains(&format!("m-[Expecting {} bytes]", picture.len())) {}
+    let mut last = String::new();
+    for part in picture.chunks(31) {
+        last = ask(&format!("db {}", part.iter().map(|byte| format!("{byte:02x}")).collect::<String>()));
+    }
+    assert!(last.contains("m-load-done"), "{last}");
+    let said = ask("infer 3 1");
+    let of =
+        |line: &str| said.lines().filter_map(|l| l.strip_prefix(line)).map(str::to_owned).collect::<Vec<String>>();
+    let laps: Vec<u64> = of("m-lap-us-").iter().map(|us| us.parse().expect("microseconds")).collect();
+    assert!(laps.len() == 2 && laps[1] > laps[0], "{said}");
+    let results: Vec<f32> =
+        of("m-results-[")[0].trim_end_matches(']').split(',').map(|p| p.parse().expect("a probability")).collect();
+    let bundle = Bundle::open(&bundle()).expect("a committed bundle");
+    let model = Model::parse(bundle.file("model.pmq").unwrap()).unwrap();
+    let (mut arena, mut floats) = (vec![0; model.header().arena_bytes as usize], vec![0.0; model.float_len()]);
+    let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
+    let answer = classify(&model, picture, &mut memory, &mut |_, _| {}).unwrap();
+    assert_eq!(results.len(), answer.probabilities.len());
+    for (got, want) in results.iter().zip(answer.probabilities) {
+        assert!((got - want).abs() <= 0.000_51, "{results:?}");
+    }
 }
 
 #[test]

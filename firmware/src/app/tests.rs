@@ -92,6 +92,9 @@ impl Board for Mock {
         self.0.borrow_mut().ticks += 7;
         self.0.borrow().ticks
     }
+    fn ticks_a_second(&self) -> u32 {
+        1_000_000
+    }
     fn send(&mut self, bytes: &[u8]) {
         self.0.borrow_mut().sent.extend(bytes);
     }

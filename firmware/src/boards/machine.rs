@@ -21,6 +21,8 @@ pub trait Pieces {
     fn init();
     /// A counter that goes up all the time and wraps.
     fn ticks() -> u32;
+    /// How much it counts a second.
+    const TICKS_A_SECOND: u32;
     /// Two counters of different clocks and how much each counts a second.
     fn clocks() -> Option<[(u32, f32); 2]>;
     /// Sends a byte, waiting for room.
@@ -92,6 +94,10 @@ impl<P: Pieces> Board for Machine<P> {
 
     fn ticks(&mut self) -> u32 {
         P::ticks()
+    }
+
+    fn ticks_a_second(&self) -> u32 {
+        P::TICKS_A_SECOND
     }
 
     fn send(&mut self, bytes: &[u8]) {

@@ -34,6 +34,7 @@ pub struct Family<B>(PhantomData<B>);
 
 impl<B: Mps> Pieces for Family<B> {
     const NAME: &'static str = B::NAME;
+    const TICKS_A_SECOND: u32 = B::CLOCK;
 
     fn init() {
         systick::init();

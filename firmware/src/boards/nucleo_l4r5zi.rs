@@ -76,6 +76,7 @@ fn clocks_up() {
 
 impl Pieces for Nucleo {
     const NAME: &'static str = "nucleo-l4r5zi";
+    const TICKS_A_SECOND: u32 = CLOCK;
 
     fn init() {
         clocks_up();

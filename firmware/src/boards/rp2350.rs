@@ -80,6 +80,7 @@ fn pin(pin: usize, function: u32) {
 
 impl Pieces for Rp2350 {
     const NAME: &'static str = "rp2350";
+    const TICKS_A_SECOND: u32 = CLOCK;
 
     fn init() {
         clocks_up();
