@@ -87,6 +87,10 @@ const TOGETHER: usize = if cfg!(feature = "std") { 2 } else { 1 };
 /// If `triangle` is not [`packed_len`] of `x`, or `out` shorter than `x`.
 #[cfg_attr(feature = "std", inline(always))]
 pub fn by_triangle(triangle: Le<f32>, x: &[f32], out: &mut [f32]) {
+    #[cfg(all(target_arch = "arm", target_endian = "little"))]
+    if let Ok(numbers) = bytemuck::try_cast_slice(triangle.bytes()) {
+        return by_panels(numbers, x, out);
+    }
     let mut from = 0;
     let mut next = |wide: usize| {
         from += ROWS * wide;
@@ -104,6 +108,24 @@ pub fn by_triangle(triangle: Le<f32>, x: &[f32], out: &mut [f32]) {
             add_columns::<1>(&[next(wide[0])], 0, &x[..wide[0]], &mut sums);
         }
         out.copy_from_slice(&sums.as_flattened()[..out.len()]);
+    }
+}
+
+/// [`by_triangle`] of numbers at multiples of four bytes, which a core without vectors loads straight into its FPU.
+#[cfg_attr(not(all(target_arch = "arm", target_endian = "little")), allow(dead_code))]
+fn by_panels(numbers: &[f32], x: &[f32], out: &mut [f32]) {
+    let mut rest = numbers;
+    for (panel, out) in out[..x.len()].chunks_mut(ROWS).enumerate() {
+        let wide = columns(panel, x.len());
+        let (own, next) = rest.split_at(ROWS * wide);
+        let mut sums = [0.0; ROWS];
+        for (column, x) in own.as_chunks::<ROWS>().0.iter().zip(x) {
+            for (sum, number) in sums.iter_mut().zip(column) {
+                *sum += number * x;
+            }
+        }
+        out.copy_from_slice(&sums[..out.len()]);
+        rest = next;
     }
 }
 
@@ -342,6 +364,9 @@ mod tests {
             let packed = le(&pack(n, |row, column| t[row * n + column]));
             let mut out = std::vec![0.0; n];
             by_triangle(Le::new(&packed), x, &mut out);
+            let mut loaded = std::vec![0.0; n];
+            by_panels(&pack(n, |row, column| t[row * n + column]), x, &mut loaded);
+            prop_assert_eq!(&loaded, &out);
             let at = |i: usize| f32::from_le_bytes(packed[4 * i..4 * i + 4].try_into().unwrap());
             for (row, got) in out.iter().enumerate() {
                 for column in 0..=row {
