@@ -22,11 +22,16 @@ lint: ## Formatting, clippy and documentation without warnings, Raspberry Pi pin
 	$(CARGO) clippy --release --workspace --all-targets --features paradise-runtime/gpio-rppal -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --release --workspace --no-deps
 
-venv: .venv/.ready ## Python with onnx and onnxruntime, the outside referee
+venv: .venv/.ready .venv-clients/.ready ## Python with onnx and onnxruntime, the outside referee; clients of the service
 
 .venv/.ready: tests/golden/requirements.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --requirement tests/golden/requirements.txt
+	touch $@
+
+.venv-clients/.ready: tests/clients/requirements.txt
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/pip install --quiet --requirement $<
 	touch $@
 
 # Installs packages; Debian's compiler and its standard library's source, where rustup has not the target.
@@ -178,4 +183,4 @@ check-cuda: ## The CUDA side compiles: Rust and the GPU's kernels
 	train/build-cuda.sh check
 
 clean: ## Remove what was built and installed here
-	rm -rf target firmware/target .venv .venv-bench .venv-peers .venv-cuda
+	rm -rf target firmware/target .venv .venv-clients .venv-bench .venv-peers .venv-cuda

@@ -4,6 +4,7 @@
 //! bundle (hashes checked) -> Backend: int8 engine | tract
 //! picture bytes --paradise-picture--> u8 tensor --Backend--> Verdict: class, p-values, decision (by a Rule) --> pins
 //! local pictures --Observations--> Site: thresholds of the place where the device stands --> Rule
+//! oip: the Open Inference Protocol, bytes to pictures and verdicts to bytes
 //! mcu: a microcontroller over a serial port (feature `mcu`)
 //! selftest: does this device still answer as its maker said?
 //! ```
@@ -19,6 +20,7 @@ pub mod levels;
 pub mod load;
 #[cfg(feature = "mcu")]
 pub mod mcu;
+pub mod oip;
 #[cfg(feature = "tract")]
 pub mod onnx;
 pub mod order;

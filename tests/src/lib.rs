@@ -1,6 +1,7 @@
 //! What the cross-crate tests share: the shipped bundle, the built programs, the Python referee, a small run.
 #![deny(missing_docs)]
 
+pub mod daemon;
 pub mod random_network;
 
 use paradise_data::{Splits, Training, embedded};
@@ -74,7 +75,7 @@ fn lacks(tool: &str) -> Option<&'static str> {
             .is_some_and(|all| std::env::split_paths(&all).any(|folder| folder.join(program).exists()))
     };
     match tool {
-        "python" if !there(".venv/bin/python") => Some("make venv"),
+        "python" if !there(".venv/bin/python") || !there(".venv-clients/bin/python") => Some("make venv"),
         "firmware" if !there("firmware/target/images") || !on_path("qemu-system-arm") => Some("make firmware"),
         "aarch64" if !there("target/aarch64/aarch64-unknown-linux-gnu") || !on_path("qemu-aarch64") => {
             Some("make aarch64")

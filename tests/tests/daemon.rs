@@ -1,74 +1,13 @@
 //! `paradised serve` over a real socket: verdicts, health, limits, a full queue, a graceful stop.
 
+use paradise_tests::daemon::{Daemon, answer};
 use paradise_tests::{program, shipped, text};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-struct Daemon {
-    child: Child,
-    address: String,
-}
-
-impl Daemon {
-    fn start(extra: &[&str]) -> Self {
-        let mut child = program("paradised")
-            .args(["serve", "--listen", "127.0.0.1:0", "--model"])
-            .arg(shipped())
-            .args(extra)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("paradised starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a first line");
-        let address = line.trim().strip_prefix("listening on http://").expect("an address").to_string();
-        Self { child, address }
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(&self.address).expect("connects");
-        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
-        stream
-    }
-
-    /// Status and body of one request.
-    fn request(&self, method: &str, path: &str, body: &[u8]) -> (u16, serde_json::Value) {
-        let mut stream = self.connect();
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
-        stream.write_all(head.as_bytes()).expect("sends");
-        // A server that refuses early may close before all is sent.
-        let _ = stream.write_all(body);
-        answer(stream)
-    }
-
-    fn stop(mut self) -> Option<i32> {
-        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill runs");
-        assert!(sent.success());
-        self.child.wait().expect("ends").code()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // A test that failed must not leave a server behind.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn answer(mut stream: TcpStream) -> (u16, serde_json::Value) {
-    let mut all = Vec::new();
-    let _ = stream.read_to_end(&mut all);
-    let all = String::from_utf8_lossy(&all).into_owned();
-    let status = all.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
-    let (head, body) = all.split_once("\r\n\r\n").unwrap_or((&all, ""));
-    assert!(status == 0 || head.to_lowercase().contains("content-type: application/json"), "{head}");
-    (status, serde_json::from_str(body).unwrap_or_default())
+fn start(extra: &[&str]) -> Daemon {
+    Daemon::start(&[&shipped()], extra)
 }
 
 fn picture(side: u32) -> Vec<u8> {
@@ -81,7 +20,7 @@ fn picture(side: u32) -> Vec<u8> {
 
 #[test]
 fn a_picture_gets_the_verdict_that_classify_prints() {
-    let daemon = Daemon::start(&[]);
+    let daemon = start(&[]);
     let (status, served) = daemon.request("POST", "/v1/classify", &picture(28));
     assert_eq!(status, 200, "{served}");
     let folder = tempfile::tempdir().unwrap();
@@ -117,7 +56,7 @@ fn a_picture_gets_the_verdict_that_classify_prints() {
 
 #[test]
 fn health_and_errors_speak_json() {
-    let daemon = Daemon::start(&["--max-body", "1000"]);
+    let daemon = start(&["--max-body", "1000"]);
     assert_eq!(daemon.request("GET", "/v2/health/live", b""), (200, serde_json::json!({ "live": true })));
     assert_eq!(
         daemon.request("GET", "/v2/health/ready", b""),
@@ -140,7 +79,7 @@ fn health_and_errors_speak_json() {
 
 #[test]
 fn a_full_queue_refuses_and_the_rest_is_answered() {
-    let daemon = Daemon::start(&["--queue", "1"]);
+    let daemon = start(&["--queue", "1"]);
     let large = picture(3000);
     let statuses: Vec<(u16, serde_json::Value)> = std::thread::scope(|scope| {
         let requests: Vec<_> =
@@ -156,7 +95,7 @@ fn a_full_queue_refuses_and_the_rest_is_answered() {
 
 #[test]
 fn a_stop_answers_what_is_under_way() {
-    let daemon = Daemon::start(&["--max-body", "67108864"]);
+    let daemon = start(&["--max-body", "67108864"]);
     let large = picture(5000);
     let mut stream = daemon.connect();
     let head = format!(
@@ -176,7 +115,7 @@ const ADOBE: &[u8] = include_bytes!("../golden/progressive-app14.jpg");
 
 #[test]
 fn no_picture_ends_the_service() {
-    let daemon = Daemon::start(&[]);
+    let daemon = start(&[]);
     let mut cut = Vec::new();
     let grey = image::GrayImage::from_fn(64, 64, |x, y| image::Luma([(x * y) as u8]));
     image::codecs::jpeg::JpegEncoder::new(&mut cut).encode_image(&grey).unwrap();
@@ -194,7 +133,7 @@ fn no_picture_ends_the_service() {
 
 #[test]
 fn what_is_wrapped_around_a_picture_gets_415_and_why() {
-    let daemon = Daemon::start(&[]);
+    let daemon = start(&[]);
     let send = |headers: &str, body: &[u8]| {
         let mut stream = daemon.connect();
         let head = format!(
@@ -226,7 +165,7 @@ fn what_is_wrapped_around_a_picture_gets_415_and_why() {
 
 #[test]
 fn a_length_over_the_limit_is_told_before_the_body_is_read() {
-    let daemon = Daemon::start(&["--max-body", "1000"]);
+    let daemon = start(&["--max-body", "1000"]);
     let mut stream = daemon.connect();
     stream.write_all(b"POST /v1/classify HTTP/1.1\r\nHost: test\r\nContent-Length: 50000000\r\n\r\n").unwrap();
     // Nothing of the body was sent yet.
@@ -241,7 +180,7 @@ fn a_length_over_the_limit_is_told_before_the_body_is_read() {
 
 #[test]
 fn half_sent_heads_neither_block_nor_outlive_the_service() {
-    let daemon = Daemon::start(&[]);
+    let daemon = start(&[]);
     let began = std::time::Instant::now();
     let half: Vec<TcpStream> = (0..300)
         .map(|_| {
@@ -266,17 +205,7 @@ fn half_sent_heads_neither_block_nor_outlive_the_service() {
 
 #[test]
 fn names_of_hosts_are_listened_on() {
-    let mut child = program("paradised")
-        .args(["serve", "--listen", "localhost:0", "--model"])
-        .arg(shipped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let address = line.trim().strip_prefix("listening on http://").unwrap().to_string();
-    let daemon = Daemon { child, address };
+    let daemon = start(&["--listen", "localhost:0"]);
     assert_eq!(daemon.request("GET", "/v2/health/live", b"").0, 200);
     assert_eq!(daemon.stop(), Some(0));
 }

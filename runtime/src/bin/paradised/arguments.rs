@@ -23,7 +23,7 @@ pub struct Arguments {
 pub enum Command {
     /// Classify picture files of any usual format.
     Classify(Classify),
-    /// Serve POST /v1/classify and health checks over HTTP until SIGINT or SIGTERM.
+    /// Serve models over HTTP until SIGINT or SIGTERM: POST /v1/classify, and the Open Inference Protocol under /v2.
     Serve(Serve),
     /// Check that this device answers as the model's maker said.
     Selftest(Selftest),
@@ -106,6 +106,17 @@ pub struct ModelArguments {
     /// Folder of the bundle.
     #[arg(long, value_name = "DIR", env = "PARADISE_MODEL")]
     pub model: PathBuf,
+    /// int8 (the engine, the same bits everywhere) or tract (the float encoder).
+    #[arg(long, default_value = "int8", value_name = "int8|tract")]
+    pub backend: BackendKind,
+}
+
+/// Which models, how.
+#[derive(Debug, Args)]
+pub struct ModelsArguments {
+    /// Folder of a bundle; several times for several models.
+    #[arg(long, value_name = "DIR", env = "PARADISE_MODEL", required = true)]
+    pub model: Vec<PathBuf>,
     /// int8 (the engine, the same bits everywhere) or tract (the float encoder).
     #[arg(long, default_value = "int8", value_name = "int8|tract")]
     pub backend: BackendKind,
@@ -219,7 +230,7 @@ pub struct Classify {
 #[derive(Debug, Args)]
 pub struct Serve {
     #[command(flatten)]
-    pub model: ModelArguments,
+    pub model: ModelsArguments,
     #[command(flatten)]
     pub site: SiteArguments,
     #[command(flatten)]
@@ -229,7 +240,7 @@ pub struct Serve {
     /// Address to listen on; port 0 takes a free one and prints it.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "HOST:PORT", env = "PARADISE_LISTEN")]
     pub listen: String,
-    /// Pictures that may wait; one more gets 503.
+    /// Requests that may wait for each model; one more gets 503.
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub queue: u16,
     /// Largest request body, bytes; a larger one gets 413.

@@ -3,16 +3,13 @@
 
 mod arguments;
 mod bench;
-mod body;
 mod calibrate;
 mod classify;
 mod gpio;
-mod http;
 mod inspect;
-mod listen;
 #[cfg(feature = "mcu")]
 mod mcu;
-mod worker;
+mod serve;
 
 use arguments::{Arguments, Command};
 use clap::Parser;
@@ -28,7 +25,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Command::Classify(arguments) => classify::run(&arguments),
-        Command::Serve(arguments) => http::run(arguments),
+        Command::Serve(arguments) => serve::run(arguments),
         Command::Selftest(arguments) => selftest(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),

@@ -1,14 +1,14 @@
-//! The one thread that owns the back end, behind a bounded queue. A picture that makes the back end panic costs its own
+//! The one thread that owns a model's back end, behind a bounded queue. A picture that makes the back end panic costs its own
 //! answer: the worker takes a fresh back end and goes on, and the loss is counted.
 
 use crate::gpio::Pins;
+use paradise_runtime::oip::Pictures;
 use paradise_runtime::pipeline::BackendError;
 use paradise_runtime::{Backend, Rule, Verdict};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 /// Why a picture has no verdict.
@@ -20,12 +20,12 @@ pub enum Failure {
     Worker(String),
 }
 
-/// A picture that waits, and where its answer goes.
+/// Pictures that wait, and where the answer goes.
 pub struct Job {
-    /// The picture.
-    pub bytes: Vec<u8>,
-    /// Verdict, or why there is none.
-    pub reply: oneshot::Sender<Result<Verdict, Failure>>,
+    /// The pictures.
+    pub pictures: Pictures,
+    /// A verdict each, or why there is none.
+    pub reply: oneshot::Sender<Result<Vec<Verdict>, Failure>>,
 }
 
 /// What the worker's condition is.
@@ -81,35 +81,31 @@ impl Drop for Ended {
     }
 }
 
-/// Starts the worker over a back end that `fresh` loads, and loads again where one is lost. It ends when every queue handle
-/// is dropped and what waits is answered, or when no back end can be loaded.
+/// Starts the worker over a back end; where that is lost, `fresh` loads another. It ends when every queue handle is dropped and what
+/// waits is answered, or when no back end can be loaded.
 pub fn start(
+    mut backend: Box<dyn Backend>,
     mut fresh: impl FnMut() -> anyhow::Result<Box<dyn Backend>> + Send + 'static,
     rule: Rule,
     mut pins: Pins,
     waiting: usize,
-) -> anyhow::Result<(Queue, JoinHandle<()>, Arc<Health>)> {
+) -> (Queue, Arc<Health>) {
     let (sender, receiver): (_, Receiver<Job>) = sync_channel(waiting);
-    let mut backend = fresh()?;
     let health = Arc::new(Health::default());
     let ended = Ended(health.clone());
-    let thread = std::thread::spawn(move || {
+    std::thread::spawn(move || {
         let ended = ended;
         for job in receiver {
             // What a panic leaves behind is dropped whole.
-            let run = AssertUnwindSafe(|| backend.picture(&job.bytes, Some(&rule)));
+            let run = AssertUnwindSafe(|| answer(backend.as_mut(), &job.pictures, &rule, &mut pins));
             let (outcome, lost) = match catch_unwind(run) {
-                Ok(Ok(verdict)) => (Ok(verdict), false),
-                Ok(Err(error @ BackendError::Picture(_))) => (Err(Failure::Picture(error.to_string())), false),
-                Ok(Err(error)) => (Err(Failure::Worker(error.to_string())), false),
+                Ok(outcome) => (outcome, false),
                 Err(_) => {
                     ended.0.replaced.fetch_add(1, Ordering::Relaxed);
+                    show(&mut pins, None);
                     (Err(Failure::Worker("the back end failed on this picture and was replaced".into())), true)
                 }
             };
-            if let Err(error) = pins.show(outcome.as_ref().ok()) {
-                tracing::error!("GPIO: {error:#}");
-            }
             // The client may have gone; its answer is then nobody's.
             let _ = job.reply.send(outcome);
             if lost {
@@ -126,7 +122,43 @@ pub fn start(
             }
         }
     });
-    Ok((Queue(sender), thread, health))
+    (Queue(sender), health)
+}
+
+/// A verdict on each picture; the pins show each in turn.
+fn answer(
+    backend: &mut dyn Backend,
+    pictures: &Pictures,
+    rule: &Rule,
+    pins: &mut Pins,
+) -> Result<Vec<Verdict>, Failure> {
+    let mut shown = |number: usize, many: bool, outcome: Result<Verdict, BackendError>| {
+        show(pins, outcome.as_ref().ok());
+        outcome.map_err(|error| match error {
+            BackendError::Picture(why) if many => Failure::Picture(format!("picture {number}: {why}")),
+            BackendError::Picture(why) => Failure::Picture(why.to_string()),
+            error => Failure::Worker(error.to_string()),
+        })
+    };
+    match pictures {
+        Pictures::Encoded(files) => {
+            let many = files.len() > 1;
+            let files = files.iter().enumerate();
+            files.map(|(i, bytes)| shown(i, many, backend.picture(bytes, Some(rule)))).collect()
+        }
+        Pictures::Ready(inputs) => {
+            let mut each = 1;
+            backend.with_model(&mut |model| each = model.header().input.len() as usize);
+            let inputs = inputs.chunks(each).enumerate();
+            inputs.map(|(i, input)| shown(i, true, backend.verdict(input, Some(rule)))).collect()
+        }
+    }
+}
+
+fn show(pins: &mut Pins, verdict: Option<&Verdict>) {
+    if let Err(error) = pins.show(verdict) {
+        tracing::error!("GPIO: {error:#}");
+    }
 }
 
 #[cfg(test)]
@@ -153,9 +185,9 @@ mod tests {
         }
     }
 
-    fn ask(queue: &Queue) -> Result<Result<Verdict, Failure>, Refused> {
+    fn ask(queue: &Queue) -> Result<Result<Vec<Verdict>, Failure>, Refused> {
         let (reply, receive) = oneshot::channel();
-        queue.push(Job { bytes: b"P5 1 1 255\n\0".to_vec(), reply })?;
+        queue.push(Job { pictures: Pictures::Encoded(vec![b"P5 1 1 255\n\0".to_vec()]), reply })?;
         Ok(receive.blocking_recv().expect("an answer"))
     }
 
@@ -163,32 +195,37 @@ mod tests {
         Rule::from(Thresholds::NEVER)
     }
 
+    fn fragile() -> Box<dyn Backend> {
+        Box::new(Fragile)
+    }
+
+    /// Waits for the worker's end.
+    fn has_ended(health: &Health) -> bool {
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while health.is_up() && std::time::Instant::now() < until {
+            std::thread::yield_now();
+        }
+        !health.is_up()
+    }
+
     #[test]
     fn a_lost_back_end_is_replaced_and_counted() {
-        let fresh = || Ok(Box::new(Fragile) as Box<dyn Backend>);
-        let (queue, thread, health) = start(fresh, never(), Pins::open(None).unwrap(), 4).unwrap();
+        let (queue, health) = start(fragile(), || Ok(fragile()), never(), Pins::open(None).unwrap(), 4);
         for lost in 1..4 {
             assert!(matches!(ask(&queue), Ok(Err(Failure::Worker(_)))));
             assert!(health.is_up());
             assert_eq!(health.replaced(), lost);
         }
         drop(queue);
-        thread.join().unwrap();
-        assert!(!health.is_up());
+        assert!(has_ended(&health));
     }
 
     #[test]
     fn without_a_back_end_the_worker_is_down_and_says_so() {
-        let mut left = 1;
-        let fresh = move || {
-            anyhow::ensure!(left > 0, "the bundle is gone");
-            left -= 1;
-            Ok(Box::new(Fragile) as Box<dyn Backend>)
-        };
-        let (queue, thread, health) = start(fresh, never(), Pins::open(None).unwrap(), 4).unwrap();
+        let fresh = || anyhow::bail!("the bundle is gone");
+        let (queue, health) = start(fragile(), fresh, never(), Pins::open(None).unwrap(), 4);
         assert!(matches!(ask(&queue), Ok(Err(Failure::Worker(_)))));
-        thread.join().unwrap();
-        assert!(!health.is_up());
+        assert!(has_ended(&health));
         assert_eq!(ask(&queue), Err(Refused::Stopped));
     }
 }

@@ -1,6 +1,6 @@
-//! The body of a request: a picture's bytes and nothing around them, within the limits of size and time.
+//! The body of a request, within the limits of size and time: a picture's bytes and nothing around them, or anything.
 
-use crate::listen::BODY;
+use super::listen::BODY;
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
@@ -16,19 +16,37 @@ const DRAIN: (Duration, u64) = (Duration::from_secs(10), 256 << 20);
 /// Why a body is refused.
 pub type Refusal = (StatusCode, String);
 
+fn value(headers: &HeaderMap, name: header::HeaderName) -> String {
+    headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("").trim().to_lowercase()
+}
+
 /// Refuses bodies that are more than a picture, by what their headers say.
-pub fn check(headers: &HeaderMap) -> Result<(), Refusal> {
-    let value = |name| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("").trim().to_lowercase();
-    let kind = value(header::CONTENT_TYPE);
+fn is_picture(headers: &HeaderMap) -> Result<(), Refusal> {
+    let kind = value(headers, header::CONTENT_TYPE);
     let wrapped = kind.starts_with("multipart/") || kind.starts_with("application/json") || kind.contains("+json");
     if wrapped {
         return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("{kind}: {WANTED}")));
     }
-    let encoding = value(header::CONTENT_ENCODING);
-    if !matches!(&*encoding, "" | "identity") {
-        return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("content encoding {encoding}: {WANTED}")));
+    is_plain(headers, WANTED)
+}
+
+/// Refuses bodies that are compressed.
+fn is_plain(headers: &HeaderMap, wanted: &str) -> Result<(), Refusal> {
+    match &*value(headers, header::CONTENT_ENCODING) {
+        "" | "identity" => Ok(()),
+        encoding => Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("content encoding {encoding}: {wanted}"))),
     }
-    Ok(())
+}
+
+/// Reads a picture's bytes, at most `limit`. A body whose length is announced as more is refused before it is read.
+pub async fn picture(headers: &HeaderMap, body: Body, limit: usize) -> Result<Vec<u8>, Refusal> {
+    let bytes = read(headers, body, limit, is_picture(headers)).await?;
+    look(&bytes).map(|()| bytes)
+}
+
+/// Reads a body of any kind, as [`picture`].
+pub async fn any(headers: &HeaderMap, body: Body, limit: usize) -> Result<Vec<u8>, Refusal> {
+    read(headers, body, limit, is_plain(headers, "send it as it is")).await
 }
 
 /// Refuses bodies that are more than a picture, by how they begin.
@@ -46,12 +64,17 @@ fn too_large(limit: usize) -> Refusal {
     (StatusCode::PAYLOAD_TOO_LARGE, format!("the body exceeds the limit of {limit} bytes"))
 }
 
-/// Reads a body of at most `limit` bytes. One whose length is announced as more is refused before it is read.
-pub async fn read(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<Vec<u8>, Refusal> {
+/// Reads a body of at most `limit` bytes, unless it is refused for another reason.
+async fn read(
+    headers: &HeaderMap,
+    mut body: Body,
+    limit: usize,
+    wanted: Result<(), Refusal>,
+) -> Result<Vec<u8>, Refusal> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     let refused = match announced {
         Some(length) if length > limit as u64 => Err(too_large(limit)),
-        _ => check(headers),
+        _ => wanted,
     };
     if let Err(refusal) = refused {
         drain(body);
@@ -70,7 +93,7 @@ pub async fn read(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<V
         Ok(())
     };
     match tokio::time::timeout(BODY, receive).await {
-        Ok(Ok(())) => look(&bytes).map(|()| bytes),
+        Ok(Ok(())) => Ok(bytes),
         Ok(Err(refusal)) => {
             drain(body);
             Err(refusal)

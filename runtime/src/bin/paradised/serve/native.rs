@@ -1,0 +1,90 @@
+//! Paths of our own, under `/v1`: a picture's bytes in, a verdict out.
+
+use super::body;
+use super::http::{Service, answer};
+use super::registry::State as Standing;
+use super::trouble::Trouble;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use paradise_runtime::Verdict;
+use paradise_runtime::oip::Pictures;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The paths.
+pub fn routes() -> Router<Arc<Service>> {
+    Router::new()
+        .route("/v1/classify", post(classify))
+        .route("/v1/models", get(models))
+        .route("/openapi.json", get(openapi))
+}
+
+/// What this service answers, for programs.
+async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], include_str!("openapi.json")).into_response()
+}
+
+#[derive(Deserialize)]
+struct Which {
+    model: Option<String>,
+}
+
+/// The body of an answer.
+#[derive(Serialize)]
+struct Reply<'a> {
+    #[serde(flatten)]
+    verdict: &'a Verdict,
+    model: &'a str,
+    latency_us: u64,
+}
+
+async fn classify(
+    State(service): State<Arc<Service>>,
+    which: Result<Query<Which>, QueryRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Trouble> {
+    let began = Instant::now();
+    let bytes = body::picture(&headers, body, service.max_body).await.map_err(Trouble::body)?;
+    let Ok(Query(which)) = which else {
+        return Err(Trouble::bad("the path may end with ?model=NAME, and with nothing else"));
+    };
+    let model = match &which.model {
+        Some(name) => service.registry.get(name, None)?,
+        None => service.registry.only()?,
+    };
+    let verdicts = model.ask(Pictures::Encoded(vec![bytes])).await;
+    let verdicts = verdicts.map_err(|refusal| Trouble::refused(refusal, StatusCode::UNPROCESSABLE_ENTITY))?;
+    let [verdict] = &verdicts[..] else {
+        return Err(Trouble::new(StatusCode::INTERNAL_SERVER_ERROR, "no verdict"));
+    };
+    let latency_us = began.elapsed().as_micros() as u64;
+    Ok(answer(StatusCode::OK, &Reply { verdict, model: &model.name, latency_us }))
+}
+
+/// Every model, and how it stands.
+async fn models(State(service): State<Arc<Service>>) -> Response {
+    let models: Vec<Value> = service
+        .registry
+        .index()
+        .into_iter()
+        .map(|(name, version, state)| {
+            let mut model =
+                json!({ "name": name, "version": version, "state": state.name(), "reason": state.reason() });
+            if let Standing::Ready(served) = &state {
+                model["input"] = json!([served.input.h, served.input.w, served.input.c]);
+                model["labels"] = json!(served.labels);
+                model["workers_replaced"] = json!(served.replaced());
+            }
+            model
+        })
+        .collect();
+    answer(StatusCode::OK, &json!({ "models": models }))
+}

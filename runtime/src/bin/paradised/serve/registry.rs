@@ -1,0 +1,197 @@
+//! The models that are served, by their names: loaded and unloaded while others answer.
+
+use super::served::Served;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How a model stands, as the repository's index says it.
+#[derive(Clone)]
+pub enum State {
+    /// It answers.
+    Ready(Arc<Served>),
+    /// It is being loaded and tested.
+    Loading,
+    /// It was taken out of service.
+    Unloaded,
+    /// It was refused, and why.
+    Refused(String),
+}
+
+impl State {
+    /// As the protocol names it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Ready(served) if served.is_up() => "READY",
+            Self::Loading => "LOADING",
+            _ => "UNAVAILABLE",
+        }
+    }
+
+    /// Why it does not answer; empty if it does.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Ready(served) if served.is_up() => "",
+            Self::Ready(_) => "its worker is down; the log says why",
+            Self::Loading => "loading",
+            Self::Unloaded => "unloaded",
+            Self::Refused(why) => why,
+        }
+    }
+}
+
+/// Loads a model: its bundle, its self-test, its worker.
+pub type Load = Arc<dyn Fn() -> anyhow::Result<Served> + Send + Sync>;
+
+/// Why there is no model to ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// There is none of that name or version.
+    Unknown(String),
+    /// It is there, and does not answer.
+    Unavailable(String),
+    /// There are several, and none was named.
+    Ambiguous(String),
+}
+
+struct Entry {
+    version: String,
+    load: Load,
+    state: State,
+    /// Whether another is being loaded in its place.
+    loading: bool,
+}
+
+/// All models.
+#[derive(Default)]
+pub struct Registry(Mutex<BTreeMap<String, Entry>>);
+
+impl Registry {
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        // Entries are replaced whole: a panic elsewhere leaves nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a model that is loaded.
+    ///
+    /// # Errors
+    /// If there is one of that name.
+    pub fn add(&self, served: Served, load: Load) -> anyhow::Result<()> {
+        let (name, version) = (served.name.clone(), served.version.clone());
+        let mut entries = self.entries();
+        anyhow::ensure!(!entries.contains_key(&name), "there are two models {name:?}");
+        entries.insert(name, Entry { version, load, state: State::Ready(Arc::new(served)), loading: false });
+        Ok(())
+    }
+
+    /// Name, version and state of each model, by name.
+    pub fn index(&self) -> Vec<(String, String, State)> {
+        let entries = self.entries();
+        entries.iter().map(|(name, entry)| (name.clone(), entry.version.clone(), entry.state.clone())).collect()
+    }
+
+    /// The models that are loaded.
+    pub fn loaded(&self) -> Vec<Arc<Served>> {
+        let ready = |(_, _, state)| if let State::Ready(served) = state { Some(served) } else { None };
+        self.index().into_iter().filter_map(ready).collect()
+    }
+
+    /// Whether every model that was not taken out of service answers.
+    pub fn is_ready(&self) -> bool {
+        let index = self.index();
+        index.iter().all(|(_, _, state)| matches!(state, State::Unloaded) || state.name() == "READY")
+            && index.iter().any(|(_, _, state)| state.name() == "READY")
+    }
+
+    /// The model of a name, of a version if one is named.
+    ///
+    /// # Errors
+    /// If there is none, or it does not answer.
+    pub fn get(&self, name: &str, version: Option<&str>) -> Result<Arc<Served>, Missing> {
+        let entries = self.entries();
+        let Some(entry) = entries.get(name) else {
+            let known: Vec<&str> = entries.keys().map(String::as_str).collect();
+            return Err(Missing::Unknown(format!("no model {name:?}; there are {}", known.join(", "))));
+        };
+        if version.is_some_and(|version| version != entry.version) {
+            let version = version.unwrap_or_default();
+            return Err(Missing::Unknown(format!(
+                "model {name:?} has no version {version:?}, but {:?}",
+                entry.version
+            )));
+        }
+        match &entry.state {
+            State::Ready(served) if served.is_up() => Ok(served.clone()),
+            state => Err(Missing::Unavailable(format!("model {name:?}: {}", state.reason()))),
+        }
+    }
+
+    /// The only model, where none is named.
+    ///
+    /// # Errors
+    /// If there are several, or it does not answer.
+    pub fn only(&self) -> Result<Arc<Served>, Missing> {
+        let names: Vec<String> = self.entries().keys().cloned().collect();
+        match &names[..] {
+            [one] => self.get(one, None),
+            several => Err(Missing::Ambiguous(format!("which model? ?model= one of {}", several.join(", ")))),
+        }
+    }
+
+    /// Loads a model anew and takes it into service; until then the one before answers, and goes on doing so if the new one is
+    /// refused. Blocks while it loads.
+    ///
+    /// # Errors
+    /// If there is no such model, it is being loaded, or it is refused.
+    pub fn load(&self, name: &str) -> Result<(), Missing> {
+        let load = {
+            let mut entries = self.entries();
+            let entry = idle(&mut entries, name)?;
+            entry.loading = true;
+            if !matches!(entry.state, State::Ready(_)) {
+                entry.state = State::Loading;
+            }
+            entry.load.clone()
+        };
+        let outcome = load();
+        let mut entries = self.entries();
+        let Some(entry) = entries.get_mut(name) else {
+            return Err(Missing::Unknown(format!("no model {name:?}")));
+        };
+        entry.loading = false;
+        match outcome {
+            Ok(served) => {
+                entry.version = served.version.clone();
+                entry.state = State::Ready(Arc::new(served));
+                tracing::info!("{name}: loaded");
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!("{name}: {error:#}");
+                if !matches!(entry.state, State::Ready(_)) {
+                    entry.state = State::Refused(format!("{error:#}"));
+                }
+                Err(Missing::Unavailable(format!("model {name:?}: {error:#}")))
+            }
+        }
+    }
+
+    /// Takes a model out of service; what waits is answered.
+    ///
+    /// # Errors
+    /// If there is no such model, or it is being loaded.
+    pub fn unload(&self, name: &str) -> Result<(), Missing> {
+        let mut entries = self.entries();
+        idle(&mut entries, name)?.state = State::Unloaded;
+        tracing::info!("{name}: unloaded");
+        Ok(())
+    }
+}
+
+/// A model that is not being loaded.
+fn idle<'e>(entries: &'e mut BTreeMap<String, Entry>, name: &str) -> Result<&'e mut Entry, Missing> {
+    match entries.get_mut(name) {
+        None => Err(Missing::Unknown(format!("no model {name:?}"))),
+        Some(entry) if entry.loading => Err(Missing::Unavailable(format!("model {name:?} is being loaded"))),
+        Some(entry) => Ok(entry),
+    }
+}

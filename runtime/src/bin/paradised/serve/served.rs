@@ -1,0 +1,94 @@
+//! A model that is served: the way to its worker, and what is known of it without asking there. When the last holder lets go of it, the
+//! worker answers what waits and ends.
+
+use super::listen;
+use super::worker::{self, Failure, Health, Job, Queue, Refused};
+use crate::gpio::Pins;
+use anyhow::Context;
+use paradise_engine::Shape;
+use paradise_runtime::oip::Pictures;
+use paradise_runtime::{Backend, Rule, Verdict};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Why pictures have no verdicts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Something is wrong with a picture.
+    Picture(String),
+    /// As many requests wait as may.
+    Busy,
+    /// The worker is gone, and cannot be replaced.
+    Down,
+    /// The worker lost this request.
+    Lost(String),
+    /// There was no answer in time.
+    Late,
+}
+
+/// A model with its worker.
+pub struct Served {
+    /// The model's name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Extents of its input.
+    pub input: Shape,
+    /// Names of its classes.
+    pub labels: Vec<String>,
+    queue: Queue,
+    health: Arc<Health>,
+}
+
+impl Served {
+    /// Starts a worker over what `fresh` loads, and loads again where it is lost; `waiting` requests may wait.
+    ///
+    /// # Errors
+    /// If nothing can be loaded.
+    pub fn start(
+        version: &str,
+        mut fresh: impl FnMut() -> anyhow::Result<Box<dyn Backend>> + Send + 'static,
+        rule: Rule,
+        pins: Pins,
+        waiting: usize,
+    ) -> anyhow::Result<Self> {
+        let first = fresh().context("cannot be loaded")?;
+        let (mut name, mut input, mut labels) = (String::new(), Shape::new(0, 0, 0), Vec::new());
+        first.with_model(&mut |model| {
+            name = model.header().name.to_string();
+            input = model.header().input;
+            labels = (0..model.header().classes.into()).map(|class| model.label(class).to_string()).collect();
+        });
+        let (queue, health) = worker::start(first, fresh, rule, pins, waiting);
+        Ok(Self { name, version: version.to_string(), input, labels, queue, health })
+    }
+
+    /// Whether pictures are answered.
+    pub fn is_up(&self) -> bool {
+        self.health.is_up()
+    }
+
+    /// How often its back end was replaced.
+    pub fn replaced(&self) -> u64 {
+        self.health.replaced()
+    }
+
+    /// A verdict on each picture.
+    ///
+    /// # Errors
+    /// The first that has none, or why none has.
+    pub async fn ask(&self, pictures: Pictures) -> Result<Vec<Verdict>, Refusal> {
+        let (reply, receive) = oneshot::channel();
+        self.queue.push(Job { pictures, reply }).map_err(|refused| match refused {
+            Refused::Full => Refusal::Busy,
+            Refused::Stopped => Refusal::Down,
+        })?;
+        match tokio::time::timeout(listen::ANSWER, receive).await {
+            Ok(Ok(Ok(verdicts))) => Ok(verdicts),
+            Ok(Ok(Err(Failure::Picture(why)))) => Err(Refusal::Picture(why)),
+            Ok(Ok(Err(Failure::Worker(why)))) => Err(Refusal::Lost(why)),
+            Ok(Err(_)) => Err(Refusal::Lost("the worker stopped".into())),
+            Err(_) => Err(Refusal::Late),
+        }
+    }
+}
