@@ -6,6 +6,7 @@
 //! local pictures --Observations--> Site: thresholds of the place where the device stands --> Rule
 //! oip: the Open Inference Protocol, bytes to pictures and verdicts to bytes
 //! mcu: a microcontroller over a serial port (feature `mcu`)
+//! store: the folder of models, their versions and signatures
 //! selftest: does this device still answer as its maker said?
 //! ```
 //! The daemon `paradised` (feature `daemon`) puts these behind a command line and HTTP.
@@ -31,6 +32,7 @@ pub mod profile;
 mod rule;
 pub mod selftest;
 pub mod site;
+pub mod store;
 pub mod tables;
 
 pub use bundle::{Bundle, BundleError};

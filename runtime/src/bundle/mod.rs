@@ -41,6 +41,8 @@ pub const SIGNATURE: &str = "manifest.json.minisig";
 #[derive(Debug)]
 pub struct Bundle {
     folder: PathBuf,
+    manifest: Vec<u8>,
+    signature: Option<Vec<u8>>,
     name: String,
     files: BTreeMap<String, Vec<u8>>,
 }
@@ -55,6 +57,13 @@ fn read(path: &Path) -> Result<Vec<u8>, BundleError> {
     let mut bytes = Vec::new();
     file.take(MAX_FILE).read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes)
+}
+
+fn fingerprint(manifest: &[u8], signature: Option<&[u8]>) -> String {
+    let mut hash = Sha256::new();
+    hash.update(Sha256::digest(manifest));
+    hash.update(signature.unwrap_or_default());
+    hex(&hash.finalize())
 }
 
 impl Bundle {
@@ -79,7 +88,10 @@ impl Bundle {
             return Err(BundleError::NoBundle(folder.to_path_buf()));
         }
         let not_a_manifest = |why: String| BundleError::Manifest(path.clone(), why);
-        let manifest: Manifest = serde_json::from_slice(&read(&path)?).map_err(|e| not_a_manifest(e.to_string()))?;
+        let bytes = read(&path)?;
+        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|e| not_a_manifest(e.to_string()))?;
+        let signature = folder.join(SIGNATURE);
+        let signature = if signature.exists() { Some(read(&signature)?) } else { None };
         if manifest.format != FORMAT {
             let why = format!(
                 "bundle format {}, this version reads format {FORMAT} only; export the model again (`train export`, or \
@@ -106,7 +118,7 @@ impl Bundle {
             }
             files.insert(name, bytes);
         }
-        Ok(Self { folder: folder.to_path_buf(), name: manifest.name, files })
+        Ok(Self { folder: folder.to_path_buf(), manifest: bytes, signature, name: manifest.name, files })
     }
 
     /// The bundle's name.
@@ -132,8 +144,24 @@ impl Bundle {
         self.files.iter().map(|(name, bytes)| (name.as_str(), bytes.len()))
     }
 
-    /// Whether the manifest carries a detached signature.
-    pub fn is_signed(&self) -> bool {
-        self.path(SIGNATURE).exists()
+    /// The bytes of the manifest.
+    pub fn manifest(&self) -> &[u8] {
+        &self.manifest
+    }
+
+    /// The manifest's detached signature, if it has one.
+    pub fn signature(&self) -> Option<&[u8]> {
+        self.signature.as_deref()
+    }
+
+    /// SHA-256 of manifest and signature, in hexadecimal: which bundle this is, to the byte, and by whom.
+    pub fn fingerprint(&self) -> String {
+        fingerprint(&self.manifest, self.signature.as_deref())
+    }
+
+    /// [`Bundle::fingerprint`] of a folder, whatever its files are; `None` if it has no manifest.
+    pub fn fingerprint_of(folder: &Path) -> Option<String> {
+        let manifest = read(&folder.join(MANIFEST)).ok()?;
+        Some(fingerprint(&manifest, read(&folder.join(SIGNATURE)).ok().as_deref()))
     }
 }

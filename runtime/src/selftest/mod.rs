@@ -10,9 +10,11 @@ pub use report::{Check, Report, Status};
 use crate::bundle::{Bundle, BundleError, ENCODER, SELFTEST};
 use crate::load::Loaded;
 use crate::pipeline::BackendKind;
+use crate::store::{Claims, Keys};
 use checks::Subject;
 use paradise_engine::golden::Golden;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What a self-test is asked to do.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +27,8 @@ pub struct Options {
     pub flip_weight_bit: Option<usize>,
     /// A site file whose thresholds are in force.
     pub site: Option<PathBuf>,
+    /// Keys, one of which must have signed the bundle.
+    pub keys: Option<Arc<Keys>>,
 }
 
 /// Tests the bundle in `folder` on one back end.
@@ -44,28 +48,37 @@ pub struct Options {
 /// # Errors
 /// If there is nothing to test: no bundle in the folder, or none with the file that the back end runs.
 pub fn run(folder: &Path, kind: BackendKind, options: &Options) -> Result<Report, BundleError> {
-    let mut report = Report::new(folder, kind);
-    let skip = |name: &str| options.skip.iter().any(|s| s == name);
-    let bundle = match Bundle::open(folder) {
-        Ok(bundle) => bundle,
-        Err(error @ BundleError::NoBundle(_)) => return Err(error),
+    match Bundle::open(folder) {
+        Ok(bundle) => of(&bundle, folder, kind, options),
+        Err(error @ BundleError::NoBundle(_)) => Err(error),
         Err(error) => {
+            let mut report = Report::new(folder, kind);
             report.add("manifest", Status::Failed, error.to_string());
             report.rest_not_run();
-            return Ok(report);
+            Ok(report)
         }
-    };
+    }
+}
+
+/// [`run`] of a bundle that was read from `folder`.
+///
+/// # Errors
+/// If it has not the file that the back end runs.
+pub fn of(bundle: &Bundle, folder: &Path, kind: BackendKind, options: &Options) -> Result<Report, BundleError> {
+    let mut report = Report::new(folder, kind);
+    let skip = |name: &str| options.skip.iter().any(|s| s == name);
     if kind == BackendKind::Tract {
         bundle.file(ENCODER)?;
     }
     report.name = bundle.name().to_string();
     report.add("manifest", Status::Passed, format!("{} files match their SHA-256", bundle.files().count()));
-    if bundle.is_signed() {
-        report.add("signature", Status::NotRun, "this build does not verify signatures yet");
-    } else {
-        report.add("signature", Status::NotApplicable, "the bundle is not signed");
+    let (status, said) = signature(bundle, options.keys.as_deref());
+    report.add("signature", status, said);
+    if status == Status::Failed {
+        report.rest_not_run();
+        return Ok(report);
     }
-    let loaded = Loaded::open(&bundle, kind).map_err(|e| e.to_string());
+    let loaded = Loaded::open(bundle, kind).map_err(|e| e.to_string());
     let golden = bundle
         .file(SELFTEST)
         .map_err(|e| e.to_string())
@@ -97,6 +110,20 @@ pub fn run(folder: &Path, kind: BackendKind, options: &Options) -> Result<Report
         }
     }
     Ok(report)
+}
+
+/// Whom the bundle is from.
+fn signature(bundle: &Bundle, keys: Option<&Keys>) -> (Status, String) {
+    match (keys, bundle.signature()) {
+        (Some(keys), _) => match keys.claims(bundle) {
+            Ok(Claims { model, version, expires }) => {
+                (Status::Passed, format!("signed as {model}, version {version}, until {expires}"))
+            }
+            Err(why) => (Status::Failed, why.to_string()),
+        },
+        (None, Some(_)) => (Status::NotRun, "it is signed, and no key was given (--key)".into()),
+        (None, None) => (Status::NotApplicable, "the bundle is not signed, and no key was given".into()),
+    }
 }
 
 /// Names of the checks that may be left out.

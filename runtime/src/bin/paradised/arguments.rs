@@ -4,8 +4,10 @@ use anyhow::ensure;
 use clap::{Args, Parser, Subcommand};
 use paradise_engine::{Model, Thresholds};
 use paradise_runtime::site::{Site, SiteError};
+use paradise_runtime::store::{Distrust, Keys};
 use paradise_runtime::{Backend, BackendKind, Rule};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Runs robust image classifiers whose answers say when not to trust them.
 ///
@@ -111,12 +113,39 @@ pub struct ModelArguments {
     pub backend: BackendKind,
 }
 
+/// The keys that were given, if any was.
+///
+/// # Errors
+/// The first that is none.
+pub fn keys(keys: &[String]) -> Result<Option<Arc<Keys>>, Distrust> {
+    if keys.is_empty() { Ok(None) } else { Keys::read(keys).map(|keys| Some(Arc::new(keys))) }
+}
+
 /// Which models, how.
 #[derive(Debug, Args)]
 pub struct ModelsArguments {
-    /// Folder of a bundle; several times for several models.
-    #[arg(long, value_name = "DIR", env = "PARADISE_MODEL", required = true)]
+    /// Folder of a bundle; several times for several models. It is served as it is, signed or not, unless a key is given.
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "PARADISE_MODEL",
+        required_unless_present = "models",
+        conflicts_with = "models"
+    )]
     pub model: Vec<PathBuf>,
+    /// Folder of models, DIR/NAME/VERSION/, each version a signed bundle: the newest that passes its checks serves, and one that
+    /// arrives takes its place.
+    #[arg(long, value_name = "DIR", env = "PARADISE_MODELS")]
+    pub models: Option<PathBuf>,
+    /// A public key of minisign, its file or its line of base64, one of which must have signed each bundle; may be given several times.
+    #[arg(long, value_name = "KEY", env = "PARADISE_KEY")]
+    pub key: Vec<String>,
+    /// Take bundles from --models that nobody signed.
+    #[arg(long, conflicts_with = "key")]
+    pub unsigned: bool,
+    /// Where it is remembered which versions served [default: DIR/.paradised of --models].
+    #[arg(long, value_name = "DIR", env = "STATE_DIRECTORY", requires = "models")]
+    pub state: Option<PathBuf>,
     /// int8 (the engine, the same bits everywhere) or tract (the float encoder).
     #[arg(long, default_value = "int8", value_name = "int8|tract")]
     pub backend: BackendKind,
@@ -255,6 +284,9 @@ pub struct Selftest {
     pub model: ModelArguments,
     #[command(flatten)]
     pub site: SiteArguments,
+    /// A public key of minisign, its file or its line of base64, one of which must have signed the bundle; may be given several times.
+    #[arg(long, value_name = "KEY", env = "PARADISE_KEY")]
+    pub key: Vec<String>,
     /// A JSON report instead of a table.
     #[arg(long)]
     pub json: bool,

@@ -59,7 +59,7 @@ pub fn run(arguments: &Inspect) -> anyhow::Result<u8> {
         "thresholds": t,
         "thresholds_from": if site.is_some() { "site" } else { "maker" },
         "site_pictures": site.as_ref().map(Site::pictures),
-        "signed": bundle.is_signed(),
+        "signed": bundle.signature().is_some(),
         "files": files,
     });
     if arguments.json {
@@ -116,6 +116,9 @@ pub fn run(arguments: &Inspect) -> anyhow::Result<u8> {
     for (name, size) in bundle.files() {
         say!("  file       {name:<20} {size} bytes");
     }
-    say!("  signature  {}", if bundle.is_signed() { "present, not verified by this build" } else { "none" });
+    say!(
+        "  signature  {}",
+        if bundle.signature().is_some() { "present; `selftest --key` verifies it" } else { "none" }
+    );
     Ok(0)
 }

@@ -63,6 +63,7 @@ fn selftest(arguments: &arguments::Selftest) -> anyhow::Result<u8> {
         skip: arguments.skip.clone(),
         flip_weight_bit: arguments.flip_weight_bit,
         site: arguments.site.site.clone(),
+        keys: arguments::keys(&arguments.key)?,
     };
     let report = paradise_runtime::selftest::run(&arguments.model.model, arguments.model.backend, &options)?;
     if arguments.json {

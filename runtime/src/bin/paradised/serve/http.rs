@@ -1,20 +1,18 @@
 //! The service as a whole: its models, its routes, its end.
 
+use super::guard::{self, Guard};
 use super::listen;
-use super::registry::{Load, Registry};
-use super::served::Served;
+use super::registry::{Failed, Registry};
+use super::source::{self, SelfTestFailed};
 use super::trouble::Trouble;
 use super::{native, oip};
 use crate::arguments::Serve;
-use crate::gpio::Pins;
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use axum::Router;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use paradise_runtime::selftest::{self, Options};
-use paradise_runtime::{Bundle, load, say};
+use paradise_runtime::say;
 use serde::Serialize;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -25,6 +23,8 @@ pub struct Service {
     /// Largest body, bytes.
     pub max_body: usize,
     stopping: AtomicBool,
+    /// Who looks after the folder of models, where there is one.
+    pub guard: Option<Guard>,
 }
 
 impl Service {
@@ -34,67 +34,58 @@ impl Service {
     }
 }
 
-/// The version of a bundle that no version was given for.
-const VERSION: &str = "1";
-
 /// Serves until SIGINT or SIGTERM, then answers what waits and returns.
 pub fn run(arguments: Serve) -> anyhow::Result<u8> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let arguments = Arc::new(arguments);
-    let several = arguments.model.model.len() > 1;
+    let several = arguments.model.model.len() > 1 || arguments.model.models.is_some();
     ensure!(!several || arguments.site.site.is_none(), "--site belongs to one model, and {SEVERAL}");
     ensure!(!several || arguments.pins.gpio.is_none(), "--gpio shows one model's answers, and {SEVERAL}");
     let registry = Registry::default();
     for folder in &arguments.model.model {
-        let Some(served) = start(&arguments, folder)? else { return Ok(1) };
-        let (again, path) = (arguments.clone(), folder.clone());
-        let load: Load = Arc::new(move || {
-            start(&again, &path)?
-                .with_context(|| format!("{}: the self-test failed; the log says where", path.display()))
-        });
-        registry.add(served, load).with_context(|| folder.display().to_string())?;
+        let (name, load) = source::folder(&arguments, folder)?;
+        ensure!(registry.add(&name, load), "{}: there are two models {name:?}", folder.display());
+        match registry.load(&name) {
+            Ok(()) => {}
+            Err(Failed::Refused(error)) => {
+                return match error.downcast_ref::<SelfTestFailed>() {
+                    Some(failed) => {
+                        eprintln!("{}", failed.0);
+                        Ok(1)
+                    }
+                    None => Err(error),
+                };
+            }
+            Err(Failed::Missing(missing)) => bail!("{missing:?}"),
+        }
     }
-    let service = Service { registry, max_body: arguments.max_body as usize, stopping: AtomicBool::new(false) };
-    tokio::runtime::Runtime::new()?.block_on(serve(&arguments, service))?;
+    let store = source::store(&arguments)?;
+    let service = Arc::new(Service {
+        registry,
+        max_body: arguments.max_body as usize,
+        stopping: AtomicBool::new(false),
+        guard: store.map(|store| Guard::new(arguments.clone(), store)),
+    });
+    if let Some(guard) = &service.guard {
+        guard.rescan(&service.registry);
+        ensure!(
+            !service.registry.loaded().is_empty(),
+            "{}: no model may serve; the log says why",
+            guard.root().display()
+        );
+    }
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(serve(&arguments, service.clone()))?;
+    if let Some(guard) = &service.guard {
+        guard.ended_well(&service.registry);
+    }
     tracing::info!("stopped");
     Ok(0)
 }
 
 const SEVERAL: &str = "there are several: serve them by services of their own";
 
-/// A bundle's worker, if the bundle passes its self-test.
-fn start(arguments: &Arc<Serve>, folder: &Path) -> anyhow::Result<Option<Served>> {
-    let (kind, bundle) = (arguments.model.backend, Bundle::open(folder)?);
-    let options = Options { site: arguments.site.site.clone(), ..Options::default() };
-    let report = selftest::run(folder, kind, &options)?;
-    if report.exit_code() == 1 {
-        eprintln!("{report}");
-        return Ok(None);
-    }
-    let backend = load(&bundle, kind)?;
-    let rule = arguments.thresholds.over(arguments.site.rule(backend.as_ref())?)?;
-    match rule.site() {
-        Some(site) => tracing::info!("{}: thresholds: {site}", bundle.name()),
-        None => tracing::info!("{}: thresholds: the maker's", bundle.name()),
-    }
-    let pins = Pins::open(arguments.pins.gpio.as_deref())?;
-    // The one that is loaded already, then whatever the folder holds, if the site is one of that.
-    let (mut first, site, folder) = (Some(backend), rule.clone(), folder.to_path_buf());
-    let fresh = move || match first.take() {
-        Some(backend) => Ok(backend),
-        None => {
-            let backend = load(&Bundle::open(&folder)?, kind)?;
-            let mut fits = Ok(());
-            backend.with_model(&mut |model| fits = site.site().map_or(Ok(()), |site| site.belongs_to(model)));
-            fits?;
-            Ok(backend)
-        }
-    };
-    Ok(Some(Served::start(VERSION, fresh, rule, pins, arguments.queue.into())?))
-}
-
-async fn serve(arguments: &Serve, service: Service) -> anyhow::Result<()> {
-    let service = Arc::new(service);
+async fn serve(arguments: &Serve, service: Arc<Service>) -> anyhow::Result<()> {
     let app = Router::new()
         .merge(native::routes())
         .merge(oip::routes())
@@ -113,6 +104,7 @@ async fn serve(arguments: &Serve, service: Service) -> anyhow::Result<()> {
     for model in service.registry.loaded() {
         tracing::info!("serving {} {} on the {} back end", model.name, model.version, arguments.model.backend);
     }
+    guard::start(&service)?;
     let stopping = service.clone();
     let stop = async move {
         stop_signal().await;

@@ -2,15 +2,18 @@
 //!
 //! ```text
 //! listen --> http: native.rs, oip.rs --> registry: name, version --> served: queue --> worker: one thread, one back end
+//! folder of models --> guard: what is new --> source: checks, self-test --> registry
 //! ```
 
 mod body;
+mod guard;
 mod http;
 mod listen;
 mod native;
 mod oip;
 mod registry;
 mod served;
+mod source;
 mod trouble;
 mod worker;
 

@@ -39,8 +39,8 @@ impl State {
     }
 }
 
-/// Loads a model: its bundle, its self-test, its worker.
-pub type Load = Arc<dyn Fn() -> anyhow::Result<Served> + Send + Sync>;
+/// Loads a model, its bundle, its self-test, its worker, in the place of the version that serves; `None` if that shall go on.
+pub type Load = Arc<dyn Fn(Option<&str>) -> anyhow::Result<Option<Served>> + Send + Sync>;
 
 /// Why there is no model to ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,15 @@ pub enum Missing {
     Unavailable(String),
     /// There are several, and none was named.
     Ambiguous(String),
+}
+
+/// Why a model was not loaded.
+#[derive(Debug)]
+pub enum Failed {
+    /// There is none, or it is being loaded.
+    Missing(Missing),
+    /// It was refused.
+    Refused(anyhow::Error),
 }
 
 struct Entry {
@@ -71,16 +80,15 @@ impl Registry {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a model that is loaded.
-    ///
-    /// # Errors
-    /// If there is one of that name.
-    pub fn add(&self, served: Served, load: Load) -> anyhow::Result<()> {
-        let (name, version) = (served.name.clone(), served.version.clone());
+    /// Adds a model that is not loaded yet; whether there was none of that name.
+    pub fn add(&self, name: &str, load: Load) -> bool {
         let mut entries = self.entries();
-        anyhow::ensure!(!entries.contains_key(&name), "there are two models {name:?}");
-        entries.insert(name, Entry { version, load, state: State::Ready(Arc::new(served)), loading: false });
-        Ok(())
+        let is_new = !entries.contains_key(name);
+        if is_new {
+            let (version, state) = (String::new(), State::Refused("not loaded yet".into()));
+            entries.insert(name.to_string(), Entry { version, load, state, loading: false });
+        }
+        is_new
     }
 
     /// Name, version and state of each model, by name.
@@ -137,32 +145,63 @@ impl Registry {
         }
     }
 
+    /// [`Registry::load`] of a model that nobody took out of service.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn refresh(&self, name: &str) -> Result<(), Failed> {
+        if matches!(self.entries().get(name), Some(Entry { state: State::Unloaded, .. })) {
+            return Ok(());
+        }
+        self.load(name)
+    }
+
+    /// Loads another version than the one that serves, which is no longer fit to.
+    ///
+    /// # Errors
+    /// As [`Registry::load`]; the one before goes on then.
+    pub fn replace(&self, name: &str) -> Result<(), Failed> {
+        self.take(name, false)
+    }
+
     /// Loads a model anew and takes it into service; until then the one before answers, and goes on doing so if the new one is
     /// refused. Blocks while it loads.
     ///
     /// # Errors
     /// If there is no such model, it is being loaded, or it is refused.
-    pub fn load(&self, name: &str) -> Result<(), Missing> {
-        let load = {
+    pub fn load(&self, name: &str) -> Result<(), Failed> {
+        self.take(name, true)
+    }
+
+    /// [`Registry::load`]; `fit`: what serves may go on if nothing is newer.
+    fn take(&self, name: &str, fit: bool) -> Result<(), Failed> {
+        let (load, running) = {
             let mut entries = self.entries();
-            let entry = idle(&mut entries, name)?;
+            let entry = idle(&mut entries, name).map_err(Failed::Missing)?;
             entry.loading = true;
+            let running = match &entry.state {
+                State::Ready(served) if fit && served.is_up() => Some(entry.version.clone()),
+                _ => None,
+            };
             if !matches!(entry.state, State::Ready(_)) {
                 entry.state = State::Loading;
             }
-            entry.load.clone()
+            (entry.load.clone(), running)
         };
-        let outcome = load();
+        // A panic in loading must not leave the model being loaded for ever.
+        let loaded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| load(running.as_deref())));
+        let loaded = loaded.unwrap_or_else(|_| Err(anyhow::anyhow!("loading panicked; the log says where")));
         let mut entries = self.entries();
         let Some(entry) = entries.get_mut(name) else {
-            return Err(Missing::Unknown(format!("no model {name:?}")));
+            return Err(Failed::Missing(Missing::Unknown(format!("no model {name:?}"))));
         };
         entry.loading = false;
-        match outcome {
-            Ok(served) => {
+        match loaded {
+            Ok(None) => Ok(()),
+            Ok(Some(served)) => {
+                tracing::info!("{name}: version {} serves", served.version);
                 entry.version = served.version.clone();
                 entry.state = State::Ready(Arc::new(served));
-                tracing::info!("{name}: loaded");
                 Ok(())
             }
             Err(error) => {
@@ -170,7 +209,7 @@ impl Registry {
                 if !matches!(entry.state, State::Ready(_)) {
                     entry.state = State::Refused(format!("{error:#}"));
                 }
-                Err(Missing::Unavailable(format!("model {name:?}: {error:#}")))
+                Err(Failed::Refused(error))
             }
         }
     }

@@ -9,6 +9,7 @@ use paradise_engine::Shape;
 use paradise_runtime::oip::Pictures;
 use paradise_runtime::{Backend, Rule, Verdict};
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::oneshot;
 
 /// Why pictures have no verdicts.
@@ -32,6 +33,10 @@ pub struct Served {
     pub name: String,
     /// Its version.
     pub version: String,
+    /// Its bundle's fingerprint.
+    pub bundle: String,
+    /// Since when it serves.
+    pub since: Instant,
     /// Extents of its input.
     pub input: Shape,
     /// Names of its classes.
@@ -46,7 +51,7 @@ impl Served {
     /// # Errors
     /// If nothing can be loaded.
     pub fn start(
-        version: &str,
+        (version, bundle): (&str, String),
         mut fresh: impl FnMut() -> anyhow::Result<Box<dyn Backend>> + Send + 'static,
         rule: Rule,
         pins: Pins,
@@ -60,7 +65,7 @@ impl Served {
             labels = (0..model.header().classes.into()).map(|class| model.label(class).to_string()).collect();
         });
         let (queue, health) = worker::start(first, fresh, rule, pins, waiting);
-        Ok(Self { name, version: version.to_string(), input, labels, queue, health })
+        Ok(Self { name, version: version.to_string(), bundle, since: Instant::now(), input, labels, queue, health })
     }
 
     /// Whether pictures are answered.

@@ -2,7 +2,7 @@
 
 use super::http::answer;
 use super::listen;
-use super::registry::Missing;
+use super::registry::{Failed, Missing};
 use super::served::Refusal;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -66,6 +66,15 @@ impl From<Missing> for Trouble {
             Missing::Unknown(why) => Self::new(StatusCode::NOT_FOUND, why),
             Missing::Ambiguous(why) => Self::bad(why),
             Missing::Unavailable(why) => Self::new(StatusCode::SERVICE_UNAVAILABLE, why),
+        }
+    }
+}
+
+impl From<Failed> for Trouble {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Missing(missing) => missing.into(),
+            Failed::Refused(error) => Self::new(StatusCode::SERVICE_UNAVAILABLE, format!("{error:#}")),
         }
     }
 }

@@ -1,0 +1,167 @@
+//! Looks after the folder of models while the service runs: what arrives is taken into service, what fails on probation goes back.
+
+use super::http::Service;
+use super::registry::Registry;
+use super::served::Served;
+use super::source;
+use crate::arguments::Serve;
+use anyhow::Context;
+use inotify::{Inotify, WatchMask};
+use paradise_runtime::store::{Store, Version};
+use std::path::Path;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// So long a version that was just taken into service is on probation.
+const PROBATION: Duration = Duration::from_secs(60);
+/// Back ends that a version may lose on probation.
+const MOST_LOST: u64 = 1;
+/// After something has changed, so long nothing may change until it is looked at.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// Keeper of a folder of models.
+pub struct Guard {
+    arguments: Arc<Serve>,
+    store: Arc<Store>,
+}
+
+impl Guard {
+    /// Of this folder.
+    pub fn new(arguments: Arc<Serve>, store: Arc<Store>) -> Self {
+        Self { arguments, store }
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        self.store.root()
+    }
+
+    /// Takes into service what is new, model by model.
+    pub fn rescan(&self, registry: &Registry) {
+        let names = match self.store.names() {
+            Ok(names) => names,
+            Err(error) => return tracing::error!("{}: {error}", self.root().display()),
+        };
+        for name in names {
+            registry.add(&name, source::stored(&self.arguments, &self.store, &name));
+            // The registry has logged why.
+            let _ = registry.refresh(&name);
+        }
+    }
+
+    /// What has served without fault for long enough, or until a regular end, is proven; what lost its back ends goes back.
+    fn judge(&self, registry: &Registry, served: &Served, at_the_end: bool) {
+        let Ok(version) = served.version.parse::<Version>() else { return };
+        let record = match self.store.record(&served.name) {
+            Ok(record) => record,
+            Err(error) => return tracing::error!("{error}"),
+        };
+        if record.proven || record.current.as_ref() != Some(&version) {
+            return;
+        }
+        let lost = served.replaced() > MOST_LOST || !served.is_up();
+        let outcome = if lost && record.previous.is_some() {
+            let why = format!("its back end failed {} times on probation", served.replaced());
+            tracing::error!("{} {version} is given up: {why}", served.name);
+            let refused = self.store.refuse(&served.name, &version, &served.bundle, &why);
+            // What runs is no longer a candidate, so another is taken.
+            refused.map(|()| drop(registry.replace(&served.name)))
+        } else if !lost && (at_the_end || served.since.elapsed() >= PROBATION) {
+            self.store.prove(&served.name)
+        } else {
+            Ok(())
+        };
+        if let Err(error) = outcome {
+            tracing::error!("{error}");
+        }
+    }
+
+    fn look(&self, registry: &Registry, at_the_end: bool) {
+        registry.loaded().iter().for_each(|served| self.judge(registry, served, at_the_end));
+    }
+
+    /// The service ends as it should: what serves has not failed.
+    pub fn ended_well(&self, registry: &Registry) {
+        self.look(registry, true);
+    }
+}
+
+/// Starts what goes on beside the requests: changes of the folder, SIGHUP, probation. SIGHUP loads every model anew where there is no
+/// such folder.
+///
+/// # Errors
+/// If the folder cannot be watched, or the signal not caught.
+pub fn start(service: &Arc<Service>) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
+    let weak = Arc::downgrade(service);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let Some(service) = weak.upgrade() else { return };
+            tracing::info!("SIGHUP: looking for models");
+            let reload = tokio::task::spawn_blocking(move || match &service.guard {
+                Some(guard) => guard.rescan(&service.registry),
+                None => service.registry.index().iter().for_each(|(name, ..)| drop(service.registry.refresh(name))),
+            });
+            let _ = reload.await;
+        }
+    });
+    let Some(guard) = &service.guard else { return Ok(()) };
+    let root = guard.root().to_path_buf();
+    let mut inotify = Inotify::init().context("inotify")?;
+    watch(&inotify, &root).with_context(|| root.display().to_string())?;
+    let weak = Arc::downgrade(service);
+    std::thread::spawn(move || changes(&mut inotify, &root, &weak));
+    let weak = Arc::downgrade(service);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let Some(service) = weak.upgrade() else { return };
+            let look = tokio::task::spawn_blocking(move || {
+                if let Some(guard) = &service.guard {
+                    guard.look(&service.registry, false);
+                }
+            });
+            let _ = look.await;
+        }
+    });
+    Ok(())
+}
+
+/// Watches the folder and those of its models; those of versions come whole, by a rename.
+fn watch(inotify: &Inotify, root: &Path) -> std::io::Result<()> {
+    let mask =
+        WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::DELETE | WatchMask::MOVED_FROM | WatchMask::ONLYDIR;
+    inotify.watches().add(root, mask)?;
+    for entry in std::fs::read_dir(root)? {
+        let path = entry?.path();
+        if path.is_dir() && path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b".")) {
+            inotify.watches().add(&path, mask)?;
+        }
+    }
+    Ok(())
+}
+
+fn changes(inotify: &mut Inotify, root: &Path, service: &Weak<Service>) {
+    let mut buffer = [0; 4096];
+    loop {
+        if let Err(error) = inotify.read_events_blocking(&mut buffer) {
+            return tracing::error!("{}: no longer watched: {error}", root.display());
+        }
+        loop {
+            std::thread::sleep(QUIET);
+            match inotify.read_events(&mut buffer).map(Iterator::count) {
+                Ok(1..) => {}
+                _ => break,
+            }
+        }
+        // A model that is new has a folder that is new.
+        if let Err(error) = watch(inotify, root) {
+            tracing::error!("{}: {error}", root.display());
+        }
+        let Some(service) = service.upgrade() else { return };
+        if let Some(guard) = &service.guard {
+            guard.rescan(&service.registry);
+        }
+    }
+}
