@@ -1,4 +1,5 @@
-//! Lines on standard output. Who reads them may leave at any time, and a disk may be full: neither is a panic.
+//! Lines on standard output, and files that are written whole. Who reads may leave at any time, and a disk may be full: neither is a
+//! panic.
 
 use std::io::{ErrorKind, Write};
 
@@ -21,4 +22,12 @@ pub fn line(text: &str) {
         }
         std::process::exit(GONE);
     }
+}
+
+/// Writes a file whole or not at all; an old one stays until then.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_whole(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
+    crate::files::replace(path, bytes)
 }

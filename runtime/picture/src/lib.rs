@@ -26,12 +26,14 @@
 
 mod contain;
 mod decode;
+mod encode;
 mod error;
 mod format;
 mod jpeg;
 mod limits;
 
 pub use decode::Picture;
+pub use encode::png;
 pub use error::PictureError;
 pub use format::{Format, PROMISED};
 pub use limits::{MAX_DECODED, MAX_FILE, MAX_REFUSED, MAX_SIDE};

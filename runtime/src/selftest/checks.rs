@@ -1,7 +1,7 @@
 //! The checks themselves, in the order in which they run.
 
 use super::device::Device;
-use super::{Options, Status};
+use super::{Figures, Options, Status};
 use crate::int8::Int8;
 use crate::load::Loaded;
 use crate::pipeline::Backend;
@@ -19,7 +19,33 @@ pub(super) struct Subject<'a> {
     pub options: &'a Options,
 }
 
-type Outcome = (Status, String);
+/// How a check ended.
+pub(super) struct Outcome {
+    pub status: Status,
+    /// In words.
+    pub detail: String,
+    /// In numbers.
+    pub figures: Figures,
+}
+
+impl Outcome {
+    fn new(status: Status, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), figures: Figures::new() }
+    }
+
+    /// With a number that was found, or was needed.
+    fn with(mut self, name: &'static str, value: impl Into<f64>) -> Self {
+        self.figures.insert(name, value.into());
+        self
+    }
+
+    /// With a count.
+    fn count(self, name: &'static str, n: usize) -> Self {
+        // Counts here are far below 2^53.
+        self.with(name, n as f64)
+    }
+}
+
 type Run = fn(&mut Subject) -> Outcome;
 
 /// Names and checks.
@@ -40,14 +66,14 @@ pub(super) const ALL: &[(&str, Run)] = &[
 ];
 
 fn judge(holds: bool, detail: impl Into<String>) -> Outcome {
-    (if holds { Status::Passed } else { Status::Failed }, detail.into())
+    Outcome::new(if holds { Status::Passed } else { Status::Failed }, detail)
 }
 
 fn int8_only(subject: &mut Subject, check: impl FnOnce(&mut Int8, &Golden) -> Outcome) -> Outcome {
     let golden = subject.golden;
     match subject.loaded.int8() {
         Some(int8) => check(int8, golden),
-        None => (Status::NotApplicable, "the int8 back end's own".into()),
+        None => Outcome::new(Status::NotApplicable, "the int8 back end's own"),
     }
 }
 
@@ -55,10 +81,9 @@ fn resident_weights(subject: &mut Subject) -> Outcome {
     int8_only(subject, |int8, _| {
         let holds = int8.is_intact();
         let size = int8.size();
-        judge(
-            holds,
-            if holds { format!("{size} bytes hash as loaded") } else { "memory changed since loading".into() },
-        )
+        let detail =
+            if holds { format!("{size} bytes hash as loaded") } else { "memory changed since loading".into() };
+        judge(holds, detail).count("bytes", size)
     })
 }
 
@@ -71,6 +96,8 @@ fn checksums(int8: &mut Int8, golden: &Golden) -> Outcome {
         Ok(_) => {
             let (cases, layers) = (golden.header().cases.len(), golden.header().layers);
             judge(true, format!("{cases} images x {layers} layers equal bit for bit"))
+                .count("images", cases)
+                .with("layers", layers)
         }
         Err(fault) => judge(false, device.said(&fault)),
     }
@@ -96,8 +123,11 @@ fn golden_outputs(subject: &mut Subject) -> Outcome {
     let (golden, tolerance) = (subject.golden, subject.golden.header().float_tolerance);
     let mut device = Device::answering(subject.loaded.backend());
     match device.golden(golden) {
-        Ok(_) if device.is_exact() => judge(true, "equal bit for bit"),
-        Ok(gap) => judge(true, format!("within {gap:.1e}, allowed {tolerance:.0e}")),
+        Ok(_) if device.is_exact() => judge(true, "equal bit for bit").count("images", golden.header().cases.len()),
+        Ok(gap) => judge(true, format!("within {gap:.1e}, allowed {tolerance:.0e}"))
+            .count("images", golden.header().cases.len())
+            .with("largest_difference", gap)
+            .with("allowed_difference", tolerance),
         Err(fault @ Fault::Gap { .. }) => judge(false, format!("{}, allowed {tolerance:.0e}", device.said(&fault))),
         Err(fault) => judge(false, device.said(&fault)),
     }
@@ -108,7 +138,7 @@ fn encoded_pictures(subject: &mut Subject) -> Outcome {
     let golden = subject.golden;
     let exact = subject.loaded.int8().is_some();
     if golden.header().encoded.is_empty() {
-        return (Status::NotApplicable, "the bundle has none".into());
+        return Outcome::new(Status::NotApplicable, "the bundle has none");
     }
     for (i, picture) in golden.header().encoded.iter().enumerate() {
         let backend = subject.loaded.backend();
@@ -133,7 +163,8 @@ fn encoded_pictures(subject: &mut Subject) -> Outcome {
     }
     let what =
         if exact { "from bytes to answer, equal bit for bit" } else { "from bytes to input, equal bit for bit" };
-    judge(true, format!("{} files {what}", golden.header().encoded.len()))
+    let files = golden.header().encoded.len();
+    judge(true, format!("{files} files {what}")).count("files", files)
 }
 
 /// Pictures of noise that the thresholds in force are tried on.
@@ -166,6 +197,9 @@ fn thresholds(subject: &mut Subject) -> Outcome {
     }
     let whose = site.as_ref().and_then(Rule::site).map_or("the maker's".into(), ToString::to_string);
     judge(in_force >= by_maker, format!("{whose}; noise: abstained from {in_force} of {NOISE}"))
+        .count("noise", NOISE)
+        .count("abstained", in_force)
+        .count("abstained_by_maker", by_maker)
 }
 
 fn repeatability(subject: &mut Subject) -> Outcome {
@@ -174,7 +208,7 @@ fn repeatability(subject: &mut Subject) -> Outcome {
         || outputs(subject.loaded.backend(), image).map(|o| o.0.iter().map(|v| v.to_bits()).collect::<Vec<_>>());
     let first = run();
     let holds = first.is_ok() && (0..3).all(|_| run() == first);
-    judge(holds, "four runs of one image")
+    judge(holds, "four runs of one image").count("runs", 4)
 }
 
 /// Every layer of the golden images and of images at the ends of the range, by this CPU's kernels and by the scalar ones.
@@ -185,7 +219,7 @@ fn kernels(subject: &mut Subject) -> Outcome {
             return judge(false, "no kernels");
         };
         if faster.is_empty() {
-            return (Status::NotApplicable, "this CPU runs the scalar kernels".into());
+            return Outcome::new(Status::NotApplicable, "this CPU runs the scalar kernels");
         }
         let size = int8.model().header().input.len() as usize;
         let mut images: Vec<Vec<u8>> = golden.header().cases.iter().map(|c| golden.bytes(c.image).to_vec()).collect();
@@ -204,6 +238,8 @@ fn kernels(subject: &mut Subject) -> Outcome {
             }
         }
         judge(true, format!("{} equal scalar on {} images, every layer and output", names.join(", "), images.len()))
+            .count("kernels", names.len())
+            .count("images", images.len())
     })
 }
 
@@ -224,13 +260,14 @@ fn arena_guard(subject: &mut Subject) -> Outcome {
     int8_only(subject, |int8, _| {
         let bytes = int8.model().header().arena_bytes;
         judge(int8.guard_holds(), format!("{bytes} bytes of arena, the guard behind it untouched"))
+            .with("arena_bytes", bytes)
     })
 }
 
 fn probes(subject: &mut Subject, kind: ProbeKind) -> Outcome {
     let golden = subject.golden;
     let Some((set, probe)) = golden.header().probes.iter().enumerate().find(|(_, p)| p.kind == kind) else {
-        return (Status::NotApplicable, "the bundle has none".into());
+        return Outcome::new(Status::NotApplicable, "the bundle has none");
     };
     let Tally { correct, abstained, .. } = match Device::answering(subject.loaded.backend()).probes(golden, set) {
         Ok(tally) => tally,
@@ -244,6 +281,11 @@ fn probes(subject: &mut Subject, kind: ProbeKind) -> Outcome {
         origin @ Origin::Synthesised => format!("{}, not a sample of the world", origin.name()),
     };
     judge(correct >= need, format!("{correct} of {n} right (need {need}), {abstained} abstained{eps}; {worth}"))
+        .with("images", n)
+        .with("correct", correct)
+        .with("needed", need)
+        .with("abstained", abstained)
+        .with("eps_pixels", probe.eps_pixels)
 }
 
 fn latency(subject: &mut Subject) -> Outcome {
@@ -260,10 +302,11 @@ fn latency(subject: &mut Subject) -> Outcome {
     times.sort_by(f64::total_cmp);
     let (p50, p99) = (times[RUNS / 2], times[RUNS * 99 / 100]);
     let detail = format!("p50 {p50:.3} ms, p99 {p99:.3} ms");
-    match subject.options.max_latency_ms {
-        Some(limit) => judge(p99 <= limit, format!("{detail}, limit {limit} ms")),
-        None => (Status::NotApplicable, format!("{detail}; no limit was given")),
-    }
+    let outcome = match subject.options.max_latency_ms {
+        Some(limit) => judge(p99 <= limit, format!("{detail}, limit {limit} ms")).with("limit_ms", limit),
+        None => Outcome::new(Status::NotApplicable, format!("{detail}; no limit was given")),
+    };
+    outcome.with("p50_ms", p50).with("p99_ms", p99).count("runs", RUNS)
 }
 
 fn fault_injection(subject: &mut Subject) -> Outcome {
@@ -272,10 +315,12 @@ fn fault_injection(subject: &mut Subject) -> Outcome {
         let mut seen = 0;
         for bit in [6, 8 * 64 + 6] {
             let mut faulty = int8.with_flipped_bit(bit);
-            if !faulty.model().is_intact() && checksums(&mut faulty, golden).0 == Status::Failed {
+            if !faulty.model().is_intact() && checksums(&mut faulty, golden).status == Status::Failed {
                 seen += 1;
             }
         }
         judge(seen == 2, format!("{seen} of 2 flipped weight bits were noticed by hash and by checksum"))
+            .with("flipped", 2)
+            .with("noticed", seen)
     })
 }

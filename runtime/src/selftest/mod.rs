@@ -3,9 +3,11 @@
 
 mod checks;
 mod device;
+mod page;
 mod report;
 
-pub use report::{Check, Report, Status};
+pub use page::page;
+pub use report::{Check, FORMAT, Figures, Report, Status, Verdict};
 
 use crate::bundle::{Bundle, BundleError, ENCODER, SELFTEST};
 use crate::load::Loaded;
@@ -99,8 +101,7 @@ pub fn of(bundle: &Bundle, folder: &Path, kind: BackendKind, options: &Options) 
                 if skip(name) {
                     report.add(name, Status::NotRun, "left out on request");
                 } else {
-                    let (status, detail) = check(&mut subject);
-                    report.add(name, status, detail);
+                    report.ended(name, check(&mut subject));
                 }
             }
         }

@@ -1,8 +1,10 @@
 //! The self-test's machine-readable outcome.
 
 use super::check_names;
+use super::checks::Outcome;
 use crate::pipeline::BackendKind;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// How a check ended.
@@ -31,6 +33,24 @@ impl Status {
     }
 }
 
+/// Numbers of a check, by name: what was found, and what was needed.
+pub type Figures = BTreeMap<&'static str, f64>;
+
+/// The format of the JSON report, which `docs/selftest.schema.json` describes: a field that is there stays, with its meaning.
+pub const FORMAT: u32 = 1;
+
+/// What a self-test says in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// All that applies passed.
+    Passed,
+    /// A check failed.
+    Failed,
+    /// None failed, but one did not run.
+    Incomplete,
+}
+
 /// One check.
 #[derive(Debug, Clone, Serialize)]
 pub struct Check {
@@ -40,10 +60,12 @@ pub struct Check {
     pub status: Status,
     /// What was seen.
     pub detail: String,
+    /// The same in numbers.
+    pub figures: Figures,
 }
 
-/// All checks of one run.
-#[derive(Debug, Clone, Serialize)]
+/// All checks of one run. In JSON [`FORMAT`], verdict and exit code stand before them.
+#[derive(Debug, Clone)]
 pub struct Report {
     /// Name of the bundle, or its folder where that is unreadable.
     pub name: String,
@@ -72,7 +94,12 @@ impl Report {
     }
 
     pub(super) fn add(&mut self, name: &'static str, status: Status, detail: impl Into<String>) {
-        self.checks.push(Check { name, status, detail: detail.into() });
+        self.checks.push(Check { name, status, detail: detail.into(), figures: Figures::new() });
+    }
+
+    pub(super) fn ended(&mut self, name: &'static str, outcome: Outcome) {
+        let Outcome { status, detail, figures } = outcome;
+        self.checks.push(Check { name, status, detail, figures });
     }
 
     pub(super) fn rest_not_run(&mut self) {
@@ -87,13 +114,44 @@ impl Report {
         self.checks.iter().any(|c| c.status == status)
     }
 
+    /// What it comes to.
+    pub fn verdict(&self) -> Verdict {
+        match (self.has(Status::Failed), self.has(Status::NotRun)) {
+            (true, _) => Verdict::Failed,
+            (false, true) => Verdict::Incomplete,
+            (false, false) => Verdict::Passed,
+        }
+    }
+
     /// 0: all that applies passed. 1: a check failed. 3: none failed, but one did not run.
     pub fn exit_code(&self) -> u8 {
-        match (self.has(Status::Failed), self.has(Status::NotRun)) {
-            (true, _) => 1,
-            (false, true) => 3,
-            (false, false) => 0,
+        match self.verdict() {
+            Verdict::Passed => 0,
+            Verdict::Failed => 1,
+            Verdict::Incomplete => 3,
         }
+    }
+}
+
+impl Serialize for Report {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Written<'a> {
+            format: u32,
+            verdict: Verdict,
+            exit_code: u8,
+            name: &'a str,
+            backend: BackendKind,
+            version: &'static str,
+            architecture: &'static str,
+            kernel: &'static str,
+            checks: &'a [Check],
+        }
+        let Self { name, backend, version, architecture, kernel, checks } = self;
+        let (verdict, exit_code) = (self.verdict(), self.exit_code());
+        let (backend, version, architecture, kernel) = (*backend, *version, *architecture, *kernel);
+        Written { format: FORMAT, verdict, exit_code, name, backend, version, architecture, kernel, checks }
+            .serialize(serializer)
     }
 }
 

@@ -290,6 +290,9 @@ pub struct Selftest {
     /// A JSON report instead of a table.
     #[arg(long)]
     pub json: bool,
+    /// Also write the report as a page to look at, with the probe pictures.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Fail when the p99 latency exceeds this, above 0.
     #[arg(long, value_name = "MS")]
     pub max_latency_ms: Option<f64>,

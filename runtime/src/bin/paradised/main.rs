@@ -11,11 +11,13 @@ mod inspect;
 mod mcu;
 mod serve;
 
+use anyhow::Context;
 use arguments::{Arguments, Command};
 use clap::Parser;
-use paradise_runtime::Bundle;
 use paradise_runtime::int8::Int8;
+use paradise_runtime::output::write_whole;
 use paradise_runtime::say;
+use paradise_runtime::{Bundle, load, selftest};
 use std::process::ExitCode;
 
 /// A bad command line or input.
@@ -26,7 +28,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.command {
         Command::Classify(arguments) => classify::run(&arguments),
         Command::Serve(arguments) => serve::run(arguments),
-        Command::Selftest(arguments) => selftest(&arguments),
+        Command::Selftest(arguments) => self_test(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Calibrate(arguments) => calibrate::run(&arguments),
@@ -42,10 +44,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn selftest(arguments: &arguments::Selftest) -> anyhow::Result<u8> {
-    let known: Vec<&str> = paradise_runtime::selftest::optional_names().collect();
+fn self_test(arguments: &arguments::Selftest) -> anyhow::Result<u8> {
+    let known: Vec<&str> = selftest::optional_names().collect();
     for name in &arguments.skip {
-        let needed = paradise_runtime::selftest::check_names().any(|n| n == name && !known.contains(&n));
+        let needed = selftest::check_names().any(|n| n == name && !known.contains(&n));
         anyhow::ensure!(!needed, "--skip {name}: the other checks need it; it cannot be left out");
         anyhow::ensure!(known.contains(&name.as_str()), "--skip {name:?}: there are {}", known.join(", "));
     }
@@ -58,14 +60,20 @@ fn selftest(arguments: &arguments::Selftest) -> anyhow::Result<u8> {
         let bits = Int8::load(&Bundle::open(&arguments.model.model)?)?.weight_bits();
         anyhow::ensure!(bit < bits, "--flip-weight-bit {bit}: the weights have bits 0 to {}", bits - 1);
     }
-    let options = paradise_runtime::selftest::Options {
+    let options = selftest::Options {
         max_latency_ms: arguments.max_latency_ms,
         skip: arguments.skip.clone(),
         flip_weight_bit: arguments.flip_weight_bit,
         site: arguments.site.site.clone(),
         keys: arguments::keys(&arguments.key)?,
     };
-    let report = paradise_runtime::selftest::run(&arguments.model.model, arguments.model.backend, &options)?;
+    let report = selftest::run(&arguments.model.model, arguments.model.backend, &options)?;
+    if let Some(path) = &arguments.html {
+        let bundle = Bundle::open(&arguments.model.model).ok();
+        let backend = bundle.as_ref().and_then(|bundle| load(bundle, arguments.model.backend).ok());
+        let page = selftest::page(&report, bundle.as_ref(), backend)?;
+        write_whole(path, page.as_bytes()).with_context(|| path.display().to_string())?;
+    }
     if arguments.json {
         say!("{}", serde_json::to_string_pretty(&report)?);
     } else {
