@@ -4,8 +4,9 @@
 use paradise_tests::daemon::{Daemon, answer};
 use paradise_tests::{bundles, deep, program, root, shipped, skipped, text};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -184,6 +185,48 @@ fn loading_anew_loses_no_request_and_keeps_what_answers() {
         askers.into_iter().map(|asker| asker.join().unwrap()).sum::<u32>()
     });
     assert!(asked > 20, "{asked}");
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+/// The numbers at `/metrics`, by name and labels.
+fn metrics(daemon: &Daemon) -> BTreeMap<String, f64> {
+    let mut stream = daemon.connect();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").unwrap();
+    let mut all = String::new();
+    stream.read_to_string(&mut all).unwrap();
+    assert!(all.contains("content-type: text/plain; version=0.0.4"), "{all}");
+    let lines = all.lines().filter(|line| line.starts_with("nv_") || line.starts_with("paradise_"));
+    lines
+        .filter_map(|line| line.rsplit_once(' '))
+        .map(|(name, value)| (name.to_string(), value.parse().unwrap()))
+        .collect()
+}
+
+#[test]
+fn what_happens_is_counted() {
+    let daemon = Daemon::start(&[&shipped()], &[]);
+    let data: Vec<u8> = (0..784).map(|i| (i * 7 % 256) as u8).collect();
+    for _ in 0..3 {
+        assert_eq!(infer(&daemon, &data).0, 200);
+    }
+    assert_eq!(daemon.request("POST", "/v1/classify", b"no picture").0, 422);
+    let seen = metrics(&daemon);
+    let labels = "model=\"fashion-mnist-small\",version=\"1\"";
+    let value = |name: &str| seen.get(&format!("{name}{{{labels}}}")).copied();
+    assert_eq!(value("nv_inference_request_success"), Some(3.0), "{seen:?}");
+    assert_eq!(value("nv_inference_request_failure"), Some(1.0));
+    assert_eq!(value("nv_inference_count"), Some(3.0));
+    assert_eq!(value("paradise_queue"), Some(0.0));
+    assert_eq!(value("paradise_rate_nats_count"), Some(3.0));
+    let judged: f64 = seen
+        .iter()
+        .filter(|(name, _)| name.starts_with("paradise_abstained{") || name.starts_with("paradise_accepted{"))
+        .map(|(_, n)| n)
+        .sum();
+    assert_eq!(judged, 3.0, "{seen:?}");
+    let [all, queue, compute] =
+        ["request", "queue", "compute_infer"].map(|part| value(&format!("nv_inference_{part}_duration_us")).unwrap());
+    assert!(compute > 0.0 && all >= queue + compute, "{all} {queue} {compute}");
     assert_eq!(daemon.stop(), Some(0));
 }
 

@@ -2,6 +2,7 @@
 
 use super::guard::{self, Guard};
 use super::listen;
+use super::meters;
 use super::registry::{Failed, Registry};
 use super::source::{self, SelfTestFailed};
 use super::trouble::Trouble;
@@ -11,6 +12,7 @@ use anyhow::{Context, bail, ensure};
 use axum::Router;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use metrics_exporter_prometheus::PrometheusHandle;
 use paradise_runtime::say;
 use serde::Serialize;
 use std::sync::Arc;
@@ -23,6 +25,8 @@ pub struct Service {
     /// Largest body, bytes.
     pub max_body: usize,
     stopping: AtomicBool,
+    /// What was counted.
+    pub counted: PrometheusHandle,
     /// Who looks after the folder of models, where there is one.
     pub guard: Option<Guard>,
 }
@@ -41,6 +45,7 @@ pub fn run(arguments: Serve) -> anyhow::Result<u8> {
     let several = arguments.model.model.len() > 1 || arguments.model.models.is_some();
     ensure!(!several || arguments.site.site.is_none(), "--site belongs to one model, and {SEVERAL}");
     ensure!(!several || arguments.pins.gpio.is_none(), "--gpio shows one model's answers, and {SEVERAL}");
+    let counted = meters::install()?;
     let registry = Registry::default();
     for folder in &arguments.model.model {
         let (name, load) = source::folder(&arguments, folder)?;
@@ -64,6 +69,7 @@ pub fn run(arguments: Serve) -> anyhow::Result<u8> {
         registry,
         max_body: arguments.max_body as usize,
         stopping: AtomicBool::new(false),
+        counted,
         guard: store.map(|store| Guard::new(arguments.clone(), store)),
     });
     if let Some(guard) = &service.guard {

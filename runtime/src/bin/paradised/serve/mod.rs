@@ -9,6 +9,7 @@ mod body;
 mod guard;
 mod http;
 mod listen;
+mod meters;
 mod native;
 mod oip;
 mod registry;

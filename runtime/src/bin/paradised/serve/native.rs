@@ -23,12 +23,18 @@ pub fn routes() -> Router<Arc<Service>> {
     Router::new()
         .route("/v1/classify", post(classify))
         .route("/v1/models", get(models))
+        .route("/metrics", get(metrics))
         .route("/openapi.json", get(openapi))
 }
 
 /// What this service answers, for programs.
 async fn openapi() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], include_str!("openapi.json")).into_response()
+}
+
+/// What was counted, for Prometheus.
+async fn metrics(State(service): State<Arc<Service>>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], service.counted.render()).into_response()
 }
 
 #[derive(Deserialize)]

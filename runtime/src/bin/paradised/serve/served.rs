@@ -2,6 +2,7 @@
 //! worker answers what waits and ends.
 
 use super::listen;
+use super::meters::Meters;
 use super::worker::{self, Failure, Health, Job, Queue, Refused};
 use crate::gpio::Pins;
 use anyhow::Context;
@@ -43,6 +44,7 @@ pub struct Served {
     pub labels: Vec<String>,
     queue: Queue,
     health: Arc<Health>,
+    meters: Meters,
 }
 
 impl Served {
@@ -64,8 +66,19 @@ impl Served {
             input = model.header().input;
             labels = (0..model.header().classes.into()).map(|class| model.label(class).to_string()).collect();
         });
-        let (queue, health) = worker::start(first, fresh, rule, pins, waiting);
-        Ok(Self { name, version: version.to_string(), bundle, since: Instant::now(), input, labels, queue, health })
+        let meters = Meters::new(&name, version);
+        let (queue, health) = worker::start(first, fresh, rule, pins, waiting, meters.clone());
+        Ok(Self {
+            name,
+            version: version.to_string(),
+            bundle,
+            since: Instant::now(),
+            input,
+            labels,
+            queue,
+            health,
+            meters,
+        })
     }
 
     /// Whether pictures are answered.
@@ -83,11 +96,22 @@ impl Served {
     /// # Errors
     /// The first that has none, or why none has.
     pub async fn ask(&self, pictures: Pictures) -> Result<Vec<Verdict>, Refusal> {
+        let began = Instant::now();
+        let outcome = self.wait(pictures, began).await;
+        self.meters.ended(outcome.as_deref().ok(), began.elapsed());
+        outcome
+    }
+
+    async fn wait(&self, pictures: Pictures, since: Instant) -> Result<Vec<Verdict>, Refusal> {
         let (reply, receive) = oneshot::channel();
-        self.queue.push(Job { pictures, reply }).map_err(|refused| match refused {
-            Refused::Full => Refusal::Busy,
-            Refused::Stopped => Refusal::Down,
-        })?;
+        self.meters.waits();
+        if let Err(refused) = self.queue.push(Job { pictures, since, reply }) {
+            self.meters.waits_not();
+            return Err(match refused {
+                Refused::Full => Refusal::Busy,
+                Refused::Stopped => Refusal::Down,
+            });
+        }
         match tokio::time::timeout(listen::ANSWER, receive).await {
             Ok(Ok(Ok(verdicts))) => Ok(verdicts),
             Ok(Ok(Err(Failure::Picture(why)))) => Err(Refusal::Picture(why)),

@@ -1,6 +1,7 @@
 //! The one thread that owns a model's back end, behind a bounded queue. A picture that makes the back end panic costs its own
 //! answer: the worker takes a fresh back end and goes on, and the loss is counted.
 
+use super::meters::Meters;
 use crate::gpio::Pins;
 use paradise_runtime::oip::Pictures;
 use paradise_runtime::pipeline::BackendError;
@@ -9,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Instant;
 use tokio::sync::oneshot;
 
 /// Why a picture has no verdict.
@@ -24,6 +26,8 @@ pub enum Failure {
 pub struct Job {
     /// The pictures.
     pub pictures: Pictures,
+    /// Since when they wait.
+    pub since: Instant,
     /// A verdict each, or why there is none.
     pub reply: oneshot::Sender<Result<Vec<Verdict>, Failure>>,
 }
@@ -89,6 +93,7 @@ pub fn start(
     rule: Rule,
     mut pins: Pins,
     waiting: usize,
+    meters: Meters,
 ) -> (Queue, Arc<Health>) {
     let (sender, receiver): (_, Receiver<Job>) = sync_channel(waiting);
     let health = Arc::new(Health::default());
@@ -96,6 +101,7 @@ pub fn start(
     std::thread::spawn(move || {
         let ended = ended;
         for job in receiver {
+            let (waited, began) = (job.since.elapsed(), Instant::now());
             // What a panic leaves behind is dropped whole.
             let run = AssertUnwindSafe(|| answer(backend.as_mut(), &job.pictures, &rule, &mut pins));
             let (outcome, lost) = match catch_unwind(run) {
@@ -106,9 +112,11 @@ pub fn start(
                     (Err(Failure::Worker("the back end failed on this picture and was replaced".into())), true)
                 }
             };
+            meters.computed(waited, began.elapsed());
             // The client may have gone; its answer is then nobody's.
             let _ = job.reply.send(outcome);
             if lost {
+                meters.lost();
                 match fresh() {
                     Ok(next) => {
                         backend = next;
@@ -187,7 +195,11 @@ mod tests {
 
     fn ask(queue: &Queue) -> Result<Result<Vec<Verdict>, Failure>, Refused> {
         let (reply, receive) = oneshot::channel();
-        queue.push(Job { pictures: Pictures::Encoded(vec![b"P5 1 1 255\n\0".to_vec()]), reply })?;
+        queue.push(Job {
+            pictures: Pictures::Encoded(vec![b"P5 1 1 255\n\0".to_vec()]),
+            since: Instant::now(),
+            reply,
+        })?;
         Ok(receive.blocking_recv().expect("an answer"))
     }
 
@@ -210,7 +222,8 @@ mod tests {
 
     #[test]
     fn a_lost_back_end_is_replaced_and_counted() {
-        let (queue, health) = start(fragile(), || Ok(fragile()), never(), Pins::open(None).unwrap(), 4);
+        let (queue, health) =
+            start(fragile(), || Ok(fragile()), never(), Pins::open(None).unwrap(), 4, Meters::new("m", "1"));
         for lost in 1..4 {
             assert!(matches!(ask(&queue), Ok(Err(Failure::Worker(_)))));
             assert!(health.is_up());
@@ -223,7 +236,7 @@ mod tests {
     #[test]
     fn without_a_back_end_the_worker_is_down_and_says_so() {
         let fresh = || anyhow::bail!("the bundle is gone");
-        let (queue, health) = start(fragile(), fresh, never(), Pins::open(None).unwrap(), 4);
+        let (queue, health) = start(fragile(), fresh, never(), Pins::open(None).unwrap(), 4, Meters::new("m", "1"));
         assert!(matches!(ask(&queue), Ok(Err(Failure::Worker(_)))));
         assert!(has_ended(&health));
         assert_eq!(ask(&queue), Err(Refused::Stopped));
