@@ -77,6 +77,7 @@ fn lacks(tool: &str) -> Option<&'static str> {
     match tool {
         "python" if !there(".venv/bin/python") || !there(".venv-clients/bin/python") => Some("make venv"),
         "firmware" if !there("firmware/target/images") || !on_path("qemu-system-arm") => Some("make firmware"),
+        "systemd" if !on_path("systemd-analyze") => Some("apt install systemd"),
         "minisign" if !on_path("minisign") => Some("apt install minisign"),
         "aarch64" if !there("target/aarch64/aarch64-unknown-linux-gnu") || !on_path("qemu-aarch64") => {
             Some("make aarch64")
@@ -85,7 +86,7 @@ fn lacks(tool: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether a test is left out, and then says so: the caller asked for it (`PARADISE_SKIP=python,firmware,aarch64,minisign`), or the tool
+/// Whether a test is left out, and then says so: the caller asked for it (`PARADISE_SKIP=python,firmware,aarch64,minisign,systemd`), or the tool
 /// is not here and the caller did not insist on it (`PARADISE_REQUIRE`, as `make test` does).
 pub fn skipped(tool: &str, test: &str) -> bool {
     if listed("PARADISE_SKIP", tool) {

@@ -27,6 +27,8 @@ pub enum Command {
     Classify(Classify),
     /// Serve models over HTTP until SIGINT or SIGTERM: POST /v1/classify, and the Open Inference Protocol under /v2.
     Serve(Serve),
+    /// Say what `serve` would do with these flags, this environment and this file of settings, and what is wrong with them.
+    CheckConfig(Serve),
     /// Check that this device answers as the model's maker said.
     Selftest(Selftest),
     /// Measure latency on the bundle's golden images.
@@ -125,13 +127,7 @@ pub fn keys(keys: &[String]) -> Result<Option<Arc<Keys>>, Distrust> {
 #[derive(Debug, Args)]
 pub struct ModelsArguments {
     /// Folder of a bundle; several times for several models. It is served as it is, signed or not, unless a key is given.
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "PARADISE_MODEL",
-        required_unless_present = "models",
-        conflicts_with = "models"
-    )]
+    #[arg(long, value_name = "DIR", env = "PARADISE_MODEL")]
     pub model: Vec<PathBuf>,
     /// Folder of models, DIR/NAME/VERSION/, each version a signed bundle: the newest that passes its checks serves, and one that
     /// arrives takes its place.
@@ -141,10 +137,10 @@ pub struct ModelsArguments {
     #[arg(long, value_name = "KEY", env = "PARADISE_KEY")]
     pub key: Vec<String>,
     /// Take bundles from --models that nobody signed.
-    #[arg(long, conflicts_with = "key")]
+    #[arg(long)]
     pub unsigned: bool,
     /// Where it is remembered which versions served [default: DIR/.paradised of --models].
-    #[arg(long, value_name = "DIR", env = "STATE_DIRECTORY", requires = "models")]
+    #[arg(long, value_name = "DIR", env = "STATE_DIRECTORY")]
     pub state: Option<PathBuf>,
     /// int8 (the engine, the same bits everywhere) or tract (the float encoder).
     #[arg(long, default_value = "int8", value_name = "int8|tract")]
@@ -258,6 +254,9 @@ pub struct Classify {
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
 pub struct Serve {
+    /// A file of settings, TOML: keys are the long names of these flags. Flags and environment come before it.
+    #[arg(long, value_name = "FILE", env = "PARADISE_CONFIG")]
+    pub config: Option<PathBuf>,
     #[command(flatten)]
     pub model: ModelsArguments,
     #[command(flatten)]
@@ -269,6 +268,15 @@ pub struct Serve {
     /// Address to listen on; port 0 takes a free one and prints it.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "HOST:PORT", env = "PARADISE_LISTEN")]
     pub listen: String,
+    /// Test every model each so many hours while it serves, 0.001 to 8760; one that fails is taken out of service.
+    #[arg(long, value_name = "HOURS", value_parser = hours)]
+    pub selftest_hours: Option<f64>,
+    /// A file whose first line is a token: requests but those for health must bring it (`Authorization: Bearer TOKEN`).
+    #[arg(long, value_name = "FILE", env = "PARADISE_TOKEN_FILE")]
+    pub token: Option<PathBuf>,
+    /// Serve other machines without a token.
+    #[arg(long)]
+    pub open: bool,
     /// Requests that may wait for each model; one more gets 503.
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub queue: u16,
@@ -367,6 +375,12 @@ pub struct Calibrate {
     /// The report as a JSON object instead of a table.
     #[arg(long)]
     pub json: bool,
+}
+
+/// A number of hours.
+fn hours(text: &str) -> Result<f64, String> {
+    let hours = text.parse().ok().filter(|hours| (0.001..=8760.0).contains(hours));
+    hours.ok_or_else(|| "not a number of hours from 0.001 to 8760".into())
 }
 
 /// A share, as `5%` or `0.05`.

@@ -10,10 +10,10 @@ mod inspect;
 #[cfg(feature = "mcu")]
 mod mcu;
 mod serve;
+mod settings;
 
 use anyhow::Context;
 use arguments::{Arguments, Command};
-use clap::Parser;
 use paradise_runtime::int8::Int8;
 use paradise_runtime::output::write_whole;
 use paradise_runtime::say;
@@ -24,23 +24,27 @@ use std::process::ExitCode;
 const BAD_INPUT: u8 = 2;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let outcome = match arguments.command {
-        Command::Classify(arguments) => classify::run(&arguments),
-        Command::Serve(arguments) => serve::run(arguments),
-        Command::Selftest(arguments) => self_test(&arguments),
-        Command::Bench(arguments) => bench::run(&arguments),
-        Command::Inspect(arguments) => inspect::run(&arguments),
-        Command::Calibrate(arguments) => calibrate::run(&arguments),
-        #[cfg(feature = "mcu")]
-        Command::Mcu(arguments) => mcu::run(&arguments),
-    };
+    let outcome = settings::read().and_then(|asked| run(asked.arguments, &asked.settings));
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("paradised: {error:#}");
             ExitCode::from(BAD_INPUT)
         }
+    }
+}
+
+fn run(arguments: Arguments, settings: &[[String; 3]]) -> anyhow::Result<u8> {
+    match arguments.command {
+        Command::Classify(arguments) => classify::run(&arguments),
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::CheckConfig(arguments) => serve::check(&arguments, settings),
+        Command::Selftest(arguments) => self_test(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Calibrate(arguments) => calibrate::run(&arguments),
+        #[cfg(feature = "mcu")]
+        Command::Mcu(arguments) => mcu::run(&arguments),
     }
 }
 

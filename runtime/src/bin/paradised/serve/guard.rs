@@ -1,6 +1,7 @@
 //! Looks after the folder of models while the service runs: what arrives is taken into service, what fails on probation goes back.
 
 use super::http::Service;
+use super::notify;
 use super::registry::Registry;
 use super::served::Served;
 use super::source;
@@ -99,9 +100,15 @@ pub fn start(service: &Arc<Service>) -> anyhow::Result<()> {
         while hangup.recv().await.is_some() {
             let Some(service) = weak.upgrade() else { return };
             tracing::info!("SIGHUP: looking for models");
-            let reload = tokio::task::spawn_blocking(move || match &service.guard {
-                Some(guard) => guard.rescan(&service.registry),
-                None => service.registry.index().iter().for_each(|(name, ..)| drop(service.registry.refresh(name))),
+            let reload = tokio::task::spawn_blocking(move || {
+                notify::reloading();
+                match &service.guard {
+                    Some(guard) => guard.rescan(&service.registry),
+                    None => {
+                        service.registry.index().iter().for_each(|(name, ..)| drop(service.registry.refresh(name)))
+                    }
+                }
+                notify::ready(&service);
             });
             let _ = reload.await;
         }

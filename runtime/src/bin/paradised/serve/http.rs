@@ -1,12 +1,14 @@
 //! The service as a whole: its models, its routes, its end.
 
+use super::exam::{self, Exams};
 use super::guard::{self, Guard};
 use super::listen;
 use super::meters;
+use super::policy::{self, Token};
 use super::registry::{Failed, Registry};
 use super::source::{self, SelfTestFailed};
 use super::trouble::Trouble;
-use super::{native, oip};
+use super::{native, notify, oip};
 use crate::arguments::Serve;
 use anyhow::{Context, bail, ensure};
 use axum::Router;
@@ -25,6 +27,10 @@ pub struct Service {
     /// Largest body, bytes.
     pub max_body: usize,
     stopping: AtomicBool,
+    /// Self-tests while it serves.
+    pub exams: Exams,
+    /// What requests must bring.
+    pub token: Option<Token>,
     /// What was counted.
     pub counted: PrometheusHandle,
     /// Who looks after the folder of models, where there is one.
@@ -42,9 +48,8 @@ impl Service {
 pub fn run(arguments: Serve) -> anyhow::Result<u8> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let arguments = Arc::new(arguments);
-    let several = arguments.model.model.len() > 1 || arguments.model.models.is_some();
-    ensure!(!several || arguments.site.site.is_none(), "--site belongs to one model, and {SEVERAL}");
-    ensure!(!several || arguments.pins.gpio.is_none(), "--gpio shows one model's answers, and {SEVERAL}");
+    policy::settings(&arguments)?;
+    let token = policy::token(&arguments)?;
     let counted = meters::install()?;
     let registry = Registry::default();
     for folder in &arguments.model.model {
@@ -70,6 +75,8 @@ pub fn run(arguments: Serve) -> anyhow::Result<u8> {
         max_body: arguments.max_body as usize,
         stopping: AtomicBool::new(false),
         counted,
+        token,
+        exams: Exams::default(),
         guard: store.map(|store| Guard::new(arguments.clone(), store)),
     });
     if let Some(guard) = &service.guard {
@@ -89,8 +96,6 @@ pub fn run(arguments: Serve) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-const SEVERAL: &str = "there are several: serve them by services of their own";
-
 async fn serve(arguments: &Serve, service: Arc<Service>) -> anyhow::Result<()> {
     let app = Router::new()
         .merge(native::routes())
@@ -101,6 +106,7 @@ async fn serve(arguments: &Serve, service: Arc<Service>) -> anyhow::Result<()> {
         .method_not_allowed_fallback(|| async {
             Trouble::new(StatusCode::METHOD_NOT_ALLOWED, "this path has another method")
         })
+        .layer(axum::middleware::from_fn_with_state(service.clone(), policy::admit))
         .with_state(service.clone());
     let listener = tokio::net::TcpListener::bind(&arguments.listen)
         .await
@@ -111,10 +117,16 @@ async fn serve(arguments: &Serve, service: Arc<Service>) -> anyhow::Result<()> {
         tracing::info!("serving {} {} on the {} back end", model.name, model.version, arguments.model.backend);
     }
     guard::start(&service)?;
+    notify::ready(&service);
+    notify::watch(&service);
+    if let Some(hours) = arguments.selftest_hours {
+        exam::schedule(&service, std::time::Duration::from_secs_f64(3600.0 * hours));
+    }
     let stopping = service.clone();
     let stop = async move {
         stop_signal().await;
         stopping.stopping.store(true, Ordering::Relaxed);
+        notify::stopping();
         tracing::info!("stopping: answering what waits");
     };
     listen::serve(listener, app, stop).await;

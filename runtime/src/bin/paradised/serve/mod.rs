@@ -6,12 +6,15 @@
 //! ```
 
 mod body;
+mod exam;
 mod guard;
 mod http;
 mod listen;
 mod meters;
 mod native;
+mod notify;
 mod oip;
+mod policy;
 mod registry;
 mod served;
 mod source;
@@ -19,3 +22,4 @@ mod trouble;
 mod worker;
 
 pub use http::run;
+pub use policy::check;

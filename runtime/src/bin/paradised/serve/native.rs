@@ -3,6 +3,7 @@
 use super::body;
 use super::http::{Service, answer};
 use super::registry::State as Standing;
+use super::served::Served;
 use super::trouble::Trouble;
 use axum::Router;
 use axum::body::Body;
@@ -23,6 +24,7 @@ pub fn routes() -> Router<Arc<Service>> {
     Router::new()
         .route("/v1/classify", post(classify))
         .route("/v1/models", get(models))
+        .route("/v1/selftest", get(last_test).post(test))
         .route("/metrics", get(metrics))
         .route("/openapi.json", get(openapi))
 }
@@ -59,13 +61,7 @@ async fn classify(
 ) -> Result<Response, Trouble> {
     let began = Instant::now();
     let bytes = body::picture(&headers, body, service.max_body).await.map_err(Trouble::body)?;
-    let Ok(Query(which)) = which else {
-        return Err(Trouble::bad("the path may end with ?model=NAME, and with nothing else"));
-    };
-    let model = match &which.model {
-        Some(name) => service.registry.get(name, None)?,
-        None => service.registry.only()?,
-    };
+    let model = named(&service, which)?;
     let verdicts = model.ask(Pictures::Encoded(vec![bytes])).await;
     let verdicts = verdicts.map_err(|refusal| Trouble::refused(refusal, StatusCode::UNPROCESSABLE_ENTITY))?;
     let [verdict] = &verdicts[..] else {
@@ -73,6 +69,52 @@ async fn classify(
     };
     let latency_us = began.elapsed().as_micros() as u64;
     Ok(answer(StatusCode::OK, &Reply { verdict, model: &model.name, latency_us }))
+}
+
+/// The model that a query names, or the only one.
+fn named(service: &Service, which: Result<Query<Which>, QueryRejection>) -> Result<Arc<Served>, Trouble> {
+    let Ok(Query(which)) = which else {
+        return Err(Trouble::bad("the path may end with ?model=NAME, and with nothing else"));
+    };
+    Ok(match &which.model {
+        Some(name) => service.registry.get(name, None)?,
+        None => service.registry.only()?,
+    })
+}
+
+/// Tests a model now, and answers with the report.
+async fn test(
+    State(service): State<Arc<Service>>,
+    which: Result<Query<Which>, QueryRejection>,
+) -> Result<Response, Trouble> {
+    let model = named(&service, which)?;
+    match service.exams.test(&service, &model).await {
+        Some(Ok(report)) => Ok(answer(StatusCode::OK, &*report)),
+        Some(Err(why)) => Err(Trouble::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{why:#}"))),
+        None => Err(Trouble::new(StatusCode::SERVICE_UNAVAILABLE, "a self-test is under way")),
+    }
+}
+
+/// A model's last report.
+async fn last_test(
+    State(service): State<Arc<Service>>,
+    which: Result<Query<Which>, QueryRejection>,
+) -> Result<Response, Trouble> {
+    let Ok(Query(Which { model: Some(name) })) = &which else {
+        return last(&service, &named(&service, which)?.name);
+    };
+    // Of one that was taken out of service, too.
+    last(&service, name)
+}
+
+fn last(service: &Service, name: &str) -> Result<Response, Trouble> {
+    match service.exams.last(name) {
+        Some(report) => Ok(answer(StatusCode::OK, &*report)),
+        None => Err(Trouble::new(
+            StatusCode::NOT_FOUND,
+            format!("model {name:?}: not tested since the service started; POST tests it"),
+        )),
+    }
 }
 
 /// Every model, and how it stands.

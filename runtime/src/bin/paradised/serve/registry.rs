@@ -214,6 +214,16 @@ impl Registry {
         }
     }
 
+    /// Takes a version out of service because something is wrong with it here, if it still serves; what waits is answered.
+    pub fn refuse(&self, served: &Arc<Served>, why: String) {
+        if let Some(entry) = self.entries().get_mut(&served.name)
+            && matches!(&entry.state, State::Ready(now) if Arc::ptr_eq(now, served))
+        {
+            tracing::error!("{} {}: out of service: {why}", served.name, served.version);
+            entry.state = State::Refused(why);
+        }
+    }
+
     /// Takes a model out of service; what waits is answered.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use crate::gpio::Pins;
 use anyhow::Context;
 use paradise_engine::Shape;
 use paradise_runtime::oip::Pictures;
+use paradise_runtime::selftest::Report;
 use paradise_runtime::{Backend, Rule, Verdict};
 use std::sync::Arc;
 use std::time::Instant;
@@ -42,10 +43,15 @@ pub struct Served {
     pub input: Shape,
     /// Names of its classes.
     pub labels: Vec<String>,
+    /// Runs the self-test of its bundle on this device, beside what it serves.
+    pub test: Test,
     queue: Queue,
     health: Arc<Health>,
     meters: Meters,
 }
+
+/// A self-test.
+pub type Test = Arc<dyn Fn() -> anyhow::Result<Report> + Send + Sync>;
 
 impl Served {
     /// Starts a worker over what `fresh` loads, and loads again where it is lost; `waiting` requests may wait.
@@ -58,6 +64,7 @@ impl Served {
         rule: Rule,
         pins: Pins,
         waiting: usize,
+        test: Test,
     ) -> anyhow::Result<Self> {
         let first = fresh().context("cannot be loaded")?;
         let (mut name, mut input, mut labels) = (String::new(), Shape::new(0, 0, 0), Vec::new());
@@ -75,6 +82,7 @@ impl Served {
             since: Instant::now(),
             input,
             labels,
+            test,
             queue,
             health,
             meters,

@@ -1,7 +1,7 @@
 //! Where a model comes from, and how it is taken into service: checks, self-test, worker.
 
 use super::registry::Load;
-use super::served::Served;
+use super::served::{Served, Test};
 use crate::arguments::{Serve, keys};
 use crate::gpio::Pins;
 use anyhow::{Context, bail, ensure};
@@ -113,7 +113,7 @@ fn serve(arguments: &Serve, folder: &Path, bundle: &Bundle, version: &str) -> an
     let pins = Pins::open(arguments.pins.gpio.as_deref())?;
     // The one that is loaded already, then what the folder holds, if that is still the same.
     let (mut first, folder, tested) = (Some(backend), folder.to_path_buf(), bundle.fingerprint());
-    let own = tested.clone();
+    let (own, same, at) = (tested.clone(), tested.clone(), folder.clone());
     let fresh = move || match first.take() {
         Some(backend) => Ok(backend),
         None => {
@@ -122,5 +122,10 @@ fn serve(arguments: &Serve, folder: &Path, bundle: &Bundle, version: &str) -> an
             Ok(load(&bundle, kind)?)
         }
     };
-    Served::start((version, own), fresh, rule, pins, arguments.queue.into())
+    let test: Test = Arc::new(move || {
+        let bundle = Bundle::open(&at)?;
+        ensure!(bundle.fingerprint() == same, "{}: it is another bundle than serves", at.display());
+        Ok(selftest::of(&bundle, &at, kind, &options)?)
+    });
+    Served::start((version, own), fresh, rule, pins, arguments.queue.into(), test)
 }

@@ -1,0 +1,117 @@
+//! What settings may be together, and who may ask.
+
+use super::http::Service;
+use super::trouble::Trouble;
+use crate::arguments::{Serve, keys};
+use anyhow::{Context, ensure};
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use paradise_runtime::Bundle;
+use paradise_runtime::say;
+use sha2::{Digest, Sha256};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Fewest bytes of a token.
+const SHORTEST: usize = 16;
+
+const SEVERAL: &str = "there may be several: serve them by services of their own";
+
+/// What must be so before anything is opened.
+///
+/// # Errors
+/// What is not.
+pub fn settings(arguments: &Serve) -> anyhow::Result<()> {
+    let model = &arguments.model;
+    ensure!(
+        !model.model.is_empty() || model.models.is_some(),
+        "what is to be served? --model DIR, or --models DIR for a folder of signed models"
+    );
+    ensure!(model.model.is_empty() || model.models.is_none(), "--model and --models: one or the other");
+    ensure!(!model.unsigned || model.key.is_empty(), "--unsigned and --key: one or the other");
+    let several = model.model.len() > 1 || model.models.is_some();
+    ensure!(!several || arguments.site.site.is_none(), "--site belongs to one model, and {SEVERAL}");
+    ensure!(!several || arguments.pins.gpio.is_none(), "--gpio shows one model's answers, and {SEVERAL}");
+    Ok(())
+}
+
+/// The token that requests must bring, if any must.
+///
+/// # Errors
+/// If the file holds none, or other machines would be served without one.
+pub fn token(arguments: &Serve) -> anyhow::Result<Option<Token>> {
+    let Some(path) = &arguments.token else {
+        let listens: Vec<SocketAddr> =
+            arguments.listen.to_socket_addrs().with_context(|| format!("--listen {}", arguments.listen))?.collect();
+        ensure!(
+            arguments.open || listens.iter().all(|address| address.ip().is_loopback()),
+            "--listen {}: other machines can ask there; give a --token, or say --open",
+            arguments.listen
+        );
+        return Ok(None);
+    };
+    Token::read(path).map(Some).with_context(|| path.display().to_string())
+}
+
+/// A token, of which only the hash is kept.
+pub struct Token([u8; 32]);
+
+impl Token {
+    fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path)?;
+        let token = text.lines().next().unwrap_or("").trim();
+        ensure!(token.len() >= SHORTEST, "a token has at least {SHORTEST} bytes, and this {}", token.len());
+        ensure!(token.bytes().all(|b| b.is_ascii_graphic()), "a token is of visible ASCII characters");
+        Ok(Self(Sha256::digest(token.as_bytes()).into()))
+    }
+
+    /// Whether a request brings it. Hashes are compared, so that how long that takes tells nothing.
+    fn is_brought(&self, value: Option<&HeaderValue>) -> bool {
+        let brought = value.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        brought.is_some_and(|brought| Sha256::digest(brought.trim().as_bytes())[..] == self.0)
+    }
+}
+
+/// Lets a request through that may ask: all, or those that bring the token; anyone may ask for health.
+pub async fn admit(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let health = ["/v2/health/live", "/v2/health/ready"].contains(&path);
+    let admitted = match &service.token {
+        Some(token) => health || token.is_brought(request.headers().get(header::AUTHORIZATION)),
+        None => true,
+    };
+    if admitted {
+        return next.run(request).await;
+    }
+    let why = "a token is needed: Authorization: Bearer TOKEN";
+    let mut response = Trouble::body((StatusCode::UNAUTHORIZED, why.into())).into_response();
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
+}
+
+/// `paradised check-config`: every setting with where it came from, and what is wrong with them. Opens bundles, keys and the token, and
+/// listens nowhere.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn check(arguments: &Serve, sources: &[[String; 3]]) -> anyhow::Result<u8> {
+    for [name, value, source] in sources {
+        say!("{name:24} {value:32}  {source}");
+    }
+    settings(arguments)?;
+    token(arguments)?;
+    keys(&arguments.model.key)?;
+    for folder in &arguments.model.model {
+        Bundle::open(folder)?;
+    }
+    let store = super::source::store(arguments)?;
+    let names = store.map(|store| store.names()).transpose()?;
+    if let (Some(names), Some(root)) = (names, &arguments.model.models) {
+        ensure!(!names.is_empty(), "{}: no models (DIR/NAME/VERSION/)", root.display());
+    }
+    say!("the settings are in order");
+    Ok(0)
+}
