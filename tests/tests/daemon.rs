@@ -204,6 +204,20 @@ fn half_sent_heads_neither_block_nor_outlive_the_service() {
 }
 
 #[test]
+fn a_picture_that_takes_too_much_memory_is_refused_by_its_headers() {
+    let daemon = start(&["--max-decoded", "8"]);
+    let huge = b"P6 8000 8000 255\n123";
+    let (status, body) = daemon.request("POST", "/v1/classify", huge);
+    let why = body["error"].as_str().unwrap_or_default();
+    assert!(
+        status == 422 && why.contains("8000 x 8000 pixels take up to 185 MiB to decode, and the limit is 8 MiB"),
+        "{status} {why}"
+    );
+    assert_eq!(daemon.request("POST", "/v1/classify", &picture(1000)).0, 200);
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
 fn names_of_hosts_are_listened_on() {
     let daemon = start(&["--listen", "localhost:0"]);
     assert_eq!(daemon.request("GET", "/v2/health/live", b"").0, 200);

@@ -170,6 +170,63 @@ fn what_is_refused_takes_a_bounded_memory() {
     }
 }
 
+/// Pictures of every format that the image crate writes, of several kinds of pixels.
+fn written() -> Vec<(String, Vec<u8>)> {
+    use image::{DynamicImage, ImageFormat};
+    let colour = image::RgbImage::from_fn(700, 501, |x, y| image::Rgb([x as u8, y as u8, (x * y) as u8]));
+    let colour = DynamicImage::ImageRgb8(colour);
+    let kinds = [
+        ("rgb", colour.clone()),
+        ("grey", DynamicImage::ImageLuma8(colour.to_luma8())),
+        ("rgba", DynamicImage::ImageRgba8(colour.to_rgba8())),
+        ("rgb 16", DynamicImage::ImageRgb16(colour.to_rgb16())),
+        ("rgba 16", DynamicImage::ImageRgba16(colour.to_rgba16())),
+    ];
+    let formats = [
+        ImageFormat::Png,
+        ImageFormat::Jpeg,
+        ImageFormat::WebP,
+        ImageFormat::Tiff,
+        ImageFormat::Bmp,
+        ImageFormat::Gif,
+        ImageFormat::Pnm,
+        ImageFormat::Qoi,
+        ImageFormat::Tga,
+    ];
+    let mut all = Vec::new();
+    for (kind, picture) in &kinds {
+        for format in formats {
+            let mut bytes = std::io::Cursor::new(Vec::new());
+            // Not every format has every kind.
+            if picture.write_to(&mut bytes, format).is_ok() {
+                all.push((format!("{format:?} {kind}"), bytes.into_inner()));
+            }
+        }
+    }
+    assert!(all.len() > 20, "{}", all.len());
+    // Turned on its side by EXIF.
+    let jpeg = all.iter().find(|(name, _)| name == "Jpeg rgb").map(|(_, bytes)| bytes.clone()).unwrap();
+    let exif = b"\xff\xe1\0\x22Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+    all.push(("Jpeg turned".into(), [&jpeg[..2], &exif[..], &jpeg[2..]].concat()));
+    let progressive = std::fs::read(paradise_tests::root().join("tests/golden/progressive-app14.jpg")).unwrap();
+    all.push(("Jpeg progressive".into(), progressive));
+    all
+}
+
+#[test]
+fn no_picture_takes_more_memory_than_its_headers_say() {
+    for (name, bytes) in written() {
+        let most = Picture::memory(&bytes).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let mut outcome = Ok(());
+        let used = allocation_counter::measure(|| outcome = Picture::decode(&bytes).map(drop));
+        outcome.unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(used.bytes_max <= most, "{name}: {} bytes, {most} were said", used.bytes_max);
+    }
+    let [height, width] =
+        Picture::size(&written().iter().find(|(name, _)| name == "Jpeg turned").unwrap().1).unwrap();
+    assert_eq!((height, width), (700, 501), "it is turned");
+}
+
 #[test]
 fn a_cut_jpeg_is_refused_before_its_pixels_have_room() {
     let side = 4096;

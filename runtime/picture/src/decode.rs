@@ -55,6 +55,44 @@ impl Picture {
         Ok(if on_its_side(orientation) { [w, h] } else { [h, w] })
     }
 
+    /// Most memory that decoding takes beside the file itself, bytes, from its headers alone: pixels, what their decoder keeps beside
+    /// them, and what turning or rounding them takes.
+    ///
+    /// ```
+    /// use paradise_picture::Picture;
+    /// assert!(Picture::memory(b"P6 4000 3000 255\n...")? >= 4000 * 3000 * 3);
+    /// # Ok::<(), paradise_picture::PictureError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Picture::decode`], for what headers tell.
+    pub fn memory(bytes: &[u8]) -> Result<u64, PictureError> {
+        // Tables, rows and the like, of every format.
+        const SMALL: u64 = 1 << 20;
+        let read = contained(|| match Self::format(bytes)? {
+            (bytes, Format::Jpeg) => jpeg::memory(bytes),
+            (bytes, Format::Other(format)) => {
+                let mut decoder = decoder(bytes, format)?;
+                let (width, height) = decoder.dimensions();
+                let (pixels, colour) = (u64::from(width) * u64::from(height), decoder.color_type());
+                let decoded = pixels * u64::from(colour.bytes_per_pixel());
+                let beside = match format {
+                    // The canvas of an animation and its indices; planes or a lossless canvas; strips and tiles.
+                    ImageFormat::Gif => 5 * pixels,
+                    ImageFormat::WebP => 8 * pixels,
+                    ImageFormat::Tiff => decoded,
+                    _ => 0,
+                };
+                let channels = u64::from(colour.channel_count());
+                let rounded = if u64::from(colour.bytes_per_pixel()) > channels { channels * pixels } else { 0 };
+                let turned = if on_its_side(decoder.orientation().map_err(reason)?) { decoded } else { 0 };
+                Ok(decoded + beside + rounded.max(turned))
+            }
+        });
+        let most = read.unwrap_or_else(|| Err(broken("its decoder gave up")))?;
+        Ok(most + bytes.len() as u64 + SMALL)
+    }
+
     /// The bytes that are decoded, and their format.
     fn format(bytes: &[u8]) -> Result<(&[u8], Format), PictureError> {
         if bytes.is_empty() {
@@ -110,7 +148,7 @@ impl Picture {
 }
 
 /// Whether an orientation exchanges rows and columns.
-fn on_its_side(orientation: Orientation) -> bool {
+pub(crate) fn on_its_side(orientation: Orientation) -> bool {
     matches!(
         orientation,
         Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH

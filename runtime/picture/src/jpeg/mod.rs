@@ -9,6 +9,7 @@ mod frame;
 mod huffman;
 
 use crate::PictureError;
+use crate::decode::on_its_side;
 use crate::error::broken;
 use crate::limits;
 use image::metadata::Orientation;
@@ -22,6 +23,20 @@ use zune_jpeg::JpegDecoder;
 pub(crate) fn size(bytes: &[u8]) -> Result<([u32; 2], Orientation), PictureError> {
     let frame = frame::headers(bytes)?;
     Ok(([frame.height.into(), frame.width.into()], frame.orientation))
+}
+
+/// Most bytes that decoding takes, from the headers alone: pixels, coefficients of a progressive picture, and the pixels once more where
+/// they are turned.
+pub(crate) fn memory(bytes: &[u8]) -> Result<u64, PictureError> {
+    let frame = frame::headers(bytes)?;
+    let channels = if frame.components == 1 { 1 } else { 3 };
+    let pixels = u64::from(frame.width) * u64::from(frame.height);
+    // Coefficients come in whole blocks of at most 32 by 32 pixels.
+    let blocks = u64::from(frame.width).next_multiple_of(32) * u64::from(frame.height).next_multiple_of(32);
+    let coefficients = if frame.progressive { 2 * u64::from(frame.components) * blocks } else { 0 };
+    let turned = if on_its_side(frame.orientation) { channels * pixels } else { 0 };
+    // Coefficients are gone when pixels are turned.
+    Ok(channels * pixels + coefficients.max(turned))
 }
 
 /// Decodes a JPEG file: one channel where it has one component, else three.

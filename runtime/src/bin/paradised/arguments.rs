@@ -268,6 +268,9 @@ pub struct Serve {
     /// Address to listen on; port 0 takes a free one and prints it.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "HOST:PORT", env = "PARADISE_LISTEN")]
     pub listen: String,
+    /// Most memory that a picture may take while it is decoded, MiB; one that takes more is refused by its headers.
+    #[arg(long, default_value_t = 128, value_name = "MIB", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub max_decoded: u16,
     /// Test every model each so many hours while it serves, 0.001 to 8760; one that fails is taken out of service.
     #[arg(long, value_name = "HOURS", value_parser = hours)]
     pub selftest_hours: Option<f64>,

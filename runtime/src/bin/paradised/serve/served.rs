@@ -3,7 +3,7 @@
 
 use super::listen;
 use super::meters::Meters;
-use super::worker::{self, Failure, Health, Job, Queue, Refused};
+use super::worker::{self, Failure, Health, Job, Limits, Queue, Refused};
 use crate::gpio::Pins;
 use anyhow::Context;
 use paradise_engine::Shape;
@@ -54,7 +54,7 @@ pub struct Served {
 pub type Test = Arc<dyn Fn() -> anyhow::Result<Report> + Send + Sync>;
 
 impl Served {
-    /// Starts a worker over what `fresh` loads, and loads again where it is lost; `waiting` requests may wait.
+    /// Starts a worker over what `fresh` loads, and loads again where it is lost.
     ///
     /// # Errors
     /// If nothing can be loaded.
@@ -63,7 +63,7 @@ impl Served {
         mut fresh: impl FnMut() -> anyhow::Result<Box<dyn Backend>> + Send + 'static,
         rule: Rule,
         pins: Pins,
-        waiting: usize,
+        limits: Limits,
         test: Test,
     ) -> anyhow::Result<Self> {
         let first = fresh().context("cannot be loaded")?;
@@ -74,7 +74,7 @@ impl Served {
             labels = (0..model.header().classes.into()).map(|class| model.label(class).to_string()).collect();
         });
         let meters = Meters::new(&name, version);
-        let (queue, health) = worker::start(first, fresh, rule, pins, waiting, meters.clone());
+        let (queue, health) = worker::start(first, fresh, rule, pins, limits, meters.clone());
         Ok(Self {
             name,
             version: version.to_string(),

@@ -2,6 +2,7 @@
 
 use super::registry::Load;
 use super::served::{Served, Test};
+use super::worker::Limits;
 use crate::arguments::{Serve, keys};
 use crate::gpio::Pins;
 use anyhow::{Context, bail, ensure};
@@ -127,5 +128,6 @@ fn serve(arguments: &Serve, folder: &Path, bundle: &Bundle, version: &str) -> an
         ensure!(bundle.fingerprint() == same, "{}: it is another bundle than serves", at.display());
         Ok(selftest::of(&bundle, &at, kind, &options)?)
     });
-    Served::start((version, own), fresh, rule, pins, arguments.queue.into(), test)
+    let limits = Limits { waiting: arguments.queue.into(), decoded: u64::from(arguments.max_decoded) << 20 };
+    Served::start((version, own), fresh, rule, pins, limits, test)
 }

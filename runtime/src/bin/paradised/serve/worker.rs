@@ -3,6 +3,7 @@
 
 use super::meters::Meters;
 use crate::gpio::Pins;
+use paradise_picture::{Picture, PictureError};
 use paradise_runtime::oip::Pictures;
 use paradise_runtime::pipeline::BackendError;
 use paradise_runtime::{Backend, Rule, Verdict};
@@ -53,6 +54,15 @@ impl Health {
     }
 }
 
+/// What a worker's requests may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Requests that may wait.
+    pub waiting: usize,
+    /// Most bytes of memory while a picture is decoded.
+    pub decoded: u64,
+}
+
 /// The sending end; cloning shares the queue.
 #[derive(Clone)]
 pub struct Queue(SyncSender<Job>);
@@ -92,10 +102,10 @@ pub fn start(
     mut fresh: impl FnMut() -> anyhow::Result<Box<dyn Backend>> + Send + 'static,
     rule: Rule,
     mut pins: Pins,
-    waiting: usize,
+    limits: Limits,
     meters: Meters,
 ) -> (Queue, Arc<Health>) {
-    let (sender, receiver): (_, Receiver<Job>) = sync_channel(waiting);
+    let (sender, receiver): (_, Receiver<Job>) = sync_channel(limits.waiting);
     let health = Arc::new(Health::default());
     let ended = Ended(health.clone());
     std::thread::spawn(move || {
@@ -103,7 +113,8 @@ pub fn start(
         for job in receiver {
             let (waited, began) = (job.since.elapsed(), Instant::now());
             // What a panic leaves behind is dropped whole.
-            let run = AssertUnwindSafe(|| answer(backend.as_mut(), &job.pictures, &rule, &mut pins));
+            let run =
+                AssertUnwindSafe(|| answer(backend.as_mut(), &job.pictures, (&rule, limits.decoded), &mut pins));
             let (outcome, lost) = match catch_unwind(run) {
                 Ok(outcome) => (outcome, false),
                 Err(_) => {
@@ -137,7 +148,7 @@ pub fn start(
 fn answer(
     backend: &mut dyn Backend,
     pictures: &Pictures,
-    rule: &Rule,
+    (rule, most): (&Rule, u64),
     pins: &mut Pins,
 ) -> Result<Vec<Verdict>, Failure> {
     let mut shown = |number: usize, many: bool, outcome: Result<Verdict, BackendError>| {
@@ -152,7 +163,12 @@ fn answer(
         Pictures::Encoded(files) => {
             let many = files.len() > 1;
             let files = files.iter().enumerate();
-            files.map(|(i, bytes)| shown(i, many, backend.picture(bytes, Some(rule)))).collect()
+            files
+                .map(|(i, bytes)| {
+                    let fits = room(bytes, most).map_err(BackendError::Picture);
+                    shown(i, many, fits.and_then(|()| backend.picture(bytes, Some(rule))))
+                })
+                .collect()
         }
         Pictures::Ready(inputs) => {
             let mut each = 1;
@@ -161,6 +177,21 @@ fn answer(
             inputs.map(|(i, input)| shown(i, true, backend.verdict(input, Some(rule)))).collect()
         }
     }
+}
+
+/// Refuses a picture whose decoding may take more memory than this.
+fn room(bytes: &[u8], most: u64) -> Result<(), PictureError> {
+    let need = Picture::memory(bytes)?;
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    if need <= most {
+        return Ok(());
+    }
+    let [height, width] = Picture::size(bytes)?;
+    Err(PictureError::Decode(format!(
+        "{width} x {height} pixels take up to {} MiB to decode, and the limit is {} MiB (--max-decoded)",
+        mib(need),
+        mib(most)
+    )))
 }
 
 fn show(pins: &mut Pins, verdict: Option<&Verdict>) {
@@ -207,6 +238,8 @@ mod tests {
         Rule::from(Thresholds::NEVER)
     }
 
+    const FEW: Limits = Limits { waiting: 4, decoded: 1 << 24 };
+
     fn fragile() -> Box<dyn Backend> {
         Box::new(Fragile)
     }
@@ -223,7 +256,7 @@ mod tests {
     #[test]
     fn a_lost_back_end_is_replaced_and_counted() {
         let (queue, health) =
-            start(fragile(), || Ok(fragile()), never(), Pins::open(None).unwrap(), 4, Meters::new("m", "1"));
+            start(fragile(), || Ok(fragile()), never(), Pins::open(None).unwrap(), FEW, Meters::new("m", "1"));
         for lost in 1..4 {
             assert!(matches!(ask(&queue), Ok(Err(Failure::Worker(_)))));
             assert!(health.is_up());
@@ -236,7 +269,7 @@ mod tests {
     #[test]
     fn without_a_back_end_the_worker_is_down_and_says_so() {
         let fresh = || anyhow::bail!("the bundle is gone");
-        let (queue, health) = start(fragile(), fresh, never(), Pins::open(None).unwrap(), 4, Meters::new("m", "1"));
+        let (queue, health) = start(fragile(), fresh, never(), Pins::open(None).unwrap(), FEW, Meters::new("m", "1"));
         assert!(matches!(ask(&queue), Ok(Err(Failure::Worker(_)))));
         assert!(has_ended(&health));
         assert_eq!(ask(&queue), Err(Refused::Stopped));
