@@ -5,7 +5,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 APT ?= $(shell [ "$$(id -u)" = 0 ] && echo apt-get || echo sudo apt-get)
 
-.PHONY: help demo build check test test-all msrv lint venv tools firmware firmware-classify firmware-images firmware-test aarch64 models method-runs method-table method-seeds bench bench-train bench-attack bench-engine bench-firmware cuda check-cuda clean
+.PHONY: help demo build check test test-all msrv lint venv tools package firmware firmware-classify firmware-images firmware-test aarch64 models method-runs method-table method-seeds bench bench-train bench-attack bench-engine bench-firmware cuda check-cuda clean
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -56,6 +56,10 @@ firmware-classify: tools ## From a bundle to a chip's answer in one command, in 
 	@[ -n "$(PICTURE)" ] || { echo "firmware-classify: which picture? PICTURE=photo.jpg (JPEG, PNG, PPM)" >&2; exit 2; }
 	$(CARGO) build --release --workspace --bin paradised
 	BOARD=$(BOARD) firmware/qemu.sh $(MODEL) classify $(PICTURE)
+
+package: ## A Debian package of paradised for this machine, without tract: target/debian/paradised_*.deb
+	@[ -x target/tools/bin/cargo-deb ] || $(CARGO) install --quiet --locked cargo-deb --version 3.8.0 --root target/tools --target-dir target/tools-build
+	target/tools/bin/cargo-deb --package paradise-runtime --profile device --no-strip -- --no-default-features --features daemon --bin paradised
 
 # What the tests run in QEMU: firmware whose checks can be made to fail, for one core of each layout, or for all; and one that another
 # runner measures.

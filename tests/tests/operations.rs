@@ -223,7 +223,7 @@ fn the_unit_is_in_order_and_hardened() {
         return;
     }
     // The program is not installed here; everything else is as it is shipped.
-    let unit = fs::read_to_string(root().join("runtime/package/paradised.service")).unwrap();
+    let unit = fs::read_to_string(root().join("runtime/package/debian/paradised.service")).unwrap();
     assert!(unit.contains("ExecStart=/usr/bin/paradised serve --config /etc/paradised/paradised.toml"));
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("paradised.service");
