@@ -87,7 +87,8 @@ pub fn run(arguments: Serve) -> anyhow::Result<u8> {
             guard.root().display()
         );
     }
-    let runtime = tokio::runtime::Runtime::new()?;
+    // One thread for all connections: waking another for each request costs more than the request.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(&arguments, service.clone()))?;
     if let Some(guard) = &service.guard {
         guard.ended_well(&service.registry);
