@@ -79,7 +79,7 @@ fn health_and_errors_speak_json() {
 
 #[test]
 fn a_full_queue_refuses_and_the_rest_is_answered() {
-    let daemon = start(&["--queue", "1"]);
+    let daemon = start(&["--queue", "1", "--workers", "1"]);
     let large = picture(3000);
     let statuses: Vec<(u16, serde_json::Value)> = std::thread::scope(|scope| {
         let requests: Vec<_> =

@@ -268,6 +268,12 @@ pub struct Serve {
     /// Address to listen on; port 0 takes a free one and prints it.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "HOST:PORT", env = "PARADISE_LISTEN")]
     pub listen: String,
+    /// Threads that compute for each model, 1 to 64, each with the model in memory [default: one a core, at most 8].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub workers: Option<u16>,
+    /// A worker that computes longer for one request is given up for another, seconds.
+    #[arg(long, default_value_t = 10, value_name = "S", value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub hang_seconds: u16,
     /// Most memory that a picture may take while it is decoded, MiB; one that takes more is refused by its headers.
     #[arg(long, default_value_t = 128, value_name = "MIB", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub max_decoded: u16,

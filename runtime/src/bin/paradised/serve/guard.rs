@@ -113,6 +113,14 @@ pub fn start(service: &Arc<Service>) -> anyhow::Result<()> {
             let _ = reload.await;
         }
     });
+    let weak = Arc::downgrade(service);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let Some(service) = weak.upgrade() else { return };
+            service.registry.loaded().iter().for_each(|served| served.replace_hung(service.longest));
+        }
+    });
     let Some(guard) = &service.guard else { return Ok(()) };
     let root = guard.root().to_path_buf();
     let mut inotify = Inotify::init().context("inotify")?;

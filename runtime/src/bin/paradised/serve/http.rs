@@ -27,6 +27,8 @@ pub struct Service {
     /// Largest body, bytes.
     pub max_body: usize,
     stopping: AtomicBool,
+    /// Longest that a worker may compute for one request.
+    pub longest: std::time::Duration,
     /// Self-tests while it serves.
     pub exams: Exams,
     /// What requests must bring.
@@ -74,6 +76,7 @@ pub fn run(arguments: Serve) -> anyhow::Result<u8> {
         registry,
         max_body: arguments.max_body as usize,
         stopping: AtomicBool::new(false),
+        longest: std::time::Duration::from_secs(arguments.hang_seconds.into()),
         counted,
         token,
         exams: Exams::default(),

@@ -1,9 +1,9 @@
-//! A model that is served: the way to its worker, and what is known of it without asking there. When the last holder lets go of it, the
-//! worker answers what waits and ends.
+//! A model that is served: the way to its workers, and what is known of it without asking there. When the last holder lets go of it, they
+//! answer what waits and end.
 
 use super::listen;
 use super::meters::Meters;
-use super::worker::{self, Failure, Health, Job, Limits, Queue, Refused};
+use super::worker::{Failure, Fresh, Job, Limits, Refused, Workers};
 use crate::gpio::Pins;
 use anyhow::Context;
 use paradise_engine::Shape;
@@ -11,7 +11,7 @@ use paradise_runtime::oip::Pictures;
 use paradise_runtime::selftest::Report;
 use paradise_runtime::{Backend, Rule, Verdict};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Why pictures have no verdicts.
@@ -29,7 +29,7 @@ pub enum Refusal {
     Late,
 }
 
-/// A model with its worker.
+/// A model with its workers.
 pub struct Served {
     /// The model's name.
     pub name: String,
@@ -45,8 +45,7 @@ pub struct Served {
     pub labels: Vec<String>,
     /// Runs the self-test of its bundle on this device, beside what it serves.
     pub test: Test,
-    queue: Queue,
-    health: Arc<Health>,
+    workers: Workers,
     meters: Meters,
 }
 
@@ -54,19 +53,19 @@ pub struct Served {
 pub type Test = Arc<dyn Fn() -> anyhow::Result<Report> + Send + Sync>;
 
 impl Served {
-    /// Starts a worker over what `fresh` loads, and loads again where it is lost.
+    /// Starts workers, the first with this back end, the others with what `fresh` loads, as it does where one is lost.
     ///
     /// # Errors
     /// If nothing can be loaded.
     pub fn start(
         (version, bundle): (&str, String),
-        mut fresh: impl FnMut() -> anyhow::Result<Box<dyn Backend>> + Send + 'static,
+        first: Box<dyn Backend>,
+        fresh: Fresh,
         rule: Rule,
         pins: Pins,
         limits: Limits,
         test: Test,
     ) -> anyhow::Result<Self> {
-        let first = fresh().context("cannot be loaded")?;
         let (mut name, mut input, mut labels) = (String::new(), Shape::new(0, 0, 0), Vec::new());
         first.with_model(&mut |model| {
             name = model.header().name.to_string();
@@ -74,7 +73,11 @@ impl Served {
             labels = (0..model.header().classes.into()).map(|class| model.label(class).to_string()).collect();
         });
         let meters = Meters::new(&name, version);
-        let (queue, health) = worker::start(first, fresh, rule, pins, limits, meters.clone());
+        let mut backends = vec![first];
+        while backends.len() < limits.workers {
+            backends.push(fresh().context("cannot be loaded")?);
+        }
+        let workers = Workers::start(backends, fresh, rule, pins, limits, meters.clone());
         Ok(Self {
             name,
             version: version.to_string(),
@@ -83,20 +86,24 @@ impl Served {
             input,
             labels,
             test,
-            queue,
-            health,
+            workers,
             meters,
         })
     }
 
     /// Whether pictures are answered.
     pub fn is_up(&self) -> bool {
-        self.health.is_up()
+        self.workers.health().is_up()
     }
 
     /// How often its back end was replaced.
     pub fn replaced(&self) -> u64 {
-        self.health.replaced()
+        self.workers.health().replaced()
+    }
+
+    /// Gives up workers that hang.
+    pub fn replace_hung(&self, longest: Duration) {
+        self.workers.replace_hung(longest);
     }
 
     /// A verdict on each picture.
@@ -113,7 +120,7 @@ impl Served {
     async fn wait(&self, pictures: Pictures, since: Instant) -> Result<Vec<Verdict>, Refusal> {
         let (reply, receive) = oneshot::channel();
         self.meters.waits();
-        if let Err(refused) = self.queue.push(Job { pictures, since, reply }) {
+        if let Err(refused) = self.workers.push(Job { pictures, since, reply }) {
             self.meters.waits_not();
             return Err(match refused {
                 Refused::Full => Refusal::Busy,

@@ -2,7 +2,7 @@
 
 use super::registry::Load;
 use super::served::{Served, Test};
-use super::worker::Limits;
+use super::worker::{Fresh, Limits};
 use crate::arguments::{Serve, keys};
 use crate::gpio::Pins;
 use anyhow::{Context, bail, ensure};
@@ -112,22 +112,28 @@ fn serve(arguments: &Serve, folder: &Path, bundle: &Bundle, version: &str) -> an
         None => tracing::info!("{}: thresholds: the maker's", bundle.name()),
     }
     let pins = Pins::open(arguments.pins.gpio.as_deref())?;
-    // The one that is loaded already, then what the folder holds, if that is still the same.
-    let (mut first, folder, tested) = (Some(backend), folder.to_path_buf(), bundle.fingerprint());
+    let (folder, tested) = (folder.to_path_buf(), bundle.fingerprint());
     let (own, same, at) = (tested.clone(), tested.clone(), folder.clone());
-    let fresh = move || match first.take() {
-        Some(backend) => Ok(backend),
-        None => {
-            let bundle = Bundle::open(&folder)?;
-            ensure!(bundle.fingerprint() == tested, "{}: it is another bundle than was tested", folder.display());
-            Ok(load(&bundle, kind)?)
-        }
-    };
+    // What the folder holds, if that is still the same.
+    let fresh: Fresh = Arc::new(move || {
+        let bundle = Bundle::open(&folder)?;
+        ensure!(bundle.fingerprint() == tested, "{}: it is another bundle than was tested", folder.display());
+        Ok(load(&bundle, kind)?)
+    });
     let test: Test = Arc::new(move || {
         let bundle = Bundle::open(&at)?;
         ensure!(bundle.fingerprint() == same, "{}: it is another bundle than serves", at.display());
         Ok(selftest::of(&bundle, &at, kind, &options)?)
     });
-    let limits = Limits { waiting: arguments.queue.into(), decoded: u64::from(arguments.max_decoded) << 20 };
-    Served::start((version, own), fresh, rule, pins, limits, test)
+    let limits = Limits {
+        waiting: arguments.queue.into(),
+        decoded: u64::from(arguments.max_decoded) << 20,
+        workers: arguments.workers.map_or_else(cores, usize::from),
+    };
+    Served::start((version, own), backend, fresh, rule, pins, limits, test)
+}
+
+/// Cores that this process may use, at most eight.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get().min(8))
 }

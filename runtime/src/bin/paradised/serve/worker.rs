@@ -1,5 +1,5 @@
-//! The one thread that owns a model's back end, behind a bounded queue. A picture that makes the back end panic costs its own
-//! answer: the worker takes a fresh back end and goes on, and the loss is counted.
+//! The threads of a model, each with a back end of its own, behind a bounded queue. A picture that makes a back end panic costs its own
+//! answer: the worker takes a fresh back end and goes on, and the loss is counted. A worker that hangs is given up for another.
 
 use super::meters::Meters;
 use crate::gpio::Pins;
@@ -8,10 +8,10 @@ use paradise_runtime::oip::Pictures;
 use paradise_runtime::pipeline::BackendError;
 use paradise_runtime::{Backend, Rule, Verdict};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Why a picture has no verdict.
@@ -33,19 +33,19 @@ pub struct Job {
     pub reply: oneshot::Sender<Result<Vec<Verdict>, Failure>>,
 }
 
-/// What the worker's condition is.
+/// What the workers' condition is.
 #[derive(Debug, Default)]
 pub struct Health {
-    /// Whether it takes no more pictures.
-    down: AtomicBool,
-    /// How often its back end was replaced.
+    /// Workers that take pictures.
+    up: AtomicUsize,
+    /// How often a back end was replaced.
     replaced: AtomicU64,
 }
 
 impl Health {
     /// Whether pictures are answered.
     pub fn is_up(&self) -> bool {
-        !self.down.load(Ordering::Relaxed)
+        self.up.load(Ordering::Relaxed) > 0
     }
 
     /// How often a back end was replaced.
@@ -54,18 +54,19 @@ impl Health {
     }
 }
 
-/// What a worker's requests may take.
+/// What a model's requests may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Requests that may wait.
     pub waiting: usize,
     /// Most bytes of memory while a picture is decoded.
     pub decoded: u64,
+    /// Workers.
+    pub workers: usize,
 }
 
-/// The sending end; cloning shares the queue.
-#[derive(Clone)]
-pub struct Queue(SyncSender<Job>);
+/// Loads a back end.
+pub type Fresh = Arc<dyn Fn() -> anyhow::Result<Box<dyn Backend>> + Send + Sync>;
 
 /// Why a picture was not queued.
 #[derive(Debug, PartialEq, Eq)]
@@ -76,82 +77,182 @@ pub enum Refused {
     Stopped,
 }
 
-impl Queue {
-    /// Queues a picture without waiting.
+/// What the workers of a model share.
+struct Shared {
+    /// Held by the one that waits for the next job.
+    jobs: Mutex<Receiver<Job>>,
+    fresh: Fresh,
+    rule: Rule,
+    pins: Mutex<Pins>,
+    limits: Limits,
+    meters: Meters,
+    health: Health,
+    /// The clock of [`Desk::busy`].
+    began: Instant,
+}
+
+/// Where a worker sits.
+#[derive(Default)]
+struct Desk {
+    /// Milliseconds, plus one, at which its job began; 0 while it waits.
+    busy: AtomicU64,
+    /// Whether it is no longer counted: it has ended, or was given up.
+    gone: AtomicBool,
+}
+
+/// The workers of a model, behind its queue. They answer what waits and end when it is dropped.
+pub struct Workers {
+    queue: SyncSender<Job>,
+    shared: Arc<Shared>,
+    desks: Mutex<Vec<Arc<Desk>>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is behind these is whole at every point.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    fn now(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64 + 1
+    }
+
+    /// A worker is no longer one: once.
+    fn uncount(&self, desk: &Desk) {
+        if !desk.gone.swap(true, Ordering::Relaxed) {
+            self.health.up.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Whoever leaves a desk is uncounted, however that comes.
+struct Seat(Arc<Shared>, Arc<Desk>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.uncount(&self.1);
+    }
+}
+
+impl Workers {
+    /// Starts a worker for each back end; where one is lost, `fresh` loads another.
+    pub fn start(
+        backends: Vec<Box<dyn Backend>>,
+        fresh: Fresh,
+        rule: Rule,
+        pins: Pins,
+        limits: Limits,
+        meters: Meters,
+    ) -> Self {
+        let (queue, jobs) = sync_channel(limits.waiting);
+        let (jobs, pins, health, began) = (Mutex::new(jobs), Mutex::new(pins), Health::default(), Instant::now());
+        let shared = Arc::new(Shared { jobs, fresh, rule, pins, limits, meters, health, began });
+        let workers = Self { queue, shared, desks: Mutex::default() };
+        for backend in backends {
+            workers.seat(move |_| Ok(backend));
+        }
+        workers
+    }
+
+    /// A new worker with a back end that it loads.
+    fn seat(&self, load: impl FnOnce(&Fresh) -> anyhow::Result<Box<dyn Backend>> + Send + 'static) {
+        let desk = Arc::new(Desk::default());
+        locked(&self.desks).push(desk.clone());
+        self.shared.health.up.fetch_add(1, Ordering::Relaxed);
+        let seat = Seat(self.shared.clone(), desk);
+        std::thread::spawn(move || match load(&seat.0.fresh) {
+            Ok(backend) => work(&seat, backend),
+            Err(error) => tracing::error!("no back end can be loaded: {error:#}"),
+        });
+    }
+
+    /// Queues pictures without waiting.
     pub fn push(&self, job: Job) -> Result<(), Refused> {
-        self.0.try_send(job).map_err(|e| match e {
+        if !self.shared.health.is_up() {
+            return Err(Refused::Stopped);
+        }
+        self.queue.try_send(job).map_err(|e| match e {
             TrySendError::Full(_) => Refused::Full,
             TrySendError::Disconnected(_) => Refused::Stopped,
         })
     }
-}
 
-/// Sets the health down when the worker ends, however it does.
-struct Ended(Arc<Health>);
+    /// Their condition.
+    pub fn health(&self) -> &Health {
+        &self.shared.health
+    }
 
-impl Drop for Ended {
-    fn drop(&mut self) {
-        self.0.down.store(true, Ordering::Relaxed);
+    /// Gives up workers that have had the same job for longer than this, each for a new one. A thread cannot be ended from
+    /// outside: one that comes back after all ends then, its answer still its client's.
+    pub fn replace_hung(&self, longest: Duration) {
+        let (now, longest) = (self.shared.now(), longest.as_millis() as u64);
+        let hangs = |desk: &Arc<Desk>| {
+            let busy = desk.busy.load(Ordering::Relaxed);
+            busy != 0 && now.saturating_sub(busy) > longest
+        };
+        let mut hung: Vec<Arc<Desk>> = Vec::new();
+        locked(&self.desks).retain(|desk| {
+            let keep = !hangs(desk);
+            if !keep {
+                hung.push(desk.clone());
+            }
+            keep && !desk.gone.load(Ordering::Relaxed)
+        });
+        for desk in hung {
+            self.shared.uncount(&desk);
+            self.shared.health.replaced.fetch_add(1, Ordering::Relaxed);
+            self.shared.meters.lost();
+            tracing::error!("a back end has computed for more than {longest} ms; it was replaced");
+            self.seat(|fresh| fresh());
+        }
     }
 }
 
-/// Starts the worker over a back end; where that is lost, `fresh` loads another. It ends when every queue handle is dropped and what
-/// waits is answered, or when no back end can be loaded.
-pub fn start(
-    mut backend: Box<dyn Backend>,
-    mut fresh: impl FnMut() -> anyhow::Result<Box<dyn Backend>> + Send + 'static,
-    rule: Rule,
-    mut pins: Pins,
-    limits: Limits,
-    meters: Meters,
-) -> (Queue, Arc<Health>) {
-    let (sender, receiver): (_, Receiver<Job>) = sync_channel(limits.waiting);
-    let health = Arc::new(Health::default());
-    let ended = Ended(health.clone());
-    std::thread::spawn(move || {
-        let ended = ended;
-        for job in receiver {
-            let (waited, began) = (job.since.elapsed(), Instant::now());
-            // What a panic leaves behind is dropped whole.
-            let run =
-                AssertUnwindSafe(|| answer(backend.as_mut(), &job.pictures, (&rule, limits.decoded), &mut pins));
-            let (outcome, lost) = match catch_unwind(run) {
-                Ok(outcome) => (outcome, false),
-                Err(_) => {
-                    ended.0.replaced.fetch_add(1, Ordering::Relaxed);
-                    show(&mut pins, None);
-                    (Err(Failure::Worker("the back end failed on this picture and was replaced".into())), true)
+/// Takes jobs until the queue is closed, no back end can be loaded, or another sits here.
+fn work(Seat(shared, desk): &Seat, mut backend: Box<dyn Backend>) {
+    loop {
+        let Ok(job) = locked(&shared.jobs).recv() else { return };
+        let (waited, began) = (job.since.elapsed(), Instant::now());
+        desk.busy.store(shared.now(), Ordering::Relaxed);
+        // What a panic leaves behind is dropped whole.
+        let run = AssertUnwindSafe(|| answer(backend.as_mut(), &job.pictures, shared));
+        let (outcome, lost) = match catch_unwind(run) {
+            Ok(outcome) => (outcome, false),
+            Err(_) => {
+                shared.health.replaced.fetch_add(1, Ordering::Relaxed);
+                show(&shared.pins, None);
+                (Err(Failure::Worker("the back end failed on this picture and was replaced".into())), true)
+            }
+        };
+        desk.busy.store(0, Ordering::Relaxed);
+        shared.meters.computed(waited, began.elapsed());
+        // The client may have gone; its answer is then nobody's.
+        let _ = job.reply.send(outcome);
+        if desk.gone.load(Ordering::Relaxed) {
+            return;
+        }
+        if lost {
+            shared.meters.lost();
+            match (shared.fresh)() {
+                Ok(next) => {
+                    backend = next;
+                    tracing::error!("a picture made the back end panic; it was replaced");
                 }
-            };
-            meters.computed(waited, began.elapsed());
-            // The client may have gone; its answer is then nobody's.
-            let _ = job.reply.send(outcome);
-            if lost {
-                meters.lost();
-                match fresh() {
-                    Ok(next) => {
-                        backend = next;
-                        tracing::error!("a picture made the back end panic; it was replaced");
-                    }
-                    Err(error) => {
-                        tracing::error!("the back end is lost and no other can be loaded: {error:#}");
-                        return;
-                    }
+                Err(error) => {
+                    return tracing::error!("the back end is lost and no other can be loaded: {error:#}");
                 }
             }
         }
-    });
-    (Queue(sender), health)
+    }
 }
 
 /// A verdict on each picture; the pins show each in turn.
 fn answer(
     backend: &mut dyn Backend,
     pictures: &Pictures,
-    (rule, most): (&Rule, u64),
-    pins: &mut Pins,
+    Shared { rule, pins, limits, .. }: &Shared,
 ) -> Result<Vec<Verdict>, Failure> {
-    let mut shown = |number: usize, many: bool, outcome: Result<Verdict, BackendError>| {
+    let shown = |number: usize, many: bool, outcome: Result<Verdict, BackendError>| {
         show(pins, outcome.as_ref().ok());
         outcome.map_err(|error| match error {
             BackendError::Picture(why) if many => Failure::Picture(format!("picture {number}: {why}")),
@@ -165,7 +266,7 @@ fn answer(
             let files = files.iter().enumerate();
             files
                 .map(|(i, bytes)| {
-                    let fits = room(bytes, most).map_err(BackendError::Picture);
+                    let fits = room(bytes, limits.decoded).map_err(BackendError::Picture);
                     shown(i, many, fits.and_then(|()| backend.picture(bytes, Some(rule))))
                 })
                 .collect()
@@ -194,8 +295,8 @@ fn room(bytes: &[u8], most: u64) -> Result<(), PictureError> {
     )))
 }
 
-fn show(pins: &mut Pins, verdict: Option<&Verdict>) {
-    if let Err(error) = pins.show(verdict) {
+fn show(pins: &Mutex<Pins>, verdict: Option<&Verdict>) {
+    if let Err(error) = locked(pins).show(verdict) {
         tracing::error!("GPIO: {error:#}");
     }
 }
@@ -224,54 +325,93 @@ mod tests {
         }
     }
 
-    fn ask(queue: &Queue) -> Result<Result<Vec<Verdict>, Failure>, Refused> {
+    /// Does not come back until it is told to.
+    struct Stuck(Arc<AtomicBool>);
+
+    impl Backend for Stuck {
+        fn kind(&self) -> BackendKind {
+            BackendKind::Int8
+        }
+
+        fn with_model(&self, _: &mut dyn FnMut(&Model)) {
+            while !self.0.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            panic!("as this test wants");
+        }
+
+        fn answer(&mut self, _: &[u8], _: &mut dyn FnMut(&Model, &Answer)) -> Result<(), BackendError> {
+            unreachable!("with_model comes first")
+        }
+    }
+
+    type Outcome = Result<Vec<Verdict>, Failure>;
+
+    fn sent(workers: &Workers) -> Result<oneshot::Receiver<Outcome>, Refused> {
         let (reply, receive) = oneshot::channel();
-        queue.push(Job {
-            pictures: Pictures::Encoded(vec![b"P5 1 1 255\n\0".to_vec()]),
-            since: Instant::now(),
-            reply,
-        })?;
-        Ok(receive.blocking_recv().expect("an answer"))
+        let pictures = Pictures::Encoded(vec![b"P5 1 1 255\n\0".to_vec()]);
+        workers.push(Job { pictures, since: Instant::now(), reply })?;
+        Ok(receive)
     }
 
-    fn never() -> Rule {
-        Rule::from(Thresholds::NEVER)
+    fn ask(workers: &Workers) -> Result<Outcome, Refused> {
+        sent(workers).map(|receive| receive.blocking_recv().expect("an answer"))
     }
-
-    const FEW: Limits = Limits { waiting: 4, decoded: 1 << 24 };
 
     fn fragile() -> Box<dyn Backend> {
         Box::new(Fragile)
     }
 
-    /// Waits for the worker's end.
-    fn has_ended(health: &Health) -> bool {
-        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while health.is_up() && std::time::Instant::now() < until {
+    fn workers(backend: Box<dyn Backend>, fresh: Fresh) -> Workers {
+        let limits = Limits { waiting: 4, decoded: 1 << 24, workers: 1 };
+        let (rule, pins) = (Rule::from(Thresholds::NEVER), Pins::open(None).unwrap());
+        Workers::start(vec![backend], fresh, rule, pins, limits, Meters::new("m", "1"))
+    }
+
+    fn until(what: &str, holds: impl Fn() -> bool) {
+        let end = Instant::now() + Duration::from_secs(10);
+        while !holds() {
+            assert!(Instant::now() < end, "{what}");
             std::thread::yield_now();
         }
-        !health.is_up()
     }
 
     #[test]
     fn a_lost_back_end_is_replaced_and_counted() {
-        let (queue, health) =
-            start(fragile(), || Ok(fragile()), never(), Pins::open(None).unwrap(), FEW, Meters::new("m", "1"));
+        let workers = workers(fragile(), Arc::new(|| Ok(fragile())));
         for lost in 1..4 {
-            assert!(matches!(ask(&queue), Ok(Err(Failure::Worker(_)))));
-            assert!(health.is_up());
-            assert_eq!(health.replaced(), lost);
+            assert!(matches!(ask(&workers), Ok(Err(Failure::Worker(_)))));
+            assert!(workers.health().is_up());
+            assert_eq!(workers.health().replaced(), lost);
         }
-        drop(queue);
-        assert!(has_ended(&health));
+        let shared = workers.shared.clone();
+        drop(workers);
+        until("they end with their queue", || !shared.health.is_up());
     }
 
     #[test]
     fn without_a_back_end_the_worker_is_down_and_says_so() {
-        let fresh = || anyhow::bail!("the bundle is gone");
-        let (queue, health) = start(fragile(), fresh, never(), Pins::open(None).unwrap(), FEW, Meters::new("m", "1"));
-        assert!(matches!(ask(&queue), Ok(Err(Failure::Worker(_)))));
-        assert!(has_ended(&health));
-        assert_eq!(ask(&queue), Err(Refused::Stopped));
+        let workers = workers(fragile(), Arc::new(|| anyhow::bail!("the bundle is gone")));
+        assert!(matches!(ask(&workers), Ok(Err(Failure::Worker(_)))));
+        until("it is down", || !workers.health().is_up());
+        assert!(matches!(ask(&workers), Err(Refused::Stopped)));
+    }
+
+    #[test]
+    fn a_worker_that_hangs_is_given_up_for_another() {
+        let free = Arc::new(AtomicBool::new(false));
+        let workers = workers(Box::new(Stuck(free.clone())), Arc::new(|| Ok(fragile())));
+        let hung = sent(&workers).unwrap();
+        until("it is busy", || locked(&workers.desks)[0].busy.load(Ordering::Relaxed) != 0);
+        workers.replace_hung(Duration::from_secs(60));
+        assert_eq!(workers.health().replaced(), 0);
+        std::thread::sleep(Duration::from_millis(30));
+        workers.replace_hung(Duration::from_millis(10));
+        assert_eq!((workers.health().replaced(), workers.health().up.load(Ordering::Relaxed)), (1, 1));
+        // Another answers, and what comes back after all is counted once.
+        assert!(matches!(ask(&workers), Ok(Err(Failure::Worker(_)))));
+        free.store(true, Ordering::Relaxed);
+        assert!(matches!(hung.blocking_recv(), Ok(Err(Failure::Worker(_)))));
+        assert_eq!(workers.health().up.load(Ordering::Relaxed), 1);
     }
 }
