@@ -4,6 +4,7 @@
 use paradise_data::{Dataset, embedded, foreign};
 use paradise_runtime::site::{Observations, Options, Report, Site, SiteError};
 use paradise_runtime::{Backend, BackendKind, Bundle, Rule, load};
+use paradise_tests::daemon::Daemon;
 use paradise_tests::{program, root, shipped, text};
 use std::path::Path;
 
@@ -253,4 +254,37 @@ fn pictures_are_listed_on_standard_input_too_and_an_old_site_file_stays_until_th
     let (code, (out, err)) = run(&list);
     assert!(code == Some(0) && out.contains("fashion-mnist-small: calibrated on 2"), "{out} {err}");
     assert!(std::fs::read_to_string(&site).unwrap().contains("\npictures = 2"));
+}
+
+#[test]
+fn a_model_that_fails_its_self_test_while_it_serves_is_taken_out_of_service() {
+    let (local, _) = halves();
+    let mut backend = backend(BackendKind::Int8);
+    let (site, _) = calibrated(backend.as_mut(), &[&shifted(&local)], &Options::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("site.toml");
+    site.write(&file).unwrap();
+    let daemon = Daemon::start(&[&shipped()], &["--site", &file.to_string_lossy()]);
+    let (status, report) = daemon.request("POST", "/v1/selftest", b"");
+    assert_eq!((status, &report["verdict"]), (200, &"passed".into()), "{report}");
+    // The thresholds' own check reads the file again.
+    std::fs::write(&file, b"nothing of the kind").unwrap();
+    let (status, report) = daemon.request("POST", "/v1/selftest", b"");
+    assert_eq!((status, &report["verdict"], &report["exit_code"]), (200, &"failed".into(), &1.into()), "{report}");
+    assert_eq!(daemon.request("GET", "/v2/health/ready", b"").0, 503);
+    let (status, why) = daemon.request("POST", "/v1/classify", b"P5 1 1 255\n\x07");
+    assert!(
+        status == 503
+            && why["error"]
+                .as_str()
+                .is_some_and(|why| why.contains("its self-test failed while it served: thresholds")),
+        "{why}"
+    );
+    // The report is still there, and the model comes back when all is well again.
+    let (status, last) = daemon.request("GET", "/v1/selftest?model=fashion-mnist-small", b"");
+    assert_eq!((status, &last["verdict"]), (200, &"failed".into()));
+    site.write(&file).unwrap();
+    assert_eq!(daemon.request("POST", "/v2/repository/models/fashion-mnist-small/load", b"").0, 200);
+    assert_eq!(daemon.request("GET", "/v2/health/ready", b"").0, 200);
+    assert_eq!(daemon.stop(), Some(0));
 }
