@@ -50,6 +50,15 @@ fn dot(a: &[i8], b: &[i8]) -> i32 {
     a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
 }
 
+/// Exact i32 dot product of slices whose whole groups of `lanes` values `groups(how many)` multiplies, the rest one by one.
+#[cfg(all(any(feature = "dsp", feature = "mve"), target_arch = "arm"))]
+pub(crate) fn dot_in_groups(a: &[i8], b: &[i8], lanes: usize, groups: impl FnOnce(usize) -> i32) -> i32 {
+    let len = a.len().min(b.len());
+    let rest = len / lanes * lanes..len;
+    let sum: i32 = a[rest.clone()].iter().zip(&b[rest]).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum();
+    if len < lanes { sum } else { sum + groups(len / lanes) }
+}
+
 /// `rounds` dot products of 4,096 values; returns the number of products.
 pub fn multiply_at_peak(rounds: u32) -> u64 {
     const LEN: usize = 4096;

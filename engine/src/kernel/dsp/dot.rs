@@ -3,6 +3,8 @@
 // The assembly reads and writes through these pointers; what they point to is checked before each call.
 #![allow(unsafe_code)]
 
+use crate::kernel::scalar;
+
 unsafe extern "C" {
     fn paradise_dsp_dot(a: *const i8, b: *const i8, fours: usize) -> i32;
     fn paradise_dsp_sums(x: *const i8, sums: *mut [i32; 4], window: *const Pixels);
@@ -10,12 +12,8 @@ unsafe extern "C" {
 
 /// Exact i32 dot product of equally long slices.
 pub fn dot(a: &[i8], b: &[i8]) -> i32 {
-    let len = a.len().min(b.len());
-    let fours = len / 4;
-    let rest = 4 * fours..len;
-    let sum: i32 = a[rest.clone()].iter().zip(&b[rest]).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum();
     // SAFETY: both slices hold as many words.
-    if fours > 0 { sum + unsafe { paradise_dsp_dot(a.as_ptr(), b.as_ptr(), fours) } } else { sum }
+    scalar::dot_in_groups(a, b, 4, |fours| unsafe { paradise_dsp_dot(a.as_ptr(), b.as_ptr(), fours) })
 }
 
 /// A window's pixels, in the order in which the assembly reads it.

@@ -139,12 +139,8 @@ pub fn affine(x: &[i8], map: &Affine, y: &mut [i8]) {
 
 /// Exact i32 dot product of equally long slices.
 pub fn dot(a: &[i8], b: &[i8]) -> i32 {
-    let len = a.len().min(b.len());
-    let vectors = len / LANES;
-    let rest = vectors * LANES..len;
-    let sum: i32 = a[rest.clone()].iter().zip(&b[rest]).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum();
     // SAFETY: both slices hold as many vectors.
-    if vectors > 0 { sum + unsafe { paradise_mve_dot(a.as_ptr(), b.as_ptr(), vectors) } } else { sum }
+    scalar::dot_in_groups(a, b, LANES, |vectors| unsafe { paradise_mve_dot(a.as_ptr(), b.as_ptr(), vectors) })
 }
 
 /// As [`Job`].
