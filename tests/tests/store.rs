@@ -201,6 +201,10 @@ fn a_newer_version_takes_over_without_a_lost_request_and_no_other_does() {
         shop.remove("14");
         shop.deliver("15");
         until("15 serves", || serving(&daemon) == "15");
+        // Its folder is taken away: what serves goes on, and no older one in its place.
+        shop.remove("15");
+        std::thread::sleep(Duration::from_millis(600));
+        assert_eq!(serving(&daemon), "15");
         done.store(true, Ordering::Relaxed);
         askers.into_iter().map(|asker| asker.join().unwrap()).sum::<u32>()
     });

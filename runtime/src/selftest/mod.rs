@@ -51,10 +51,10 @@ pub struct Options {
 /// If there is nothing to test: no bundle in the folder, or none with the file that the back end runs.
 pub fn run(folder: &Path, kind: BackendKind, options: &Options) -> Result<Report, BundleError> {
     match Bundle::open(folder) {
-        Ok(bundle) => of(&bundle, folder, kind, options),
+        Ok(bundle) => of(&bundle, kind, options),
         Err(error @ BundleError::NoBundle(_)) => Err(error),
         Err(error) => {
-            let mut report = Report::new(folder, kind);
+            let mut report = Report::new(folder.display().to_string(), kind);
             report.add("manifest", Status::Failed, error.to_string());
             report.rest_not_run();
             Ok(report)
@@ -62,17 +62,16 @@ pub fn run(folder: &Path, kind: BackendKind, options: &Options) -> Result<Report
     }
 }
 
-/// [`run`] of a bundle that was read from `folder`.
+/// [`run`] of a bundle that was read.
 ///
 /// # Errors
 /// If it has not the file that the back end runs.
-pub fn of(bundle: &Bundle, folder: &Path, kind: BackendKind, options: &Options) -> Result<Report, BundleError> {
-    let mut report = Report::new(folder, kind);
+pub fn of(bundle: &Bundle, kind: BackendKind, options: &Options) -> Result<Report, BundleError> {
+    let mut report = Report::new(bundle.name().to_string(), kind);
     let skip = |name: &str| options.skip.iter().any(|s| s == name);
     if kind == BackendKind::Tract {
         bundle.file(ENCODER)?;
     }
-    report.name = bundle.name().to_string();
     report.add("manifest", Status::Passed, format!("{} files match their SHA-256", bundle.files().count()));
     let (status, said) = signature(bundle, options.keys.as_deref());
     report.add("signature", status, said);

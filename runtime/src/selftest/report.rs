@@ -5,7 +5,6 @@ use super::checks::Outcome;
 use crate::pipeline::BackendKind;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -82,9 +81,9 @@ pub struct Report {
 }
 
 impl Report {
-    pub(super) fn new(folder: &Path, backend: BackendKind) -> Self {
+    pub(super) fn new(name: String, backend: BackendKind) -> Self {
         Self {
-            name: folder.display().to_string(),
+            name,
             backend,
             version: env!("CARGO_PKG_VERSION"),
             architecture: std::env::consts::ARCH,

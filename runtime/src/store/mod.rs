@@ -114,6 +114,14 @@ impl Store {
         &self.root
     }
 
+    /// The folders of models, those without a version too.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn folders(&self) -> io::Result<Vec<PathBuf>> {
+        Ok(folders(&self.root)?.into_iter().map(|name| self.root.join(name)).collect())
+    }
+
     /// The models' names.
     ///
     /// # Errors

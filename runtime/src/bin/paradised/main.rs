@@ -38,7 +38,7 @@ fn run(arguments: Arguments, settings: &[[String; 3]]) -> anyhow::Result<u8> {
     match arguments.command {
         Command::Classify(arguments) => classify::run(&arguments),
         Command::Serve(arguments) => serve::run(arguments),
-        Command::CheckConfig(arguments) => serve::check(&arguments, settings),
+        Command::CheckConfig(arguments) => serve::check(arguments, settings),
         Command::Selftest(arguments) => self_test(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),

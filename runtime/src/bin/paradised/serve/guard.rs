@@ -4,8 +4,7 @@ use super::http::Service;
 use super::notify;
 use super::registry::Registry;
 use super::served::Served;
-use super::source;
-use crate::arguments::Serve;
+use super::source::Loader;
 use anyhow::Context;
 use inotify::{Inotify, WatchMask};
 use paradise_runtime::store::{Store, Version};
@@ -22,14 +21,14 @@ const QUIET: Duration = Duration::from_millis(200);
 
 /// Keeper of a folder of models.
 pub struct Guard {
-    arguments: Arc<Serve>,
+    loader: Arc<Loader>,
     store: Arc<Store>,
 }
 
 impl Guard {
     /// Of this folder.
-    pub fn new(arguments: Arc<Serve>, store: Arc<Store>) -> Self {
-        Self { arguments, store }
+    pub fn new(loader: Arc<Loader>, store: Store) -> Self {
+        Self { loader, store: Arc::new(store) }
     }
 
     /// The folder.
@@ -44,7 +43,7 @@ impl Guard {
             Err(error) => return tracing::error!("{}: {error}", self.root().display()),
         };
         for name in names {
-            registry.add(&name, source::stored(&self.arguments, &self.store, &name));
+            registry.add(&name, self.loader.stored(&self.store, &name));
             // The registry has logged why.
             let _ = registry.refresh(&name);
         }
@@ -122,11 +121,11 @@ pub fn start(service: &Arc<Service>) -> anyhow::Result<()> {
         }
     });
     let Some(guard) = &service.guard else { return Ok(()) };
-    let root = guard.root().to_path_buf();
+    let store = guard.store.clone();
     let mut inotify = Inotify::init().context("inotify")?;
-    watch(&inotify, &root).with_context(|| root.display().to_string())?;
+    watch(&inotify, &store).with_context(|| store.root().display().to_string())?;
     let weak = Arc::downgrade(service);
-    std::thread::spawn(move || changes(&mut inotify, &root, &weak));
+    std::thread::spawn(move || changes(&mut inotify, &store, &weak));
     let weak = Arc::downgrade(service);
     tokio::spawn(async move {
         loop {
@@ -144,21 +143,18 @@ pub fn start(service: &Arc<Service>) -> anyhow::Result<()> {
 }
 
 /// Watches the folder and those of its models; those of versions come whole, by a rename.
-fn watch(inotify: &Inotify, root: &Path) -> std::io::Result<()> {
+fn watch(inotify: &Inotify, store: &Store) -> std::io::Result<()> {
     let mask =
         WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::DELETE | WatchMask::MOVED_FROM | WatchMask::ONLYDIR;
-    inotify.watches().add(root, mask)?;
-    for entry in std::fs::read_dir(root)? {
-        let path = entry?.path();
-        if path.is_dir() && path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b".")) {
-            inotify.watches().add(&path, mask)?;
-        }
+    inotify.watches().add(store.root(), mask)?;
+    for folder in store.folders()? {
+        inotify.watches().add(&folder, mask)?;
     }
     Ok(())
 }
 
-fn changes(inotify: &mut Inotify, root: &Path, service: &Weak<Service>) {
-    let mut buffer = [0; 4096];
+fn changes(inotify: &mut Inotify, store: &Store, service: &Weak<Service>) {
+    let (root, mut buffer) = (store.root(), [0; 4096]);
     loop {
         if let Err(error) = inotify.read_events_blocking(&mut buffer) {
             return tracing::error!("{}: no longer watched: {error}", root.display());
@@ -171,7 +167,7 @@ fn changes(inotify: &mut Inotify, root: &Path, service: &Weak<Service>) {
             }
         }
         // A model that is new has a folder that is new.
-        if let Err(error) = watch(inotify, root) {
+        if let Err(error) = watch(inotify, store) {
             tracing::error!("{}: {error}", root.display());
         }
         let Some(service) = service.upgrade() else { return };

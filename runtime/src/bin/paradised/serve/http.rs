@@ -6,7 +6,7 @@ use super::listen;
 use super::meters;
 use super::policy::{self, Token};
 use super::registry::{Failed, Registry};
-use super::source::{self, SelfTestFailed};
+use super::source::{Loader, SelfTestFailed};
 use super::trouble::Trouble;
 use super::{native, notify, oip};
 use crate::arguments::Serve;
@@ -49,13 +49,14 @@ impl Service {
 /// Serves until SIGINT or SIGTERM, then answers what waits and returns.
 pub fn run(arguments: Serve) -> anyhow::Result<u8> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    let arguments = Arc::new(arguments);
     policy::settings(&arguments)?;
     let token = policy::token(&arguments)?;
+    let loader = Loader::new(arguments)?;
+    let arguments = loader.arguments();
     let counted = meters::install()?;
     let registry = Registry::default();
     for folder in &arguments.model.model {
-        let (name, load) = source::folder(&arguments, folder)?;
+        let (name, load) = loader.folder(folder)?;
         ensure!(registry.add(&name, load), "{}: there are two models {name:?}", folder.display());
         match registry.load(&name) {
             Ok(()) => {}
@@ -71,7 +72,7 @@ pub fn run(arguments: Serve) -> anyhow::Result<u8> {
             Err(Failed::Missing(missing)) => bail!("{missing:?}"),
         }
     }
-    let store = source::store(&arguments)?;
+    let store = loader.store()?;
     let service = Arc::new(Service {
         registry,
         max_body: arguments.max_body as usize,
@@ -80,7 +81,7 @@ pub fn run(arguments: Serve) -> anyhow::Result<u8> {
         counted,
         token,
         exams: Exams::default(),
-        guard: store.map(|store| Guard::new(arguments.clone(), store)),
+        guard: store.map(|store| Guard::new(loader.clone(), store)),
     });
     if let Some(guard) = &service.guard {
         guard.rescan(&service.registry);
@@ -92,7 +93,7 @@ pub fn run(arguments: Serve) -> anyhow::Result<u8> {
     }
     // One thread for all connections: waking another for each request costs more than the request.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(&arguments, service.clone()))?;
+    runtime.block_on(serve(arguments, service.clone()))?;
     if let Some(guard) = &service.guard {
         guard.ended_well(&service.registry);
     }

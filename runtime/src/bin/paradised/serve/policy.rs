@@ -1,14 +1,14 @@
 //! What settings may be together, and who may ask.
 
 use super::http::Service;
+use super::source::Loader;
 use super::trouble::Trouble;
-use crate::arguments::{Serve, keys};
+use crate::arguments::Serve;
 use anyhow::{Context, ensure};
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use paradise_runtime::Bundle;
 use paradise_runtime::say;
 use sha2::{Digest, Sha256};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -97,20 +97,18 @@ pub async fn admit(State(service): State<Arc<Service>>, request: Request, next: 
 ///
 /// # Errors
 /// The first thing that is wrong.
-pub fn check(arguments: &Serve, sources: &[[String; 3]]) -> anyhow::Result<u8> {
+pub fn check(arguments: Serve, sources: &[[String; 3]]) -> anyhow::Result<u8> {
     for [name, value, source] in sources {
         say!("{name:24} {value:32}  {source}");
     }
-    settings(arguments)?;
-    token(arguments)?;
-    keys(&arguments.model.key)?;
-    for folder in &arguments.model.model {
-        Bundle::open(folder)?;
+    settings(&arguments)?;
+    token(&arguments)?;
+    let loader = Loader::new(arguments)?;
+    for folder in &loader.arguments().model.model {
+        loader.folder(folder)?;
     }
-    let store = super::source::store(arguments)?;
-    let names = store.map(|store| store.names()).transpose()?;
-    if let (Some(names), Some(root)) = (names, &arguments.model.models) {
-        ensure!(!names.is_empty(), "{}: no models (DIR/NAME/VERSION/)", root.display());
+    if let Some(store) = loader.store()? {
+        ensure!(!store.names()?.is_empty(), "{}: no models (DIR/NAME/VERSION/)", store.root().display());
     }
     say!("the settings are in order");
     Ok(0)

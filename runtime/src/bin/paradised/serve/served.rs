@@ -53,13 +53,13 @@ pub struct Served {
 pub type Test = Arc<dyn Fn() -> anyhow::Result<Report> + Send + Sync>;
 
 impl Served {
-    /// Starts workers, the first with this back end, the others with what `fresh` loads, as it does where one is lost.
+    /// Starts a worker for each back end; where one is lost, `fresh` loads another.
     ///
     /// # Errors
-    /// If nothing can be loaded.
+    /// If there is no back end.
     pub fn start(
         (version, bundle): (&str, String),
-        first: Box<dyn Backend>,
+        backends: Vec<Box<dyn Backend>>,
         fresh: Fresh,
         rule: Rule,
         pins: Pins,
@@ -67,16 +67,13 @@ impl Served {
         test: Test,
     ) -> anyhow::Result<Self> {
         let (mut name, mut input, mut labels) = (String::new(), Shape::new(0, 0, 0), Vec::new());
+        let first = backends.first().context("no back end")?;
         first.with_model(&mut |model| {
             name = model.header().name.to_string();
             input = model.header().input;
             labels = (0..model.header().classes.into()).map(|class| model.label(class).to_string()).collect();
         });
         let meters = Meters::new(&name, version);
-        let mut backends = vec![first];
-        while backends.len() < limits.workers {
-            backends.push(fresh().context("cannot be loaded")?);
-        }
         let workers = Workers::start(backends, fresh, rule, pins, limits, meters.clone());
         Ok(Self {
             name,

@@ -61,8 +61,6 @@ pub struct Limits {
     pub waiting: usize,
     /// Most bytes of memory while a picture is decoded.
     pub decoded: u64,
-    /// Workers.
-    pub workers: usize,
 }
 
 /// Loads a back end.
@@ -115,6 +113,12 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     fn now(&self) -> u64 {
         self.began.elapsed().as_millis() as u64 + 1
+    }
+
+    /// A back end was lost.
+    fn lost(&self) {
+        self.health.replaced.fetch_add(1, Ordering::Relaxed);
+        self.meters.lost();
     }
 
     /// A worker is no longer one: once.
@@ -200,8 +204,7 @@ impl Workers {
         });
         for desk in hung {
             self.shared.uncount(&desk);
-            self.shared.health.replaced.fetch_add(1, Ordering::Relaxed);
-            self.shared.meters.lost();
+            self.shared.lost();
             tracing::error!("a back end has computed for more than {longest} ms; it was replaced");
             self.seat(|fresh| fresh());
         }
@@ -219,7 +222,7 @@ fn work(Seat(shared, desk): &Seat, mut backend: Box<dyn Backend>) {
         let (outcome, lost) = match catch_unwind(run) {
             Ok(outcome) => (outcome, false),
             Err(_) => {
-                shared.health.replaced.fetch_add(1, Ordering::Relaxed);
+                shared.lost();
                 show(&shared.pins, None);
                 (Err(Failure::Worker("the back end failed on this picture and was replaced".into())), true)
             }
@@ -232,7 +235,6 @@ fn work(Seat(shared, desk): &Seat, mut backend: Box<dyn Backend>) {
             return;
         }
         if lost {
-            shared.meters.lost();
             match (shared.fresh)() {
                 Ok(next) => {
                     backend = next;
@@ -363,7 +365,7 @@ mod tests {
     }
 
     fn workers(backend: Box<dyn Backend>, fresh: Fresh) -> Workers {
-        let limits = Limits { waiting: 4, decoded: 1 << 24, workers: 1 };
+        let limits = Limits { waiting: 4, decoded: 1 << 24 };
         let (rule, pins) = (Rule::from(Thresholds::NEVER), Pins::open(None).unwrap());
         Workers::start(vec![backend], fresh, rule, pins, limits, Meters::new("m", "1"))
     }
