@@ -140,6 +140,11 @@ impl<'a> Model<'a> {
         Model::view(self.sealed.over(bytes, BLOB)?).ok()
     }
 
+    /// All bytes of the file.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.sealed.bytes
+    }
+
     /// First byte of the tensors in the file.
     pub fn blob_offset(&self) -> usize {
         self.sealed.offset(BLOB).unwrap_or(self.sealed.bytes.len())

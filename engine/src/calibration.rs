@@ -59,6 +59,17 @@ impl<'a> Calibration<'a> {
         self.values.at(k.min(self.values.len() - 1))
     }
 
+    /// What the calibration values were: each that is stored, once, and for those between two stored ones a value between, as often as
+    /// there were.
+    pub fn each(&self) -> impl Iterator<Item = (f32, u32)> {
+        let stored = (0..self.values.len()).map(|k| (self.values.at(k), 1));
+        let between = (1..self.values.len()).map(|k| {
+            let (low, high) = (self.values.at(k - 1), self.values.at(k));
+            (low + (high - low) / 2.0, self.ranks.at(k) - self.ranks.at(k - 1) - 1)
+        });
+        stored.chain(between)
+    }
+
     /// Conformal p-value of a large value: `(1 + #{calibration >= v}) / (n + 1)`; 0 if `v` is not finite.
     pub fn upper_p(&self, v: f32) -> f32 {
         if !v.is_finite() {
@@ -163,6 +174,16 @@ mod tests {
             let odd = [0, 50, wrong, 100].map(u32::to_le_bytes).concat();
             assert!(Calibration::checked(101, Le::new(&vb), Le::new(&odd)).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn each_value_is_counted_once() {
+        let values: Vec<f32> = [1.0, 2.0, 4.0, 8.0].to_vec();
+        let (vb, rb) = (bytes(&values, |x| x.to_le_bytes()), bytes(&[0u32, 1, 90, 100], |x| x.to_le_bytes()));
+        let table = Calibration::checked(101, Le::new(&vb), Le::new(&rb)).unwrap();
+        let each: Vec<(f32, u32)> = table.each().collect();
+        assert_eq!(each.iter().map(|(_, n)| n).sum::<u32>(), 101);
+        assert_eq!(each[4..], [(1.5, 0), (3.0, 88), (6.0, 9)]);
     }
 
     #[test]

@@ -1,11 +1,18 @@
 //! `selftest.bin`: golden images with what every operation must answer, encoded pictures with what becomes of them, and
 //! labelled robustness probes.
 
+#[cfg(feature = "alloc")]
+mod written;
+
+#[cfg(feature = "alloc")]
+pub use written::{emit, reduced, with_trials};
+
 use crate::artifact::{decode, end, fields};
 use crate::container::{self, BLOB, Sealed, Tag, Tensors};
 use crate::error::{FormatError, attempt};
 use crate::layer::MAX_LAYERS;
 use crate::record::{Fields, Record, Records, Writer};
+use crate::selftest::trials::Trials;
 use crate::tensor::{Le, Span};
 use crate::typicality::Distances;
 use serde::{Deserialize, Serialize};
@@ -30,8 +37,11 @@ pub const PROBES: Tag = *b"PROB";
 /// One [`Encoded`] a picture; a device that decodes none leaves them aside.
 pub const ENCODED: Tag = *b"pict";
 
+/// What the maker found by attacking and disturbing the first probes: one [`Trials`]. A device that does neither leaves it aside.
+pub const TRIALS: Tag = *b"tria";
+
 /// Every section that this build understands.
-pub const KNOWN: &[Tag] = &[ABOUT, CASES, PROBES, ENCODED, BLOB];
+pub const KNOWN: &[Tag] = &[ABOUT, CASES, PROBES, ENCODED, TRIALS, BLOB];
 
 /// One golden image and its outputs.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -372,6 +382,9 @@ impl<'a> Golden<'a> {
         for picture in h.encoded.iter() {
             self.tensors.checked(picture.file)?;
         }
+        if let Some(trials) = self.trials()? {
+            trials.validate(h.probes.get(0).map_or(0, |set| set.n))?;
+        }
         for probe in h.probes.iter() {
             sized(probe.images, u64::from(h.image_bytes) * u64::from(probe.n))?;
             sized(probe.labels, 4 * u64::from(probe.n))?;
@@ -385,6 +398,20 @@ impl<'a> Golden<'a> {
     /// The description.
     pub fn header(&self) -> &Header<'a> {
         &self.header
+    }
+
+    /// What the maker found by attacking and disturbing the first set of probes, if that was done.
+    ///
+    /// # Errors
+    /// Only before validation.
+    pub fn trials(&self) -> Result<Option<Trials>, FormatError> {
+        if self.sealed.optional(TRIALS).is_none() {
+            return Ok(None);
+        }
+        let mut fields = fields(&self.sealed, TRIALS)?;
+        let trials = Trials::read(&mut fields);
+        end(&fields, TRIALS)?;
+        Ok(Some(trials))
     }
 
     /// How far outputs (mu `[d]`, log sigma `[d]`, logits `[classes]`) are from a case's of the float encoder: the largest
@@ -427,54 +454,4 @@ pub fn crc32_bytes(bytes: &[u8]) -> u32 {
     // Bit by bit: a table would be a kibibyte of a chip's flash.
     #[cfg(not(feature = "std"))]
     crc::Crc::<u32, crc::NoTable>::new(&crc::CRC_32_ISO_HDLC).checksum(bytes)
-}
-
-/// The bytes of a smaller `selftest.bin`, for a chip: at most so many golden images, and so many probes of each set. A set asks
-/// for as many right ones as `is_right(image, label)` finds among those that are left, which a chip's equal bits give exactly.
-/// Encoded pictures are left out.
-#[cfg(feature = "alloc")]
-pub fn reduced(
-    golden: &Golden,
-    [cases, probes]: [usize; 2],
-    mut is_right: impl FnMut(&[u8], u32) -> bool,
-) -> alloc::vec::Vec<u8> {
-    let (mut blob, header) = (container::Blob::default(), golden.header());
-    let each = header.image_bytes as usize;
-    let cases: alloc::vec::Vec<Case> = header
-        .cases
-        .iter()
-        .take(cases.max(1))
-        .map(|case| {
-            let [image, crc, int8_outputs, float_outputs] =
-                [case.image, case.crc, case.int8_outputs, case.float_outputs].map(|s| blob.bytes(golden.bytes(s)));
-            Case { image, crc, int8_outputs, float_outputs, ..case }
-        })
-        .collect();
-    let sets: alloc::vec::Vec<Probes> = header
-        .probes
-        .iter()
-        .map(|set| {
-            let n = usize::from(set.n).min(probes.max(1));
-            let (images, labels) = (&golden.bytes(set.images)[..n * each], golden.u32s(set.labels).slice(0, n));
-            let right = images.chunks_exact(each).zip(labels.iter()).filter(|(image, label)| is_right(image, *label));
-            let min_correct = right.count() as u16;
-            let (images, labels) = (blob.bytes(images), blob.bytes(labels.bytes()));
-            Probes { images, labels, n: n as u16, min_correct, ..set }
-        })
-        .collect();
-    emit(&Draft::new(header.about(), &cases, &[], &sets), &blob)
-}
-
-/// The bytes of `selftest.bin`. Does not validate: parse the result.
-#[cfg(feature = "alloc")]
-pub fn emit(draft: &Draft, blob: &container::Blob) -> alloc::vec::Vec<u8> {
-    use crate::record::table;
-    let sections: [(Tag, &[u8]); 5] = [
-        (ABOUT, &table(&[draft.about()])),
-        (CASES, &table(draft.cases)),
-        (PROBES, &table(draft.probes)),
-        (ENCODED, &table(draft.encoded)),
-        (BLOB, blob.collected()),
-    ];
-    container::seal(MAGIC, VERSION, &sections)
 }

@@ -34,6 +34,7 @@ pub mod container;
 pub mod decision;
 pub mod encoder;
 pub mod error;
+pub mod float;
 pub mod golden;
 pub mod header;
 pub mod image;
@@ -53,6 +54,8 @@ pub mod record;
 pub mod requant;
 pub mod selftest;
 mod sizes;
+#[cfg(feature = "std")]
+mod slices;
 pub mod tensor;
 #[cfg(all(feature = "std", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod tiled;

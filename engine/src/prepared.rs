@@ -65,6 +65,45 @@ impl<'m> Prepared<'m> {
         self.model.is_intact() && self.tiled.as_ref().is_none_or(Tiled::is_intact)
     }
 
+    /// The same model over other bytes of its length, unchecked, that differ in tensors alone, with the packed copy that was made of
+    /// the right ones: a fault in memory after loading. `None` if the length or anything before the tensors differs.
+    pub fn over_faulty_bytes<'b>(&self, bytes: &'b [u8]) -> Option<Prepared<'b>> {
+        Some(Prepared { model: self.model.over_faulty_bytes(bytes)?, tiled: self.tiled.clone() })
+    }
+
+    /// Bytes of the packed copy.
+    pub fn packed_len(&self) -> usize {
+        self.tiled.as_ref().map_or(0, Tiled::packed_len)
+    }
+
+    /// The same with a bit of the packed copy flipped, to see a check fail; wraps past the last. As it was where there is none.
+    #[must_use]
+    pub fn with_flipped_packed_bit(&self, bit: usize) -> Self {
+        let mut other = self.clone();
+        if let Some(tiled) = &mut other.tiled {
+            tiled.flip(bit);
+        }
+        other
+    }
+
+    /// CRC-32 of these bytes of the packed copy.
+    #[cfg(feature = "std")]
+    pub(crate) fn packed_sum(&self, bytes: core::ops::Range<usize>) -> u32 {
+        self.tiled.as_ref().map_or(0, |tiled| tiled.sum(bytes))
+    }
+
+    /// CRC-32 of what else is kept of a layer.
+    #[cfg(feature = "std")]
+    pub(crate) fn packed_layer(&self, layer: usize) -> u32 {
+        self.tiled.as_ref().map_or(0, |tiled| tiled.layer_sum(layer))
+    }
+
+    /// CRC-32 of what is kept of heads and groups.
+    #[cfg(feature = "std")]
+    pub(crate) fn packed_rest(&self) -> u32 {
+        self.tiled.as_ref().map_or(0, Tiled::rest_sum)
+    }
+
     /// Bytes of scratch memory that an inference needs beside its [`Workspace`].
     pub fn scratch_len(&self) -> usize {
         self.tiled.as_ref().map_or(0, Tiled::scratch_len)
@@ -131,6 +170,7 @@ impl<'m> Prepared<'m> {
                 Watch::Nobody => {}
                 Watch::Layers(observe) => observe(layer, output),
                 Watch::Groups(after) => after(layer..layer + 1),
+                Watch::Memory(after) => after(layer..layer + 1, &mut []),
             };
             encoder::run(model, image, arena, &mut observe, heads);
         };

@@ -9,6 +9,7 @@
 
 pub mod drift;
 pub mod square;
+pub mod trials;
 
 use crate::artifact::Model;
 use crate::decision::PValues;

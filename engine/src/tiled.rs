@@ -10,6 +10,7 @@ use crate::kernel::packed::{CacheLine, DEPTH, LANES, Packed, push_constants};
 use crate::layer::{Activation, Head, Layer, Op, Window};
 use crate::plan::{Plan, columns, is_depthwise};
 use crate::requant::Output;
+use crate::slices::shown;
 use crate::watch::Watch;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -117,7 +118,7 @@ impl Tiled {
         let heads = [head(&header.mu), head(&header.sigma)];
         let (layers, activations) = (header.layers.iter().collect(), header.activations.iter().collect());
         let mut this = Self { isa, plan, layers, activations, lines, steps, heads, checksum: 0 };
-        this.checksum = this.sum();
+        this.checksum = this.sum(0..this.packed_len());
         Some(this)
     }
 
@@ -148,14 +149,39 @@ impl Tiled {
 
     /// Whether every packed number is as it was made.
     pub fn is_intact(&self) -> bool {
-        self.sum() == self.checksum
+        self.sum(0..self.packed_len()) == self.checksum
     }
 
-    /// CRC-32 of every packed number.
-    fn sum(&self) -> u32 {
+    /// Bytes of the packed numbers.
+    pub fn packed_len(&self) -> usize {
+        self.lines.len() * size_of::<CacheLine>()
+    }
+
+    /// CRC-32 of packed numbers, whole lines.
+    pub fn sum(&self, bytes: Range<usize>) -> u32 {
         let mut hash = crc32fast::Hasher::new();
-        self.lines.iter().for_each(|l| hash.update(&l.0));
+        let lines = bytes.start / size_of::<CacheLine>()..bytes.end / size_of::<CacheLine>();
+        self.lines[lines].iter().for_each(|l| hash.update(&l.0));
         hash.finalize()
+    }
+
+    /// Flips a bit of the packed numbers; wraps past the last.
+    pub fn flip(&mut self, bit: usize) {
+        let at = bit % (8 * self.packed_len());
+        let line = &mut self.lines[at / 8 / size_of::<CacheLine>()];
+        line.0[at / 8 % size_of::<CacheLine>()] ^= 1 << (at % 8);
+    }
+
+    /// CRC-32 of what was read of a layer, and where its numbers and its output lie.
+    pub fn layer_sum(&self, layer: usize) -> u32 {
+        let (read, lies) = (&self.layers[layer], &self.steps[layer]);
+        shown(&(read, &self.activations[layer + 1], lies, &self.plan.grids[layer + 1]))
+    }
+
+    /// CRC-32 of what belongs to no layer.
+    pub fn rest_sum(&self) -> u32 {
+        let Plan { groups, len, columns, .. } = &self.plan;
+        shown(&(&self.heads, &self.activations[0], &self.plan.grids[0], groups, len, columns))
     }
 
     /// Bytes of scratch memory of an inference, at any alignment.
@@ -181,6 +207,13 @@ impl Tiled {
                 for group in &self.plan.groups {
                     self.group(model, group.clone(), scratch);
                     after(group.clone());
+                }
+            }
+            Watch::Memory(after) => {
+                after(0..0, scratch);
+                for group in &self.plan.groups {
+                    self.group(model, group.clone(), scratch);
+                    after(group.clone(), scratch);
                 }
             }
             Watch::Layers(observe) => {

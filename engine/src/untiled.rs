@@ -32,6 +32,29 @@ impl Tiled {
         match *self {}
     }
 
+    pub fn packed_len(&self) -> usize {
+        match *self {}
+    }
+
+    pub fn flip(&mut self, _: usize) {
+        match *self {}
+    }
+
+    #[cfg(feature = "std")]
+    pub fn sum(&self, _: core::ops::Range<usize>) -> u32 {
+        match *self {}
+    }
+
+    #[cfg(feature = "std")]
+    pub fn layer_sum(&self, _: usize) -> u32 {
+        match *self {}
+    }
+
+    #[cfg(feature = "std")]
+    pub fn rest_sum(&self) -> u32 {
+        match *self {}
+    }
+
     pub fn scratch_len(&self) -> usize {
         match *self {}
     }

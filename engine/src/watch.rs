@@ -10,6 +10,9 @@ pub enum Watch<'a> {
     Layers(&'a mut dyn FnMut(usize, &[i8])),
     /// Called with the layers that have just run in one go, after nothing once the image is in place.
     Groups(&'a mut dyn FnMut(Range<usize>)),
+    /// As `Groups`, with the memory in which activations lie, where layers run in tiles; the scalar kernels show none. For fault
+    /// campaigns, which change it.
+    Memory(&'a mut dyn FnMut(Range<usize>, &mut [u8])),
 }
 
 impl core::fmt::Debug for Watch<'_> {
@@ -18,6 +21,7 @@ impl core::fmt::Debug for Watch<'_> {
             Self::Nobody => "Nobody",
             Self::Layers(_) => "Layers",
             Self::Groups(_) => "Groups",
+            Self::Memory(_) => "Memory",
         })
     }
 }

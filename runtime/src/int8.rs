@@ -4,6 +4,8 @@ use crate::bundle::{Bundle, BundleError, MODEL};
 use crate::pipeline::{Backend, BackendError, BackendKind};
 use paradise_engine::{Answer, FormatError, Memory, Model, Prepared, Watch, Workspace};
 use self_cell::self_cell;
+use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes behind the arena that no inference may touch.
@@ -19,9 +21,9 @@ self_cell!(
     }
 );
 
-/// A model in memory and the workspace of its inferences.
+/// A model in memory, which several may share, and the workspace of its inferences.
 pub struct Int8 {
-    resident: Resident,
+    resident: Arc<Resident>,
     arena: Vec<i8>,
     floats: Vec<f32>,
     scratch: Vec<u8>,
@@ -48,10 +50,28 @@ impl Int8 {
     /// # Errors
     /// If they are not a valid model.
     pub fn new(bytes: Vec<u8>) -> Result<Self, FormatError> {
-        Ok(Self::over(Resident::try_new(bytes, |bytes| Model::parse(bytes).map(|model| Prepared::new(&model)))?))
+        let resident = Resident::try_new(bytes, |bytes| Model::parse(bytes).map(|model| Prepared::new(&model)))?;
+        Ok(Self::over(Arc::new(resident)))
     }
 
-    fn over(resident: Resident) -> Self {
+    /// Another workspace over the same model in memory.
+    pub fn beside(&self) -> Self {
+        Self::over(self.resident.clone())
+    }
+
+    /// The same model by the scalar kernels, which define every bit, in memory of its own.
+    pub fn scalar(&self) -> Self {
+        self.over_bytes(self.resident.borrow_owner().clone(), usize::MAX)
+    }
+
+    /// The model's memory, as it is now, in slices.
+    pub fn slices(&self) -> Slices {
+        let prepared = self.prepared();
+        let sums = (0..prepared.slices()).map(|i| prepared.slice_sum(i)).collect();
+        Slices { resident: self.resident.clone(), sums }
+    }
+
+    fn over(resident: Arc<Resident>) -> Self {
         let prepared = resident.borrow_dependent();
         let model = prepared.model();
         let mut arena = vec![0; model.header().arena_bytes as usize];
@@ -154,11 +174,28 @@ impl Int8 {
     /// The model over other bytes of its length.
     fn over_bytes(&self, bytes: Vec<u8>, kernels: usize) -> Self {
         let model = self.model();
-        Self::over(Resident::new(bytes, |bytes| {
+        let resident = Resident::new(bytes, |bytes| {
             let copy = model.over_faulty_bytes(bytes);
             let copy = copy.unwrap_or_else(|| unreachable!("a copy has the original's length"));
             Prepared::nth(&copy, kernels)
-        }))
+        });
+        Self::over(Arc::new(resident))
+    }
+
+    /// The same model in memory where a fault came after loading: these bits of its bytes' tensors, and of its packed copy, are
+    /// flipped. Both count from the first and wrap past the last.
+    pub fn with_fault(&self, in_bytes: Option<usize>, in_packed: Option<usize>) -> Self {
+        let mut bytes = self.resident.borrow_owner().clone();
+        if let Some(bit) = in_bytes {
+            let at = bit % self.weight_bits();
+            bytes[self.model().blob_offset() + at / 8] ^= 1 << (at % 8);
+        }
+        let resident = Resident::new(bytes, |bytes| {
+            let copy = self.prepared().over_faulty_bytes(bytes);
+            let copy = copy.unwrap_or_else(|| unreachable!("a copy has the original's length"));
+            in_packed.map_or(copy.clone(), |bit| copy.with_flipped_packed_bit(bit))
+        });
+        Self::over(Arc::new(resident))
     }
 
     /// Runs one input; `observe(layer, output)` sees every int8 output. The answer is [`Backend::answer`]'s, which is faster.
@@ -202,8 +239,68 @@ impl Backend for Int8 {
         read(self.model());
     }
 
+    /// Every group of layers leaves its token: an inference that left one out, or ran one out of turn, is no answer.
     fn answer(&mut self, input: &[u8], read: &mut dyn FnMut(&Model, &Answer)) -> Result<(), BackendError> {
-        self.run(input, Watch::Nobody, read)
+        let (layers, mut tokens) = (self.model().header().layers.len(), Tokens::default());
+        self.run(input, Watch::Groups(&mut |group| tokens.add(group)), read)?;
+        if tokens.are_of(layers) {
+            return Ok(());
+        }
+        Err(BackendError::Fault("layers were left out, or ran out of turn".into()))
+    }
+}
+
+/// What layers leave as they run.
+#[derive(Debug, Default)]
+struct Tokens {
+    next: usize,
+    out_of_turn: bool,
+}
+
+impl Tokens {
+    fn add(&mut self, group: Range<usize>) {
+        self.out_of_turn |= group.start != self.next;
+        self.next = group.end;
+    }
+
+    fn are_of(&self, layers: usize) -> bool {
+        !self.out_of_turn && self.next == layers
+    }
+}
+
+/// A model's memory in slices, each with what it summed to when these were taken.
+#[derive(Clone)]
+pub struct Slices {
+    resident: Arc<Resident>,
+    sums: Vec<u32>,
+}
+
+impl Slices {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.sums.len()
+    }
+
+    /// Whether there are none; there always are.
+    pub fn is_empty(&self) -> bool {
+        self.sums.is_empty()
+    }
+
+    /// Whether every slice is what another model has in memory.
+    pub fn are_of(&self, other: &Int8) -> bool {
+        let now = Self { resident: other.resident.clone(), sums: self.sums.clone() };
+        now.len() == other.prepared().slices() && (0..now.len()).all(|slice| now.holds(slice))
+    }
+
+    /// Whether a slice is as it was: in well under a millisecond.
+    pub fn holds(&self, slice: usize) -> bool {
+        self.sums.get(slice).is_some_and(|sum| self.resident.borrow_dependent().slice_sum(slice) == *sum)
+    }
+}
+
+impl std::fmt::Debug for Slices {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Slices").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 
@@ -230,5 +327,35 @@ mod tests {
             assert!(all.into_inner().unwrap() == one, "{threads} threads");
         }
         assert!(int8.answer_all(&[&[0; 3]], 2, &|_, _, _| {}).is_err());
+    }
+
+    #[test]
+    fn a_layer_that_left_no_token_is_missed() {
+        let left = |groups: &[Range<usize>]| {
+            let mut tokens = Tokens::default();
+            groups.iter().for_each(|group| tokens.add(group.clone()));
+            tokens.are_of(5)
+        };
+        assert!(left(&[0..0, 0..2, 2..3, 3..5]));
+        for wrong in [&[0..0, 0..2, 3..5][..], &[0..2, 2..3], &[2..3, 0..2, 3..5], &[0..2, 2..5, 2..5], &[]] {
+            assert!(!left(wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_bit_anywhere_in_a_models_memory_shows_in_its_slice() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/fashion-mnist-small/model.pmq");
+        let int8 = Int8::new(std::fs::read(path).unwrap()).unwrap();
+        let slices = int8.slices();
+        assert!((0..slices.len()).all(|i| slices.holds(i)) && !slices.holds(slices.len()) && !slices.is_empty());
+        let missed = |faulty: &Int8| slices.are_of(faulty);
+        assert!(missed(&int8.beside()));
+        let mut rng = fastrand::Rng::with_seed(5);
+        for _ in 0..200 {
+            let bit = rng.usize(..1 << 40);
+            assert!(!missed(&int8.with_fault(Some(bit), None)), "bit {bit} of the bytes");
+            assert!(int8.kernels() == "scalar" || !missed(&int8.with_fault(None, Some(bit))), "bit {bit}, packed");
+        }
+        assert!(!missed(&int8.scalar()), "other kernels");
     }
 }

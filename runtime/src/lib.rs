@@ -34,6 +34,7 @@ pub mod selftest;
 pub mod site;
 pub mod store;
 pub mod tables;
+pub mod watch;
 
 pub use bundle::{Bundle, BundleError};
 pub use load::load;

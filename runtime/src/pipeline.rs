@@ -140,6 +140,8 @@ pub enum BackendError {
     Float(String),
     /// The bytes are no picture, or too large a one.
     Picture(PictureError),
+    /// The device does not compute as it should; what it says must not be used.
+    Fault(String),
 }
 
 impl std::fmt::Display for BackendError {
@@ -148,6 +150,7 @@ impl std::fmt::Display for BackendError {
             Self::Run(error) => write!(f, "{error}"),
             Self::Float(why) => write!(f, "tract: {why}"),
             Self::Picture(error) => write!(f, "{error}"),
+            Self::Fault(why) => write!(f, "fault: {why}"),
         }
     }
 }
@@ -157,7 +160,7 @@ impl std::error::Error for BackendError {
         match self {
             Self::Run(error) => error.source(),
             Self::Picture(error) => error.source(),
-            Self::Float(_) => None,
+            Self::Float(_) | Self::Fault(_) => None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What decides about answers: thresholds, and whose pictures the p-values compare with.
 
 use crate::site::Site;
+use paradise_engine::calibration::Tables;
 use paradise_engine::{Answer, Decision, Model, PValues, Thresholds};
 use std::sync::Arc;
 
@@ -40,6 +41,22 @@ impl Rule {
     /// Whose pictures it compares with, where they are not the maker's.
     pub fn site(&self) -> Option<&Site> {
         self.site.as_deref()
+    }
+
+    /// What answers are compared with, where it is not what the model holds.
+    pub fn tables(&self) -> Option<&Tables<'_>> {
+        self.site.as_deref().map(Site::tables)
+    }
+
+    /// CRC-32 of the numbers in memory that it decides by.
+    pub fn sum(&self) -> u32 {
+        let mut sum = crc32fast::Hasher::new();
+        // Each field by its name, so that none is forgotten.
+        sum.update(format!("{:?}", self.thresholds).as_bytes());
+        if let Some(site) = &self.site {
+            site.add_to(&mut sum);
+        }
+        sum.finalize()
     }
 
     /// What the pictures say of an answer, and what follows.

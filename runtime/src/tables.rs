@@ -142,6 +142,15 @@ impl OwnTables {
         resident.map(Self)
     }
 
+    /// Adds the numbers in memory to a sum.
+    pub(crate) fn add_to(&self, sum: &mut crc32fast::Hasher) {
+        for Laid { n, values, ranks } in self.0.borrow_owner() {
+            sum.update(&n.to_le_bytes());
+            sum.update(values);
+            sum.update(ranks);
+        }
+    }
+
     /// What is compared with.
     pub fn tables(&self) -> &Tables<'_> {
         self.0.borrow_dependent()

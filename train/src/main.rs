@@ -55,6 +55,9 @@ enum Command {
     ImportOnnx(cli::bundle::ImportOnnx),
     /// Make a bundle's self-test again, on synthesised pictures or on test images.
     Probes(cli::bundle::Probes),
+    /// Attack and disturb a bundle's own probes, and write into its self-test what devices must find again; for bundles that were
+    /// exported without.
+    Trials(cli::bundle::Trials),
     /// Fit a bundle's confidence anew, its weights untouched: means and covariances, tables, thresholds, self-test, card.
     Recalibrate(cli::bundle::Recalibrate),
     /// Compute the figures of a bundle's card again, from its files and images given by path.
@@ -189,6 +192,7 @@ fn run(arguments: Arguments) -> Result<u8> {
         Command::Export(arguments) => cli::bundle::export(&arguments),
         Command::ImportOnnx(arguments) => cli::bundle::import_onnx(&arguments),
         Command::Probes(arguments) => cli::bundle::probes(&arguments),
+        Command::Trials(arguments) => cli::bundle::trials(&arguments),
         Command::Recalibrate(arguments) => cli::bundle::recalibrate(&arguments),
         Command::VerifyCard(arguments) => cli::bundle::verify_card(&arguments),
         Command::GpuCheck => gpu_check::run(|row| say!("{row}")).map(|holds| u8::from(!holds)),

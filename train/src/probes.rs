@@ -61,7 +61,26 @@ pub fn replace(replacement: &Replacement) -> Result<()> {
     let renewed = selftest::build(&bundled, test.as_ref(), &settings, card.seed)?;
     card.sizes.insert(SELFTEST.into(), renewed.len());
     card.probes = replacement.origin;
-    let mut contents = vec![(SELFTEST, renewed), (CARD, toml::to_string(&card)?.into_bytes())];
+    write(folder, &bundle, &card, renewed)
+}
+
+/// Writes the bundle anew with the same images and what an attack and noise find by its model.
+///
+/// # Errors
+/// If the bundle is damaged, or the folder cannot be written.
+pub fn try_anew(folder: &Path) -> Result<()> {
+    let bundle = Bundle::open(folder)?;
+    let mut card = Card::of(&bundle)?;
+    let model = Model::parse(bundle.file(MODEL)?).with_context(|| bundle.path(MODEL).display().to_string())?;
+    let tried = selftest::tried(&model, bundle.file(SELFTEST)?)
+        .with_context(|| bundle.path(SELFTEST).display().to_string())?;
+    card.sizes.insert(SELFTEST.into(), tried.len());
+    write(folder, &bundle, &card, tried)
+}
+
+/// Writes the bundle with another self-test and card.
+fn write(folder: &Path, bundle: &Bundle, card: &Card, golden: Vec<u8>) -> Result<()> {
+    let mut contents = vec![(SELFTEST, golden), (CARD, toml::to_string(card)?.into_bytes())];
     for (name, _) in bundle.files().filter(|(name, _)| ![SELFTEST, CARD].contains(name)) {
         contents.push((name, bundle.file(name)?.to_vec()));
     }

@@ -1,7 +1,8 @@
 use super::square::Square;
+use super::trials::{Plan, Trials, broken_of, drift_of};
 use super::*;
 use crate::container::{self, BLOB};
-use crate::golden::{KNOWN, MAGIC, VERSION};
+use crate::golden::{KNOWN, MAGIC, VERSION, with_trials};
 use std::{vec, vec::Vec};
 
 const MODEL: &[u8] = include_bytes!("../../../models/fashion-mnist-small/model.pmq");
@@ -197,4 +198,28 @@ fn drift_is_a_mean_of_distances_that_agrees_with_its_own_draws() {
     assert!(mean.abs() < 2.0 && (7.0..10.0).contains(&std), "{mean} {std}");
     let reference = drift::Reference { mean: 10.0, std: 0.5 };
     assert!(reference.agrees(12.9) && !reference.agrees(13.1) && !reference.agrees(f32::NAN));
+}
+
+#[test]
+fn trials_are_written_read_and_found_again() {
+    let (model, golden) = (Model::parse(MODEL).unwrap(), Golden::parse(GOLDEN).unwrap());
+    let file = crate::lowered::lower(&model, crate::lowered::Layout::Dsp).unwrap();
+    let lowered = Lowered::parse(&file).unwrap();
+    let (mut arena, mut scratch) =
+        (vec![0; lowered.model().header().arena_bytes as usize], vec![0; lowered.scratch_len()]);
+    let mut device = Chip { lowered: &lowered, memory: Memory { arena: &mut arena, scratch: &mut scratch } };
+    let trials = Trials::of(&mut device, &golden, Plan::CHIP).unwrap();
+    assert!((1..=4).contains(&trials.broken) && trials.drift.std > 0.0, "{trials:?}");
+    let written = with_trials(GOLDEN, &trials).unwrap();
+    let again = Golden::parse(&written).unwrap();
+    assert_eq!(again.trials(), Ok(Some(trials)));
+    assert!(again.header().cases.iter().eq(golden.header().cases.iter()));
+    assert_eq!(broken_of(&mut device, &again, trials.plan, trials.eps), Ok(trials.broken));
+    let fresh = drift_of(&mut device, &again, trials.plan.disturbed, 0xdead_beef).unwrap();
+    assert!(trials.drift.agrees(fresh), "{fresh} {trials:?}");
+    assert_eq!(with_trials(&written, &trials).unwrap(), written);
+    let plan = Plan { attacked: 1000, ..trials.plan };
+    assert!(with_trials(GOLDEN, &Trials { plan, ..trials }).is_err());
+    let drift = drift::Reference { mean: f32::NAN, std: 1.0 };
+    assert!(with_trials(GOLDEN, &Trials { drift, ..trials }).is_err());
 }

@@ -5,21 +5,15 @@ use paradise_engine::golden::{Golden, reduced};
 use paradise_engine::lowered::{Layout, Lowered, Memory, lower};
 use paradise_engine::part::Part;
 use paradise_engine::selftest::Chip;
-use paradise_engine::selftest::drift::{Drift, Reference};
-use paradise_engine::selftest::square::Square;
+use paradise_engine::selftest::drift::Reference;
+use paradise_engine::selftest::trials::{Plan, Trials};
 use paradise_engine::{Model, Sizes};
-use paradise_firmware::checks::SEED;
 use std::error::Error;
 use std::path::Path;
 use std::{env, fs};
 
 /// Golden images, and probes of each set, that a chip's self-test keeps.
 const KEPT: [usize; 2] = [4, 12];
-/// Images that are attacked and queries for each; the radius, in 1/255, is the first of these at which one is broken.
-const ATTACK: [u16; 2] = [4, 32];
-const RADII: [u16; 6] = [8, 16, 24, 32, 48, 64];
-/// Images of the drift check, and draws behind its reference.
-const DRIFT: [usize; 2] = [8, 40];
 /// What code, stack and everything but model and self-test take at most: 52 KiB of flash; RAM beside the model's own.
 const CODE: usize = 52 << 10;
 const STATE_AND_STACK: usize = 6 << 10;
@@ -86,39 +80,11 @@ fn carried(bundle: &Path, layout: Layout, out: &Path) -> Result<Carried, Failure
 
 /// Rust that says what this machine finds.
 fn expected(model: &Lowered, golden: &Golden, arena: &mut [i8], scratch: &mut [u32]) -> Result<String, Failure> {
-    let set = golden.header().probes.get(0).ok_or("selftest.bin has no probes")?;
-    let images: Vec<&[u8]> = golden.bytes(set.images).chunks_exact(golden.header().image_bytes as usize).collect();
     let mut device = Chip { lowered: model, memory: Memory { arena, scratch } };
-    let [attacked, queries] = ATTACK;
-    let attacked = attacked.min(images.len() as u16);
-    let (mut eps, mut broken) = (0, 0);
-    for radius in RADII {
-        (eps, broken) = (radius, 0);
-        for (i, image) in images.iter().take(attacked.into()).enumerate() {
-            let label = golden.u32s(set.labels).at(i) as usize;
-            let mut attack = Square::new((image, model.model().header().input), label, eps as u8, queries, SEED);
-            broken += loop {
-                if let Some(broken) = attack.step(&mut device)? {
-                    break u16::from(broken);
-                }
-            };
-        }
-        if broken > 0 {
-            break;
-        }
-    }
-    let [count, draws] = [DRIFT[0].min(images.len()), DRIFT[1]];
-    let mut means = Vec::new();
-    for draw in 0..draws as u32 {
-        let mut drift = Drift::default();
-        for (i, image) in images.iter().take(count).enumerate() {
-            drift.step(&mut device, image, (draw * 7919).wrapping_add(i as u32))?;
-        }
-        means.push(drift.mean());
-    }
-    let Reference { mean, std } = Reference::of(&means);
+    let Trials { plan, eps, broken, drift } = Trials::of(&mut device, golden, Plan::CHIP)?;
+    let (Plan { attacked, queries, disturbed }, Reference { mean, std }) = (plan, drift);
     Ok(format!(
-        "Expected {{ attack: [{attacked}, {eps}, {queries}, {broken}], drift_images: {count}, \
+        "Expected {{ attack: [{attacked}, {eps}, {queries}, {broken}], drift_images: {disturbed}, \
          drift: Reference {{ mean: {mean:?}f32, std: {std:?}f32 }} }}"
     ))
 }

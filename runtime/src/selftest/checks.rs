@@ -8,6 +8,8 @@ use crate::pipeline::Backend;
 use crate::rule::Rule;
 use crate::site::Site;
 use paradise_engine::golden::{Golden, Origin, ProbeKind, crc32, crc32_bytes};
+use paradise_engine::selftest::drift::Reference;
+use paradise_engine::selftest::trials::{self, Plan, Trials};
 use paradise_engine::selftest::{Fault, Subject as _, Tally};
 use paradise_engine::{Answer, Model, Thresholds};
 use std::time::Instant;
@@ -50,6 +52,7 @@ type Run = fn(&mut Subject) -> Outcome;
 
 /// Names and checks.
 pub(super) const ALL: &[(&str, Run)] = &[
+    ("floating point", floating_point),
     ("resident weights", resident_weights),
     ("golden checksums", golden_checksums),
     ("golden outputs", golden_outputs),
@@ -61,9 +64,15 @@ pub(super) const ALL: &[(&str, Run)] = &[
     ("clean probes", |s| probes(s, ProbeKind::Clean)),
     ("noisy probes", |s| probes(s, ProbeKind::Noisy)),
     ("adversarial probes", |s| probes(s, ProbeKind::Adversarial)),
+    ("black-box attack", black_box),
+    ("fresh noise", fresh_noise),
     ("latency", latency),
     ("fault injection", fault_injection),
 ];
+
+/// Those that come before the first answer; the others take longer.
+pub(super) const BRIEF: &[&str] =
+    &["floating point", "resident weights", "golden checksums", "golden outputs", "thresholds"];
 
 fn judge(holds: bool, detail: impl Into<String>) -> Outcome {
     Outcome::new(if holds { Status::Passed } else { Status::Failed }, detail)
@@ -77,6 +86,11 @@ fn int8_only(subject: &mut Subject, check: impl FnOnce(&mut Int8, &Golden) -> Ou
     }
 }
 
+fn floating_point(_: &mut Subject) -> Outcome {
+    let holds = paradise_engine::float::is_ieee();
+    judge(holds, if holds { "to the nearest, ties to even, subnormal numbers kept" } else { "another mode is set" })
+}
+
 fn resident_weights(subject: &mut Subject) -> Outcome {
     int8_only(subject, |int8, _| {
         let holds = int8.is_intact();
@@ -87,7 +101,7 @@ fn resident_weights(subject: &mut Subject) -> Outcome {
     })
 }
 
-fn checksums(int8: &mut Int8, golden: &Golden) -> Outcome {
+pub(super) fn checksums(int8: &mut Int8, golden: &Golden) -> Outcome {
     let mut device = Device::observed(int8);
     if !device.is_model(&golden.header().model) {
         return judge(false, device.said(&Fault::Model));
@@ -120,8 +134,13 @@ fn outputs(backend: &mut dyn Backend, image: &[u8]) -> Result<(Vec<f32>, usize, 
 }
 
 fn golden_outputs(subject: &mut Subject) -> Outcome {
-    let (golden, tolerance) = (subject.golden, subject.golden.header().float_tolerance);
-    let mut device = Device::answering(subject.loaded.backend());
+    outputs_of(subject.loaded.backend(), subject.golden)
+}
+
+/// Whether a back end answers the golden images as it should.
+pub(super) fn outputs_of(backend: &mut dyn Backend, golden: &Golden) -> Outcome {
+    let tolerance = golden.header().float_tolerance;
+    let mut device = Device::answering(backend);
     match device.golden(golden) {
         Ok(_) if device.is_exact() => judge(true, "equal bit for bit").count("images", golden.header().cases.len()),
         Ok(gap) => judge(true, format!("within {gap:.1e}, allowed {tolerance:.0e}"))
@@ -286,6 +305,73 @@ fn probes(subject: &mut Subject, kind: ProbeKind) -> Outcome {
         .with("needed", need)
         .with("abstained", abstained)
         .with("eps_pixels", probe.eps_pixels)
+}
+
+/// What the maker found by attacking and disturbing the first set of probes.
+fn by_maker(golden: &Golden) -> Result<Trials, Outcome> {
+    match golden.trials() {
+        Ok(Some(trials)) => Ok(trials),
+        Ok(None) => Err(Outcome::new(Status::NotApplicable, "the bundle has no figures (`train trials` adds them)")),
+        Err(error) => Err(judge(false, error.to_string())),
+    }
+}
+
+/// More or fewer images that a float back end, whose logits are not the maker's bits, may lose.
+const FLOAT_BROKEN: u16 = 2;
+
+/// Square Attack within a budget of queries, on this device's own answers.
+fn black_box(subject: &mut Subject) -> Outcome {
+    let golden = subject.golden;
+    let Trials { plan, eps, broken: expected, .. } = match by_maker(golden) {
+        Ok(trials) => trials,
+        Err(outcome) => return outcome,
+    };
+    let exact = subject.loaded.int8().is_some();
+    let mut device = Device::answering(subject.loaded.backend());
+    let broken = match trials::broken_of(&mut device, golden, plan, eps) {
+        Ok(broken) => broken,
+        Err(why) => return judge(false, device.said(&Fault::Run(why))),
+    };
+    let allowed = if exact { 0 } else { FLOAT_BROKEN };
+    let Plan { attacked, queries, .. } = plan;
+    let detail =
+        format!("{broken} of {attacked} broken by {queries} queries within {eps}/255, by the maker {expected}");
+    judge(broken.abs_diff(expected) <= allowed, detail)
+        .with("images", attacked)
+        .with("queries", queries)
+        .with("eps_pixels", eps)
+        .with("broken", broken)
+        .with("broken_by_maker", expected)
+}
+
+/// How far noise that was never seen before moves posteriors, on average.
+fn fresh_noise(subject: &mut Subject) -> Outcome {
+    let golden = subject.golden;
+    if subject.loaded.int8().is_none() {
+        return Outcome::new(Status::NotApplicable, "the maker's figure is of the int8 network's posteriors");
+    }
+    let Trials { plan, drift, .. } = match by_maker(golden) {
+        Ok(trials) => trials,
+        Err(outcome) => return outcome,
+    };
+    let seed = subject.options.noise_seed.unwrap_or_else(|| fastrand::u32(..));
+    let mut device = Device::answering(subject.loaded.backend());
+    let mean = match trials::drift_of(&mut device, golden, plan.disturbed, seed) {
+        Ok(mean) => mean,
+        Err(why) => return judge(false, device.said(&Fault::Run(why))),
+    };
+    let detail = format!(
+        "seed {seed}: mean distance {mean:.3}, by the maker {:.3} +- {:.3} ({} standard deviations allowed)",
+        drift.mean,
+        drift.std,
+        Reference::TOLERANCE
+    );
+    judge(drift.agrees(mean), detail)
+        .with("images", plan.disturbed)
+        .with("seed", seed)
+        .with("mean_distance", mean)
+        .with("mean_distance_by_maker", drift.mean)
+        .with("standard_deviation", drift.std)
 }
 
 fn latency(subject: &mut Subject) -> Outcome {

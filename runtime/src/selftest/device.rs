@@ -3,7 +3,7 @@
 use crate::int8::Int8;
 use crate::pipeline::{Backend, BackendError, BackendKind};
 use paradise_engine::golden::Golden;
-use paradise_engine::selftest::{Event, Fault, SelfTest, State, Subject};
+use paradise_engine::selftest::{Event, Fault, Painter, SelfTest, State, Subject};
 use paradise_engine::{Answer, Shape};
 
 /// What runs the images of a self-test.
@@ -133,5 +133,17 @@ impl Subject for Device<'_> {
             self.why = Some(why);
             NoAnswer
         })
+    }
+}
+
+impl Painter for Device<'_> {
+    fn answer_painted(
+        &mut self,
+        paint: &mut dyn FnMut(&mut [u8]),
+        read: &mut dyn FnMut(&Answer),
+    ) -> Result<(), NoAnswer> {
+        let mut image = vec![0; self.shape().len() as usize];
+        paint(&mut image);
+        self.answer(&image, &mut |_, _| {}, read).map(drop)
     }
 }

@@ -23,6 +23,7 @@ use crate::bundle::hex;
 use crate::files;
 use crate::tables::{OwnTables, TableError, Values};
 use looks::Looks;
+use paradise_engine::calibration::Tables;
 use paradise_engine::inference::Evidence;
 use paradise_engine::{FormatError, Model, PValues, Thresholds};
 use serde::{Deserialize, Serialize};
@@ -167,6 +168,17 @@ impl Site {
     pub fn p_values(&self, mut evidence: Evidence, predictive_entropy_nats: f32) -> PValues {
         evidence.distances.picture = self.file.looks.distance(&evidence.appearance);
         evidence.p_values(self.tables.tables(), predictive_entropy_nats)
+    }
+
+    /// What answers are compared with.
+    pub fn tables(&self) -> &Tables<'_> {
+        self.tables.tables()
+    }
+
+    /// Adds the numbers in memory that it decides by to a sum.
+    pub(crate) fn add_to(&self, sum: &mut crc32fast::Hasher) {
+        sum.update(format!("{:?}{:?}", self.file.thresholds, self.file.looks).as_bytes());
+        self.tables.add_to(sum);
     }
 
     /// Pictures that were calibrated on.

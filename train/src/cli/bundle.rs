@@ -173,6 +173,14 @@ pub struct Probes {
     run: Option<PathBuf>,
 }
 
+/// Which bundle's probes are tried.
+#[derive(Args)]
+pub struct Trials {
+    /// Bundle folder; a signature of its manifest is dropped.
+    #[arg(value_name = "BUNDLE")]
+    bundle: PathBuf,
+}
+
 /// Which bundle's confidence is fitted anew, and on what.
 #[derive(Args)]
 pub struct Recalibrate {
@@ -254,6 +262,13 @@ pub fn probes(arguments: &Probes) -> Result<u8> {
         Replacement { bundle: bundle.clone(), origin: origin(probes), data: data.clone(), run: run.clone() };
     probes::replace(&replacement)?;
     say!("next: paradised selftest --model {}", bundle.display());
+    Ok(0)
+}
+
+/// `train trials`.
+pub fn trials(arguments: &Trials) -> Result<u8> {
+    probes::try_anew(&arguments.bundle)?;
+    say!("next: paradised selftest --model {}", arguments.bundle.display());
     Ok(0)
 }
 

@@ -31,6 +31,10 @@ pub enum Command {
     CheckConfig(Serve),
     /// Check that this device answers as the model's maker said.
     Selftest(Selftest),
+    /// The faults that keep models out of service; --clear ends one. For a service that is stopped: a running one is asked at /v1/faults.
+    Faults(FaultsArguments),
+    /// Check a journal: every line follows from the one before.
+    Journal(JournalArguments),
     /// Measure latency on the bundle's golden images.
     Bench(Bench),
     /// Describe a bundle: layers, arena, thresholds, files.
@@ -139,12 +143,20 @@ pub struct ModelsArguments {
     /// Take bundles from --models that nobody signed.
     #[arg(long)]
     pub unsigned: bool,
-    /// Where it is remembered which versions served [default: DIR/.paradised of --models].
+    /// Where it is remembered which versions served, which faults were found and, in a journal, what mattered [default: DIR/.paradised of
+    /// --models; else nothing is remembered].
     #[arg(long, value_name = "DIR", env = "STATE_DIRECTORY")]
     pub state: Option<PathBuf>,
     /// int8 (the engine, the same bits everywhere) or tract (the float encoder).
     #[arg(long, default_value = "int8", value_name = "int8|tract")]
     pub backend: BackendKind,
+}
+
+impl ModelsArguments {
+    /// The folder of what is remembered, where there is one.
+    pub fn remembered(&self) -> Option<PathBuf> {
+        self.state.clone().or_else(|| self.models.as_ref().map(|root| root.join(".paradised")))
+    }
 }
 
 /// Thresholds of a place.
@@ -280,6 +292,15 @@ pub struct Serve {
     /// Test every model each so many hours while it serves, 0.001 to 8760; one that fails is taken out of service.
     #[arg(long, value_name = "HOURS", value_parser = hours)]
     pub selftest_hours: Option<f64>,
+    /// Compute one in so many answers twice, by the scalar kernels too, and compare all bits before it is sent; 1 checks each.
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub lockstep: u32,
+    /// Go once round the memory of models and program in so many seconds, in slices of at most a millisecond.
+    #[arg(long, default_value_t = 60, value_name = "S", value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub round_seconds: u16,
+    /// Say so when no picture came for so many seconds.
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub stale_seconds: Option<u32>,
     /// A file whose first line is a token: requests but those for health must bring it (`Authorization: Bearer TOKEN`).
     #[arg(long, value_name = "FILE", env = "PARADISE_TOKEN_FILE")]
     pub token: Option<PathBuf>,
@@ -292,6 +313,25 @@ pub struct Serve {
     /// Largest request body, bytes; a larger one gets 413.
     #[arg(long, default_value_t = 16 << 20, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=(64 << 20)))]
     pub max_body: u32,
+}
+
+/// Arguments of `faults`.
+#[derive(Debug, Args)]
+pub struct FaultsArguments {
+    /// The service's --state.
+    #[arg(long, value_name = "DIR", env = "STATE_DIRECTORY")]
+    pub state: PathBuf,
+    /// End the fault of this model: the device has been looked at.
+    #[arg(long, value_name = "MODEL")]
+    pub clear: Option<String>,
+}
+
+/// Arguments of `journal`.
+#[derive(Debug, Args)]
+pub struct JournalArguments {
+    /// Files, the older first: DIR/journal.1.jsonl DIR/journal.jsonl.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
 }
 
 /// Arguments of `selftest`.
@@ -317,6 +357,13 @@ pub struct Selftest {
     /// need.
     #[arg(long, value_name = "CHECK")]
     pub skip: Vec<String>,
+    /// Instead: put so many single-bit faults into the model's memory, one at a time, and report which check notices each; 1 if one that
+    /// stays and changes an answer is missed.
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "1000", conflicts_with_all = ["html", "skip", "flip_weight_bit", "site"], value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub campaign: Option<u32>,
+    /// Seed of the noise that is drawn, to find the same figure again [default: another each time]; of a campaign's faults [default: 1].
+    #[arg(long, value_name = "SEED")]
+    pub noise_seed: Option<u32>,
     /// Flip this bit of the resident weights after loading, to see the test fail (int8 only); `bit < 8 x bytes of tensors`.
     #[arg(long, value_name = "BIT")]
     pub flip_weight_bit: Option<usize>,

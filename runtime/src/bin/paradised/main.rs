@@ -9,6 +9,7 @@ mod gpio;
 mod inspect;
 #[cfg(feature = "mcu")]
 mod mcu;
+mod remembered;
 mod serve;
 mod settings;
 
@@ -40,6 +41,8 @@ fn run(arguments: Arguments, settings: &[[String; 3]]) -> anyhow::Result<u8> {
         Command::Serve(arguments) => serve::run(arguments),
         Command::CheckConfig(arguments) => serve::check(arguments, settings),
         Command::Selftest(arguments) => self_test(&arguments),
+        Command::Faults(arguments) => remembered::faults(&arguments),
+        Command::Journal(arguments) => remembered::journal(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Calibrate(arguments) => calibrate::run(&arguments),
@@ -48,7 +51,34 @@ fn run(arguments: Arguments, settings: &[[String; 3]]) -> anyhow::Result<u8> {
     }
 }
 
+/// `paradised selftest --campaign`.
+fn campaign(arguments: &arguments::Selftest, faults: u32) -> anyhow::Result<u8> {
+    anyhow::ensure!(
+        arguments.model.backend == paradise_runtime::BackendKind::Int8,
+        "--campaign: the int8 back end only"
+    );
+    let bundle = Bundle::open(&arguments.model.model)?;
+    let began = std::time::Instant::now();
+    let mut said = began;
+    let found = selftest::campaign(&bundle, faults, arguments.noise_seed.unwrap_or(1).into(), &mut |done| {
+        if said.elapsed().as_secs() >= 2 {
+            said = std::time::Instant::now();
+            eprintln!("{done} of {faults} faults, {} s", began.elapsed().as_secs());
+        }
+    });
+    let found = found.map_err(|e| anyhow::anyhow!("{e}"))?;
+    if arguments.json {
+        say!("{}", serde_json::to_string_pretty(&found)?);
+    } else {
+        say!("{found}");
+    }
+    Ok(u8::from(!found.holds()))
+}
+
 fn self_test(arguments: &arguments::Selftest) -> anyhow::Result<u8> {
+    if let Some(faults) = arguments.campaign {
+        return campaign(arguments, faults);
+    }
     let known: Vec<&str> = selftest::optional_names().collect();
     for name in &arguments.skip {
         let needed = selftest::check_names().any(|n| n == name && !known.contains(&n));
@@ -70,6 +100,8 @@ fn self_test(arguments: &arguments::Selftest) -> anyhow::Result<u8> {
         flip_weight_bit: arguments.flip_weight_bit,
         site: arguments.site.site.clone(),
         keys: arguments::keys(&arguments.key)?,
+        noise_seed: arguments.noise_seed,
+        brief: false,
     };
     let report = selftest::run(&arguments.model.model, arguments.model.backend, &options)?;
     if let Some(path) = &arguments.html {

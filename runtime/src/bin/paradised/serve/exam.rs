@@ -1,9 +1,11 @@
 //! The self-test while the service runs: on demand and on a schedule, one at a time. A model that fails it is taken out of service.
 
 use super::http::Service;
+use super::listen;
 use super::served::Served;
-use paradise_runtime::selftest::{Report, Verdict};
+use paradise_runtime::selftest::{Report, Status, Verdict};
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,18 +23,18 @@ impl Exams {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).get(model).cloned()
     }
 
-    /// Tests a model; `None` if another test is under way.
+    /// Tests a model, after any test that is under way; `None` if that takes too long.
     pub async fn test(&self, service: &Arc<Service>, served: &Arc<Served>) -> Option<anyhow::Result<Arc<Report>>> {
-        let _one = self.one.try_lock().ok()?;
+        let _one = tokio::time::timeout(listen::ANSWER, self.one.lock()).await.ok()?;
         let (service, served) = (service.clone(), served.clone());
         let tested = tokio::task::spawn_blocking(move || {
             let report = Arc::new((served.test)()?);
-            tracing::info!("{} {}: self-test {:?}", served.name, served.version, report.verdict());
+            let said = format!("version {}: {:?}", served.version, report.verdict());
+            tracing::info!("{}: self-test of {said}", served.name);
+            service.faults.note("selftest", &served.name, &said);
+            served.whole.store(true, Ordering::Relaxed);
             if report.verdict() == Verdict::Failed {
-                let failed =
-                    report.checks.iter().find(|check| check.status == paradise_runtime::selftest::Status::Failed);
-                let why = failed.map(|check| format!(": {}: {}", check.name, check.detail)).unwrap_or_default();
-                service.registry.refuse(&served, format!("its self-test failed while it served{why}"));
+                failed(&service, &served, &report);
             }
             let mut last = service.exams.last.lock().unwrap_or_else(PoisonError::into_inner);
             last.insert(served.name.clone(), report.clone());
@@ -40,6 +42,39 @@ impl Exams {
         });
         Some(tested.await.unwrap_or_else(|_| Err(anyhow::anyhow!("the self-test panicked; the log says where"))))
     }
+}
+
+/// A model failed: one on probation gives way to the version before it, any other to nothing.
+fn failed(service: &Service, served: &Arc<Served>, report: &Report) {
+    let check = report.checks.iter().find(|check| check.status == Status::Failed);
+    let why = check.map(|check| format!(": {}: {}", check.name, check.detail)).unwrap_or_default();
+    let why = format!("its self-test failed while it served{why}");
+    if service.guard.as_ref().is_some_and(|guard| guard.gives_up(&service.registry, served, &why)) {
+        return service.faults.note("rollback", &served.name, &format!("version {}: {why}", served.version));
+    }
+    service.faults.latch(&served.name, &served.version, &why);
+    service.registry.refuse(served, why);
+}
+
+/// Runs the whole self-test of every model that was taken into service after its brief part, as soon as it serves.
+pub fn follow(service: &Arc<Service>) {
+    let service = Arc::downgrade(service);
+    tokio::spawn(async move {
+        loop {
+            let Some(service) = service.upgrade() else { return };
+            for served in service.registry.loaded().into_iter().filter(|one| !one.whole.load(Ordering::Relaxed)) {
+                match service.exams.test(&service, &served).await {
+                    Some(Err(error)) => {
+                        tracing::error!("{}: the self-test did not run: {error:#}", served.name);
+                        served.whole.store(true, Ordering::Relaxed);
+                    }
+                    Some(Ok(_)) | None => {}
+                }
+            }
+            drop(service);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
 }
 
 /// Tests every model each time so much time has passed.

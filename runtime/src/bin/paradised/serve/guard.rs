@@ -9,6 +9,7 @@ use anyhow::Context;
 use inotify::{Inotify, WatchMask};
 use paradise_runtime::store::{Store, Version};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -60,20 +61,34 @@ impl Guard {
             return;
         }
         let lost = served.replaced() > MOST_LOST || !served.is_up();
-        let outcome = if lost && record.previous.is_some() {
-            let why = format!("its back end failed {} times on probation", served.replaced());
-            tracing::error!("{} {version} is given up: {why}", served.name);
-            let refused = self.store.refuse(&served.name, &version, &served.bundle, &why);
-            // What runs is no longer a candidate, so another is taken.
-            refused.map(|()| drop(registry.replace(&served.name)))
-        } else if !lost && (at_the_end || served.since.elapsed() >= PROBATION) {
-            self.store.prove(&served.name)
-        } else {
-            Ok(())
-        };
-        if let Err(error) = outcome {
+        // A fault of the device is no fault of the version.
+        if lost && served.watched.fault().is_none() {
+            self.gives_up(registry, served, &format!("its back end failed {} times on probation", served.replaced()));
+        } else if !lost
+            && served.whole.load(Ordering::Relaxed)
+            && (at_the_end || served.since.elapsed() >= PROBATION)
+            && let Err(error) = self.store.prove(&served.name)
+        {
             tracing::error!("{error}");
         }
+    }
+
+    /// Gives up a version that is on probation for the one before it; whether there is one.
+    pub fn gives_up(&self, registry: &Registry, served: &Served, why: &str) -> bool {
+        let Ok(version) = served.version.parse::<Version>() else { return false };
+        let given_up = self.store.record(&served.name).and_then(|record| {
+            if record.proven || record.current.as_ref() != Some(&version) || record.previous.is_none() {
+                return Ok(false);
+            }
+            tracing::error!("{} {version} is given up: {why}", served.name);
+            self.store.refuse(&served.name, &version, &served.bundle, &why)?;
+            // What runs is no longer a candidate, so another is taken.
+            Ok(registry.replace(&served.name).is_ok())
+        });
+        given_up.unwrap_or_else(|error| {
+            tracing::error!("{error}");
+            false
+        })
     }
 
     fn look(&self, registry: &Registry, at_the_end: bool) {

@@ -1,6 +1,7 @@
 //! The service as a whole: its models, its routes, its end.
 
 use super::exam::{self, Exams};
+use super::faults::{Faults, Latched};
 use super::guard::{self, Guard};
 use super::listen;
 use super::meters;
@@ -8,7 +9,7 @@ use super::policy::{self, Token};
 use super::registry::{Failed, Registry};
 use super::source::{Loader, SelfTestFailed};
 use super::trouble::Trouble;
-use super::{native, notify, oip};
+use super::{native, notify, oip, sentry};
 use crate::arguments::Serve;
 use anyhow::{Context, bail, ensure};
 use axum::Router;
@@ -29,6 +30,10 @@ pub struct Service {
     stopping: AtomicBool,
     /// Longest that a worker may compute for one request.
     pub longest: std::time::Duration,
+    /// The time of a round through memory.
+    pub round: std::time::Duration,
+    /// What is remembered of faults.
+    pub faults: Arc<Faults>,
     /// Self-tests while it serves.
     pub exams: Exams,
     /// What requests must bring.
@@ -61,13 +66,14 @@ pub fn run(arguments: Serve) -> anyhow::Result<u8> {
         match registry.load(&name) {
             Ok(()) => {}
             Err(Failed::Refused(error)) => {
-                return match error.downcast_ref::<SelfTestFailed>() {
-                    Some(failed) => {
-                        eprintln!("{}", failed.0);
-                        Ok(1)
-                    }
-                    None => Err(error),
-                };
+                if let Some(failed) = error.downcast_ref::<SelfTestFailed>() {
+                    eprintln!("{}", failed.0);
+                    return Ok(1);
+                }
+                // It does not serve, and can be asked why.
+                if !error.is::<Latched>() {
+                    return Err(error);
+                }
             }
             Err(Failed::Missing(missing)) => bail!("{missing:?}"),
         }
@@ -77,6 +83,8 @@ pub fn run(arguments: Serve) -> anyhow::Result<u8> {
         registry,
         max_body: arguments.max_body as usize,
         stopping: AtomicBool::new(false),
+        round: std::time::Duration::from_secs(arguments.round_seconds.into()),
+        faults: loader.faults.clone(),
         longest: std::time::Duration::from_secs(arguments.hang_seconds.into()),
         counted,
         token,
@@ -86,7 +94,7 @@ pub fn run(arguments: Serve) -> anyhow::Result<u8> {
     if let Some(guard) = &service.guard {
         guard.rescan(&service.registry);
         ensure!(
-            !service.registry.loaded().is_empty(),
+            !service.registry.loaded().is_empty() || !service.faults.all().is_empty(),
             "{}: no model may serve; the log says why",
             guard.root().display()
         );
@@ -97,6 +105,7 @@ pub fn run(arguments: Serve) -> anyhow::Result<u8> {
     if let Some(guard) = &service.guard {
         guard.ended_well(&service.registry);
     }
+    service.faults.note("stop", "", "as asked");
     tracing::info!("stopped");
     Ok(0)
 }
@@ -118,12 +127,16 @@ async fn serve(arguments: &Serve, service: Arc<Service>) -> anyhow::Result<()> {
         .with_context(|| format!("cannot listen on {}", arguments.listen))?;
     // Tools read the address, port 0 included, from the first line.
     say!("listening on http://{}", listener.local_addr()?);
+    service.faults.note("start", "", concat!("paradised ", env!("CARGO_PKG_VERSION")));
     for model in service.registry.loaded() {
+        service.faults.note("serves", &model.name, &format!("version {}, bundle {}", model.version, model.bundle));
         tracing::info!("serving {} {} on the {} back end", model.name, model.version, arguments.model.backend);
     }
+    sentry::start(&service);
     guard::start(&service)?;
     notify::ready(&service);
     notify::watch(&service);
+    exam::follow(&service);
     if let Some(hours) = arguments.selftest_hours {
         exam::schedule(&service, std::time::Duration::from_secs_f64(3600.0 * hours));
     }

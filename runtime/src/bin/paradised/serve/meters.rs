@@ -6,6 +6,7 @@ use metrics::{
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use paradise_engine::decision::Reason;
 use paradise_runtime::Verdict;
+use paradise_runtime::watch::{Shift, Sight};
 use std::time::Duration;
 
 /// Bounds of rates and entropies, nats.
@@ -36,6 +37,16 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     describe_counter!("paradise_accepted", "Pictures that were accepted");
     describe_counter!("paradise_abstained", "Pictures that were abstained from, by reason");
     describe_counter!("paradise_back_ends_replaced", "Back ends that were lost and replaced");
+    describe_gauge!("paradise_sight", "What pictures look like: 1 for what they do");
+    describe_gauge!(
+        "paradise_drift",
+        "Population stability index of p-values against calibration; share of abstentions"
+    );
+    describe_gauge!("paradise_drift_alarm", "1 where a distribution is another than over calibration images");
+    describe_counter!("paradise_lockstep_checked", "Answers that were computed twice, by the scalar kernels too");
+    describe_counter!("paradise_memory_rounds", "Rounds through the model's memory that found nothing");
+    describe_gauge!("paradise_memory_round_seconds", Unit::Seconds, "Time of such a round");
+    describe_gauge!("paradise_memory_slice_longest_us", Unit::Microseconds, "Longest look at a slice of it");
     describe_histogram!("paradise_rate_nats", "Rate against the aggregate posterior");
     describe_histogram!("paradise_posterior_entropy_nats", "Posterior entropy");
     describe_histogram!("paradise_picture_p", "p-value of the picture's looks");
@@ -69,7 +80,7 @@ pub struct Meters {
     posterior: Histogram,
 }
 
-fn micros(time: Duration) -> u64 {
+pub fn micros(time: Duration) -> u64 {
     time.as_micros() as u64
 }
 
@@ -141,5 +152,52 @@ impl Meters {
             self.picture.record(verdict.p.picture);
             self.posterior.record(verdict.p.posterior);
         }
+    }
+}
+
+/// What the sentry shows of a version of a model.
+#[derive(Clone)]
+pub struct Signs {
+    model: String,
+    version: String,
+}
+
+impl Signs {
+    /// Of this version of this model.
+    pub fn new(model: &str, version: &str) -> Self {
+        Self { model: model.into(), version: version.into() }
+    }
+
+    fn labels(&self) -> [(&'static str, String); 2] {
+        [("model", self.model.clone()), ("version", self.version.clone())]
+    }
+
+    fn labelled(&self, name: &'static str, value: &'static str) -> [(&'static str, String); 3] {
+        let [model, version] = self.labels();
+        [model, version, (name, value.into())]
+    }
+
+    /// The time of a round through memory.
+    pub fn round(&self, time: Duration) {
+        gauge!("paradise_memory_round_seconds", &self.labels()).set(time.as_secs_f64());
+    }
+
+    /// Answers that were checked.
+    pub fn checked(&self, answers: u64) {
+        counter!("paradise_lockstep_checked", &self.labels()).absolute(answers);
+    }
+
+    /// What was seen of late.
+    pub fn shows(&self, sight: Sight, shifts: &[Shift], rounds: u64, longest_us: u64) {
+        for each in Sight::ALL {
+            gauge!("paradise_sight", &self.labelled("sight", each.name())).set(f64::from(u8::from(each == sight)));
+        }
+        for shift in shifts {
+            gauge!("paradise_drift", &self.labelled("of", shift.of)).set(shift.index);
+            let alarm = f64::from(u8::from(shift.alarm));
+            gauge!("paradise_drift_alarm", &self.labelled("of", shift.of)).set(alarm);
+        }
+        counter!("paradise_memory_rounds", &self.labels()).absolute(rounds);
+        gauge!("paradise_memory_slice_longest_us", &self.labels()).set(longest_us as f64);
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! listen --> http: native.rs, oip.rs --> registry: name, version --> served: queue --> worker: one thread, one back end
+//! sentry: memory, pictures, answers of late --> faults --> registry
 //! folder of models --> guard: what is new --> source: checks, self-test --> registry
 //! ```
 
 mod body;
 mod exam;
+mod faults;
 mod guard;
 mod http;
 mod listen;
@@ -16,9 +18,11 @@ mod notify;
 mod oip;
 mod policy;
 mod registry;
+mod sentry;
 mod served;
 mod source;
 mod trouble;
+mod watched;
 mod worker;
 
 pub use http::run;

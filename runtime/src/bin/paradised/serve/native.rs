@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use paradise_runtime::Verdict;
 use paradise_runtime::oip::Pictures;
+use paradise_runtime::watch::Fault;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub fn routes() -> Router<Arc<Service>> {
         .route("/v1/classify", post(classify))
         .route("/v1/models", get(models))
         .route("/v1/selftest", get(last_test).post(test))
+        .route("/v1/faults", get(faults).delete(clear))
         .route("/metrics", get(metrics))
         .route("/openapi.json", get(openapi))
 }
@@ -117,6 +119,38 @@ fn last(service: &Service, name: &str) -> Result<Response, Trouble> {
     }
 }
 
+/// The faults that keep models out of service.
+async fn faults(State(service): State<Arc<Service>>) -> Response {
+    let faults = service.faults.all().into_iter().map(
+        |(model, Fault { at, version, why })| json!({ "model": model, "version": version, "at": at, "why": why }),
+    );
+    answer(StatusCode::OK, &json!({ "faults": faults.collect::<Vec<Value>>() }))
+}
+
+/// Ends a model's fault, because somebody has looked at the device, and loads the model.
+async fn clear(
+    State(service): State<Arc<Service>>,
+    which: Result<Query<Which>, QueryRejection>,
+) -> Result<Response, Trouble> {
+    let Ok(Query(Which { model: Some(name) })) = which else {
+        return Err(Trouble::bad("whose fault? ?model=NAME"));
+    };
+    let cleared = {
+        let (service, name) = (service.clone(), name.clone());
+        tokio::task::spawn_blocking(move || {
+            let had = service.faults.clear(&name)?;
+            // The registry logs why if the model does not load.
+            Ok(had && service.registry.load(&name).is_ok())
+        })
+    };
+    let failed = |error: std::io::Error| Trouble::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+    match cleared.await {
+        Ok(Ok(serves)) => Ok(answer(StatusCode::OK, &json!({ "model": name, "serves": serves }))),
+        Ok(Err(error)) => Err(failed(error)),
+        Err(error) => Err(Trouble::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+    }
+}
+
 /// Every model, and how it stands.
 async fn models(State(service): State<Arc<Service>>) -> Response {
     let models: Vec<Value> = service
@@ -130,6 +164,7 @@ async fn models(State(service): State<Arc<Service>>) -> Response {
                 model["input"] = json!([served.input.h, served.input.w, served.input.c]);
                 model["labels"] = json!(served.labels);
                 model["workers_replaced"] = json!(served.replaced());
+                model["watch"] = served.watched.report();
             }
             model
         })

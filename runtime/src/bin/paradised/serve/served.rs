@@ -2,15 +2,18 @@
 //! answer what waits and end.
 
 use super::listen;
-use super::meters::Meters;
+use super::meters::{Meters, Signs};
+use super::watched::{Watched, Watching};
 use super::worker::{Failure, Fresh, Job, Limits, Refused, Workers};
 use crate::gpio::Pins;
 use anyhow::Context;
 use paradise_engine::Shape;
 use paradise_runtime::oip::Pictures;
 use paradise_runtime::selftest::Report;
+use paradise_runtime::watch::Lockstep;
 use paradise_runtime::{Backend, Rule, Verdict};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -45,6 +48,10 @@ pub struct Served {
     pub labels: Vec<String>,
     /// Runs the self-test of its bundle on this device, beside what it serves.
     pub test: Test,
+    /// Whether its whole self-test was run here, not the brief part alone.
+    pub whole: AtomicBool,
+    /// What is watched of it.
+    pub watched: Arc<Watched>,
     workers: Workers,
     meters: Meters,
 }
@@ -61,20 +68,25 @@ impl Served {
         (version, bundle): (&str, String),
         backends: Vec<Box<dyn Backend>>,
         fresh: Fresh,
-        rule: Rule,
+        (rule, promised): (Rule, Option<f64>),
         pins: Pins,
         limits: Limits,
         test: Test,
+        (lockstep, watching): (Option<Lockstep>, Watching),
     ) -> anyhow::Result<Self> {
         let (mut name, mut input, mut labels) = (String::new(), Shape::new(0, 0, 0), Vec::new());
         let first = backends.first().context("no back end")?;
+        let (mut lockstep, mut watched) = (lockstep, None);
         first.with_model(&mut |model| {
+            let signs = Signs::new(model.header().name, version);
+            watched = Some(Watched::new(model, (lockstep.take(), &rule), promised, watching, signs));
             name = model.header().name.to_string();
             input = model.header().input;
             labels = (0..model.header().classes.into()).map(|class| model.label(class).to_string()).collect();
         });
         let meters = Meters::new(&name, version);
-        let workers = Workers::start(backends, fresh, rule, pins, limits, meters.clone());
+        let watched = Arc::new(watched.context("no model")?);
+        let workers = Workers::start(backends, fresh, rule, pins, limits, (meters.clone(), watched.clone()));
         Ok(Self {
             name,
             version: version.to_string(),
@@ -83,6 +95,8 @@ impl Served {
             input,
             labels,
             test,
+            whole: AtomicBool::new(true),
+            watched,
             workers,
             meters,
         })
@@ -90,7 +104,7 @@ impl Served {
 
     /// Whether pictures are answered.
     pub fn is_up(&self) -> bool {
-        self.workers.health().is_up()
+        self.workers.health().is_up() && self.watched.fault().is_none()
     }
 
     /// How often its back end was replaced.

@@ -1,16 +1,24 @@
 //! Where a model comes from, and how it is taken into service: checks, self-test, worker.
 
+use super::faults::Faults;
 use super::registry::Load;
 use super::served::{Served, Test};
+use super::watched::Watching;
 use super::worker::{Fresh, Limits};
 use crate::arguments::{Serve, keys};
 use crate::gpio::Pins;
 use anyhow::{Context, bail, ensure};
+use paradise_runtime::BackendKind;
+use paradise_runtime::bundle::CARD;
+use paradise_runtime::load::Loaded;
 use paradise_runtime::selftest::{self, Options};
 use paradise_runtime::store::{Keys, Store, Version};
-use paradise_runtime::{Bundle, load};
+use paradise_runtime::watch::Lockstep;
+use paradise_runtime::{Backend, Bundle, Rule, load};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// A self-test failed: its report.
 #[derive(Debug)]
@@ -32,6 +40,8 @@ const VERSION: &str = "1";
 pub struct Loader {
     arguments: Serve,
     keys: Option<Arc<Keys>>,
+    /// What is remembered of faults.
+    pub faults: Arc<Faults>,
 }
 
 impl Loader {
@@ -41,7 +51,8 @@ impl Loader {
     /// If a key is none.
     pub fn new(arguments: Serve) -> anyhow::Result<Arc<Self>> {
         let keys = keys(&arguments.model.key)?;
-        Ok(Arc::new(Self { arguments, keys }))
+        let faults = Arc::new(Faults::open(arguments.model.remembered().as_deref())?);
+        Ok(Arc::new(Self { arguments, keys, faults }))
     }
 
     /// The settings.
@@ -57,10 +68,13 @@ impl Loader {
         let bundle = Bundle::open(folder)?;
         let (name, first) = (bundle.name().to_string(), Mutex::new(Some(bundle)));
         let (loader, folder) = (self.clone(), folder.to_path_buf());
-        let load = move |_: Option<&str>| {
+        let model = name.clone();
+        let load = move |running: Option<&str>| {
+            loader.faults.none(&model)?;
             let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
             let bundle = first.map_or_else(|| Bundle::open(&folder), Ok)?;
-            loader.serve(&folder, &bundle, VERSION).map(Some).with_context(|| folder.display().to_string())
+            let served = loader.serve(&folder, &bundle, VERSION, running.is_none());
+            served.map(Some).with_context(|| folder.display().to_string())
         };
         Ok((name, Arc::new(load)))
     }
@@ -77,7 +91,7 @@ impl Loader {
             "--models {}: by whose --key are its bundles signed? (--unsigned takes them from anybody)",
             root.display()
         );
-        let state = model.state.clone().unwrap_or_else(|| root.join(".paradised"));
+        let state = model.remembered().unwrap_or_default();
         Ok(Some(Store::open(root, &state, self.keys.clone())?))
     }
 
@@ -88,6 +102,7 @@ impl Loader {
     }
 
     fn newest(&self, store: &Store, name: &str, running: Option<&str>) -> anyhow::Result<Option<Served>> {
+        self.faults.none(name)?;
         let running: Option<Version> = running.and_then(|version| version.parse().ok());
         let mut refused = Vec::new();
         for version in store.candidates(name)? {
@@ -99,7 +114,7 @@ impl Loader {
             if running.as_ref().is_some_and(|running| version <= *running) {
                 break;
             }
-            match self.try_one(store, name, &version) {
+            match self.try_one(store, name, &version, running.is_none()) {
                 Ok(served) => return Ok(Some(served)),
                 Err(error) => {
                     tracing::error!("{name} {version} is not taken into service: {error:#}");
@@ -116,9 +131,10 @@ impl Loader {
         bail!("no version may serve: {}", refused.join("; "))
     }
 
-    fn try_one(&self, store: &Store, name: &str, version: &Version) -> anyhow::Result<Served> {
+    /// `brief`: nothing serves meanwhile.
+    fn try_one(&self, store: &Store, name: &str, version: &Version, brief: bool) -> anyhow::Result<Served> {
         let bundle = store.begin(name, version)?;
-        let served = self.serve(&store.folder(name, version), &bundle, &version.to_string());
+        let served = self.serve(&store.folder(name, version), &bundle, &version.to_string(), brief);
         match &served {
             Ok(_) => store.accept(name, version)?,
             Err(error) => store.refuse(name, version, &bundle.fingerprint(), &format!("{error:#}"))?,
@@ -126,16 +142,17 @@ impl Loader {
         served
     }
 
-    /// A bundle's workers, if the bundle passes its self-test.
-    fn serve(&self, folder: &Path, bundle: &Bundle, version: &str) -> anyhow::Result<Served> {
+    /// A bundle's workers, if the bundle passes its self-test: where nothing serves meanwhile, its brief part, which the whole
+    /// follows.
+    fn serve(&self, folder: &Path, bundle: &Bundle, version: &str, brief: bool) -> anyhow::Result<Served> {
         let (arguments, kind) = (&self.arguments, self.arguments.model.backend);
         let options = Options { site: arguments.site.site.clone(), keys: self.keys.clone(), ..Options::default() };
-        let report = selftest::of(bundle, kind, &options)?;
+        let report = selftest::of(bundle, kind, &Options { brief, ..options.clone() })?;
         if report.exit_code() == 1 {
             return Err(SelfTestFailed(report.to_string()).into());
         }
         let workers = arguments.workers.map_or_else(cores, usize::from);
-        let backends = (0..workers).map(|_| load(bundle, kind)).collect::<Result<Vec<_>, _>>()?;
+        let (backends, lockstep) = backends(bundle, kind, workers, arguments.lockstep)?;
         let rule = arguments.site.rule(backends.first().context("no workers")?.as_ref())?;
         let rule = arguments.thresholds.over(rule)?;
         match rule.site() {
@@ -150,12 +167,54 @@ impl Loader {
             ensure!(bundle.fingerprint() == tested, "{}: it is another bundle than was tested", folder.display());
             anyhow::Ok(bundle)
         });
-        let same = again.clone();
-        let fresh: Fresh = Arc::new(move || Ok(load(&same()?, kind)?));
+        let (same, shared) = (again.clone(), lockstep.as_ref().map(Lockstep::beside));
+        // The engine's memory is watched, so another worker may share it.
+        let fresh: Fresh = match shared {
+            Some(shared) => Arc::new(move || Ok(Box::new(shared.beside()))),
+            None => Arc::new(move || Ok(load(&same()?, kind)?)),
+        };
         let test: Test = Arc::new(move || Ok(selftest::of(&again()?, kind, &options)?));
         let limits = Limits { waiting: arguments.queue.into(), decoded: u64::from(arguments.max_decoded) << 20 };
-        Served::start((version, bundle.fingerprint()), backends, fresh, rule, pins, limits, test)
+        let watching = Watching {
+            round: Duration::from_secs(arguments.round_seconds.into()),
+            longest: arguments.stale_seconds.map(|seconds| Duration::from_secs(seconds.into())),
+        };
+        let promised = promised(bundle, &rule);
+        let identity = (version, bundle.fingerprint());
+        let served =
+            Served::start(identity, backends, fresh, (rule, promised), pins, limits, test, (lockstep, watching))?;
+        served.whole.store(!brief, Ordering::Relaxed);
+        Ok(served)
     }
+}
+
+/// Back ends, and what they share where they are the engine: one model in memory, one count of answers, one scalar copy.
+fn backends(
+    bundle: &Bundle,
+    kind: BackendKind,
+    workers: usize,
+    every: u32,
+) -> anyhow::Result<(Vec<Box<dyn Backend>>, Option<Lockstep>)> {
+    let first = match Loaded::open(bundle, kind)? {
+        Loaded::Int8(int8) => {
+            let lockstep = Lockstep::new(*int8, every);
+            let each = (0..workers).map(|_| Box::new(lockstep.beside()) as Box<dyn Backend>);
+            return Ok((each.collect(), Some(lockstep)));
+        }
+        #[cfg(feature = "tract")]
+        Loaded::Tract(tract) => tract as Box<dyn Backend>,
+    };
+    let others = (1..workers).map(|_| load(bundle, kind));
+    Ok((std::iter::once(Ok(first)).chain(others).collect::<Result<_, _>>()?, None))
+}
+
+/// The share of ordinary pictures that the thresholds may abstain from, as the site's file or the maker's card says.
+fn promised(bundle: &Bundle, rule: &Rule) -> Option<f64> {
+    if let Some(site) = rule.site() {
+        return Some(site.promised_percent() / 100.0);
+    }
+    let card: toml::Table = std::str::from_utf8(bundle.file(CARD).ok()?).ok()?.parse().ok()?;
+    card.get("false_abstain_promised_percent")?.as_float().map(|percent| percent / 100.0)
 }
 
 /// Cores that this process may use, at most eight.

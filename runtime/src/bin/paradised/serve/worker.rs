@@ -2,6 +2,7 @@
 //! answer: the worker takes a fresh back end and goes on, and the loss is counted. A worker that hangs is given up for another.
 
 use super::meters::Meters;
+use super::watched::Watched;
 use crate::gpio::Pins;
 use paradise_picture::{Picture, PictureError};
 use paradise_runtime::oip::Pictures;
@@ -84,6 +85,7 @@ struct Shared {
     pins: Mutex<Pins>,
     limits: Limits,
     meters: Meters,
+    watched: Arc<Watched>,
     health: Health,
     /// The clock of [`Desk::busy`].
     began: Instant,
@@ -146,11 +148,11 @@ impl Workers {
         rule: Rule,
         pins: Pins,
         limits: Limits,
-        meters: Meters,
+        (meters, watched): (Meters, Arc<Watched>),
     ) -> Self {
         let (queue, jobs) = sync_channel(limits.waiting);
         let (jobs, pins, health, began) = (Mutex::new(jobs), Mutex::new(pins), Health::default(), Instant::now());
-        let shared = Arc::new(Shared { jobs, fresh, rule, pins, limits, meters, health, began });
+        let shared = Arc::new(Shared { jobs, fresh, rule, pins, limits, meters, watched, health, began });
         let workers = Self { queue, shared, desks: Mutex::default() };
         for backend in backends {
             workers.seat(move |_| Ok(backend));
@@ -172,7 +174,7 @@ impl Workers {
 
     /// Queues pictures without waiting.
     pub fn push(&self, job: Job) -> Result<(), Refused> {
-        if !self.shared.health.is_up() {
+        if !self.shared.health.is_up() || self.shared.watched.fault().is_some() {
             return Err(Refused::Stopped);
         }
         self.queue.try_send(job).map_err(|e| match e {
@@ -252,15 +254,25 @@ fn work(Seat(shared, desk): &Seat, mut backend: Box<dyn Backend>) {
 fn answer(
     backend: &mut dyn Backend,
     pictures: &Pictures,
-    Shared { rule, pins, limits, .. }: &Shared,
+    Shared { rule, pins, limits, watched, .. }: &Shared,
 ) -> Result<Vec<Verdict>, Failure> {
     let shown = |number: usize, many: bool, outcome: Result<Verdict, BackendError>| {
         show(pins, outcome.as_ref().ok());
         outcome.map_err(|error| match error {
             BackendError::Picture(why) if many => Failure::Picture(format!("picture {number}: {why}")),
             BackendError::Picture(why) => Failure::Picture(why.to_string()),
+            BackendError::Fault(why) => {
+                watched.faults(why.clone());
+                Failure::Worker(format!("fault: {why}"))
+            }
             error => Failure::Worker(error.to_string()),
         })
+    };
+    let judged = |backend: &mut dyn Backend, input: &[u8]| {
+        watched.sees(input);
+        let verdict = backend.verdict(input, Some(rule))?;
+        watched.answers(&verdict);
+        Ok(verdict)
     };
     match pictures {
         Pictures::Encoded(files) => {
@@ -269,7 +281,8 @@ fn answer(
             files
                 .map(|(i, bytes)| {
                     let fits = room(bytes, limits.decoded).map_err(BackendError::Picture);
-                    shown(i, many, fits.and_then(|()| backend.picture(bytes, Some(rule))))
+                    let input = fits.and_then(|()| backend.input(bytes).map_err(BackendError::Picture));
+                    shown(i, many, input.and_then(|input| judged(backend, &input)))
                 })
                 .collect()
         }
@@ -277,7 +290,7 @@ fn answer(
             let mut each = 1;
             backend.with_model(&mut |model| each = model.header().input.len() as usize);
             let inputs = inputs.chunks(each).enumerate();
-            inputs.map(|(i, input)| shown(i, true, backend.verdict(input, Some(rule)))).collect()
+            inputs.map(|(i, input)| shown(i, true, judged(backend, input))).collect()
         }
     }
 }
@@ -305,6 +318,8 @@ fn show(pins: &Mutex<Pins>, verdict: Option<&Verdict>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::meters::Signs;
+    use super::super::watched::Watching;
     use super::*;
     use paradise_engine::Thresholds;
     use paradise_engine::{Answer, Model};
@@ -367,7 +382,11 @@ mod tests {
     fn workers(backend: Box<dyn Backend>, fresh: Fresh) -> Workers {
         let limits = Limits { waiting: 4, decoded: 1 << 24 };
         let (rule, pins) = (Rule::from(Thresholds::NEVER), Pins::open(None).unwrap());
-        Workers::start(vec![backend], fresh, rule, pins, limits, Meters::new("m", "1"))
+        let bytes = include_bytes!("../../../../../models/fashion-mnist-small/model.pmq");
+        let watching = Watching { round: Duration::from_secs(60), longest: None };
+        let signs = Signs::new("m", "1");
+        let watched = Watched::new(&Model::parse(bytes).unwrap(), (None, &rule), None, watching, signs);
+        Workers::start(vec![backend], fresh, rule, pins, limits, (Meters::new("m", "1"), Arc::new(watched)))
     }
 
     fn until(what: &str, holds: impl Fn() -> bool) {

@@ -1,0 +1,179 @@
+//! What is watched of a model that serves: by its workers, each picture and each answer; by the sentry, what lies in memory.
+
+use super::meters::{Signs, micros};
+use paradise_engine::Model;
+use paradise_engine::calibration::Tables;
+use paradise_runtime::watch::{Area, Drift, Eye, Lockstep, Round, Shift, Sight};
+use paradise_runtime::{Rule, Verdict};
+use serde_json::{Value, json};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How closely.
+#[derive(Debug, Clone, Copy)]
+pub struct Watching {
+    /// The time of a round through memory.
+    pub round: Duration,
+    /// How often pictures should come, if anyone says so.
+    pub longest: Option<Duration>,
+}
+
+/// A round through memory, and when its next slice is due.
+struct Paced {
+    round: Round,
+    due: Instant,
+    between: Duration,
+    whole: Duration,
+    longest: Duration,
+}
+
+/// A model under watch.
+pub struct Watched {
+    lockstep: Option<Lockstep>,
+    memory: Mutex<Paced>,
+    eye: Mutex<Eye>,
+    drift: Mutex<Drift>,
+    /// What the sentry saw last.
+    seen: Mutex<(Sight, Vec<Shift>)>,
+    fault: OnceLock<String>,
+    signs: Signs,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Looks at a slice of memory if one is due.
+fn step(paced: &mut Paced, now: Instant) -> Result<(), String> {
+    if now < paced.due {
+        return Ok(());
+    }
+    paced.due = now + paced.between;
+    let began = Instant::now();
+    let outcome = paced.round.step();
+    paced.longest = paced.longest.max(began.elapsed());
+    outcome.map_err(|changed| changed.to_string())
+}
+
+fn paced(areas: Vec<Area>, time: Duration, now: Instant) -> Paced {
+    let round = Round::new(areas);
+    let [between, whole] = round.pace(time);
+    Paced { round, due: now, between, whole, longest: Duration::ZERO }
+}
+
+/// A round through memory that belongs to no model.
+pub struct Beat(Paced);
+
+impl Beat {
+    /// Of these areas.
+    pub fn new(areas: Vec<Area>, time: Duration) -> Self {
+        Self(paced(areas, time, Instant::now()))
+    }
+
+    /// Looks at a slice if one is due; when the next is.
+    ///
+    /// # Errors
+    /// What changed.
+    pub fn step(&mut self, now: Instant) -> Result<Instant, String> {
+        step(&mut self.0, now).map(|()| self.0.due)
+    }
+
+    /// The time that a round takes.
+    pub fn whole(&self) -> Duration {
+        self.0.whole
+    }
+}
+
+impl Watched {
+    /// A model as it is in memory now; `promised`: the share of ordinary pictures that may be abstained from.
+    pub fn new(
+        model: &Model,
+        (lockstep, rule): (Option<Lockstep>, &Rule),
+        promised: Option<f64>,
+        watching: Watching,
+        signs: Signs,
+    ) -> Self {
+        let now = Instant::now();
+        let mut areas: Vec<Area> = lockstep.iter().map(|lockstep| Area::Model(lockstep.fast().slices())).collect();
+        areas.push(rule.clone().into());
+        let own = Tables::of(model);
+        let drift = Drift::new(rule.tables().unwrap_or(&own), promised);
+        let memory = paced(areas, watching.round, now);
+        signs.round(memory.whole);
+        Self {
+            lockstep,
+            memory: Mutex::new(memory),
+            eye: Mutex::new(Eye::new(watching.longest, now)),
+            drift: Mutex::new(drift),
+            seen: Mutex::default(),
+            fault: OnceLock::new(),
+            signs,
+        }
+    }
+
+    /// A worker sees an input.
+    pub fn sees(&self, input: &[u8]) {
+        locked(&self.eye).see(input, Instant::now());
+    }
+
+    /// A worker answers.
+    pub fn answers(&self, verdict: &Verdict) {
+        locked(&self.drift).add(&verdict.p, verdict.is_accept());
+    }
+
+    /// Something is wrong with this device; the first that is said stays.
+    pub fn faults(&self, why: String) {
+        let _ = self.fault.set(why);
+    }
+
+    /// What is wrong, if anything is.
+    pub fn fault(&self) -> Option<&str> {
+        self.fault.get().map(String::as_str)
+    }
+
+    /// Looks at a slice of memory if one is due; when the next is.
+    pub fn step(&self, now: Instant) -> Instant {
+        let mut memory = locked(&self.memory);
+        if let Err(why) = step(&mut memory, now) {
+            self.faults(why);
+        }
+        memory.due
+    }
+
+    /// Looks at pictures and answers of late: what is otherwise than before, in words.
+    pub fn look(&self, now: Instant) -> Vec<String> {
+        let (sight, shifts) = (locked(&self.eye).sight(now), locked(&self.drift).shifts());
+        let mut seen = locked(&self.seen);
+        let mut news = Vec::new();
+        if sight != seen.0 {
+            news.push(format!("pictures: {}", sight.name()));
+        }
+        for shift in &shifts {
+            let before = seen.1.iter().any(|before| before.of == shift.of && before.alarm);
+            if shift.alarm != before {
+                let state = if shift.alarm { "is not as over the calibration images" } else { "is as usual again" };
+                news.push(format!("drift: {} {state} ({:.3})", shift.of, shift.index));
+            }
+        }
+        let memory = locked(&self.memory);
+        self.signs.shows(sight, &shifts, memory.round.rounds(), micros(memory.longest));
+        if let Some(lockstep) = &self.lockstep {
+            self.signs.checked(lockstep.checked());
+        }
+        *seen = (sight, shifts);
+        news
+    }
+
+    /// What is known, for programs.
+    pub fn report(&self) -> Value {
+        let (sight, shifts) = locked(&self.seen).clone();
+        let memory = locked(&self.memory);
+        json!({
+            "pictures": sight,
+            "drift": shifts,
+            "answers_checked": self.lockstep.as_ref().map(Lockstep::checked),
+            "memory_rounds": memory.round.rounds(),
+            "memory_round_seconds": memory.whole.as_secs_f64(),
+        })
+    }
+}
