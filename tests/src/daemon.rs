@@ -66,6 +66,21 @@ impl Daemon {
         answer(stream)
     }
 
+    /// The body of an answer that is text.
+    ///
+    /// # Panics
+    /// If it is none.
+    pub fn text(&self, path: &str) -> String {
+        let mut stream = self.connect();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).expect("sends");
+        let mut all = String::new();
+        stream.read_to_string(&mut all).expect("text");
+        let (head, body) = all.split_once("\r\n\r\n").expect("a head");
+        assert!(head.to_lowercase().contains("content-type: text/"), "{head}");
+        body.to_string()
+    }
+
     /// Ends it by SIGTERM; its exit code.
     ///
     /// # Panics

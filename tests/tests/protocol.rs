@@ -6,7 +6,7 @@ use paradise_tests::{bundles, deep, program, root, shipped, skipped, text};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -190,11 +190,7 @@ fn loading_anew_loses_no_request_and_keeps_what_answers() {
 
 /// The numbers at `/metrics`, by name and labels.
 fn metrics(daemon: &Daemon) -> BTreeMap<String, f64> {
-    let mut stream = daemon.connect();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").unwrap();
-    let mut all = String::new();
-    stream.read_to_string(&mut all).unwrap();
-    assert!(all.contains("content-type: text/plain; version=0.0.4"), "{all}");
+    let all = daemon.text("/metrics");
     let lines = all.lines().filter(|line| line.starts_with("nv_") || line.starts_with("paradise_"));
     lines
         .filter_map(|line| line.rsplit_once(' '))

@@ -50,6 +50,17 @@ pub enum Verdict {
     Incomplete,
 }
 
+impl Verdict {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Incomplete => "incomplete",
+        }
+    }
+}
+
 /// One check.
 #[derive(Debug, Clone, Serialize)]
 pub struct Check {

@@ -2,6 +2,7 @@
 
 use super::http::Service;
 use super::listen;
+use super::meters;
 use super::served::Served;
 use paradise_runtime::selftest::{Report, Status, Verdict};
 use std::collections::BTreeMap;
@@ -29,8 +30,9 @@ impl Exams {
         let (service, served) = (service.clone(), served.clone());
         let tested = tokio::task::spawn_blocking(move || {
             let report = Arc::new((served.test)()?);
-            let said = format!("version {}: {:?}", served.version, report.verdict());
+            let said = format!("version {}: {}", served.version, report.verdict().name());
             tracing::info!("{}: self-test of {said}", served.name);
+            meters::tested(&served.name, report.verdict().name());
             service.faults.note("selftest", &served.name, &said);
             served.whole.store(true, Ordering::Relaxed);
             if report.verdict() == Verdict::Failed {

@@ -34,8 +34,9 @@ impl Faults {
     /// # Errors
     /// If it cannot be read or written.
     pub fn open(folder: Option<&Path>) -> anyhow::Result<Self> {
-        if let Some(folder) = folder {
-            std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        // The folder alone: a path that is misspelt is an error, not a tree of folders.
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            std::fs::create_dir(folder).with_context(|| folder.display().to_string())?;
         }
         let journal = folder.map(Journal::open).transpose()?.map(Mutex::new);
         Ok(Self { latch: Mutex::new(Latch::open(folder)?), journal })

@@ -56,7 +56,8 @@ pub fn run(arguments: Serve) -> anyhow::Result<u8> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     policy::settings(&arguments)?;
     let token = policy::token(&arguments)?;
-    let loader = Loader::new(arguments)?;
+    let faults = Faults::open(arguments.model.remembered().as_deref())?;
+    let loader = Loader::new(arguments, faults)?;
     let arguments = loader.arguments();
     let counted = meters::install()?;
     let registry = Registry::default();

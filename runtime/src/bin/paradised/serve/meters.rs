@@ -37,6 +37,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     describe_counter!("paradise_accepted", "Pictures that were accepted");
     describe_counter!("paradise_abstained", "Pictures that were abstained from, by reason");
     describe_counter!("paradise_back_ends_replaced", "Back ends that were lost and replaced");
+    describe_counter!("paradise_selftests", "Self-tests while the service ran, by verdict");
     describe_gauge!("paradise_sight", "What pictures look like: 1 for what they do");
     describe_gauge!(
         "paradise_drift",
@@ -153,6 +154,11 @@ impl Meters {
             self.posterior.record(verdict.p.posterior);
         }
     }
+}
+
+/// A model's self-test ended with this verdict.
+pub fn tested(model: &str, verdict: &'static str) {
+    counter!("paradise_selftests", "model" => model.to_string(), "verdict" => verdict).increment(1);
 }
 
 /// What the sentry shows of a version of a model.

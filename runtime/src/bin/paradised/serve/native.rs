@@ -138,14 +138,14 @@ async fn clear(
     let cleared = {
         let (service, name) = (service.clone(), name.clone());
         tokio::task::spawn_blocking(move || {
-            let had = service.faults.clear(&name)?;
             // The registry logs why if the model does not load.
-            Ok(had && service.registry.load(&name).is_ok())
+            Ok(service.faults.clear(&name)?.then(|| service.registry.load(&name).is_ok()))
         })
     };
     let failed = |error: std::io::Error| Trouble::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
     match cleared.await {
-        Ok(Ok(serves)) => Ok(answer(StatusCode::OK, &json!({ "model": name, "serves": serves }))),
+        Ok(Ok(Some(serves))) => Ok(answer(StatusCode::OK, &json!({ "model": name, "serves": serves }))),
+        Ok(Ok(None)) => Err(Trouble::new(StatusCode::NOT_FOUND, format!("model {name:?} has no fault"))),
         Ok(Err(error)) => Err(failed(error)),
         Err(error) => Err(Trouble::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
     }

@@ -1,5 +1,6 @@
 //! What settings may be together, and who may ask.
 
+use super::faults::Faults;
 use super::http::Service;
 use super::source::Loader;
 use super::trouble::Trouble;
@@ -103,7 +104,8 @@ pub fn check(arguments: Serve, sources: &[[String; 3]]) -> anyhow::Result<u8> {
     }
     settings(&arguments)?;
     token(&arguments)?;
-    let loader = Loader::new(arguments)?;
+    // Nothing is written.
+    let loader = Loader::new(arguments, Faults::open(None)?)?;
     for folder in &loader.arguments().model.model {
         loader.folder(folder)?;
     }

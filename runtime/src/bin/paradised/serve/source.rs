@@ -45,14 +45,13 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Of these settings.
+    /// Of these settings, with what is remembered of faults.
     ///
     /// # Errors
     /// If a key is none.
-    pub fn new(arguments: Serve) -> anyhow::Result<Arc<Self>> {
+    pub fn new(arguments: Serve, faults: Faults) -> anyhow::Result<Arc<Self>> {
         let keys = keys(&arguments.model.key)?;
-        let faults = Arc::new(Faults::open(arguments.model.remembered().as_deref())?);
-        Ok(Arc::new(Self { arguments, keys, faults }))
+        Ok(Arc::new(Self { arguments, keys, faults: Arc::new(faults) }))
     }
 
     /// The settings.
