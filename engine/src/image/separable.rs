@@ -49,6 +49,16 @@ fn channels<const C: usize>(
     out: &mut [u8],
 ) {
     let invert = policy.polarity == Polarity::Inverted;
+    if [rows, columns].iter().all(|axis| axis.size == axis.out) {
+        // Nothing is resized: a support is one source pixel.
+        for y in 0..rows.out {
+            let to = &mut out[((rows.to + y) * target.w as usize + columns.to) * C..][..columns.out * C];
+            for (x, to) in to.chunks_exact_mut(C).enumerate() {
+                to.copy_from_slice(&values(picture.pixel(columns.from + x, rows.from + y), invert, C == 1)[..C]);
+            }
+        }
+        return;
+    }
     let (across, down) = (Taps::new(columns), Taps::new(rows));
     let mut seen = vec![[0u8; C]; columns.size];
     let mut row = vec![[0u64; C]; columns.out];

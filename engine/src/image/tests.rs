@@ -107,7 +107,7 @@ proptest! {
     #[test]
     fn two_passes_equal_the_definition(
         side in [1u32..60, 1u32..60], target in [1u16..40, 1u16..40], layout in 1u8..5, colour: bool,
-        geometry in 0u8..4, invert: bool, seed: u32,
+        geometry in 0u8..4, invert: bool, same: bool, seed: u32,
     ) {
         let layout = [Layout::Luma, Layout::LumaAlpha, Layout::Rgb, Layout::Rgba][layout as usize - 1];
         let [w, h] = side;
@@ -122,7 +122,8 @@ proptest! {
         ][geometry as usize];
         let polarity = if invert { Polarity::Inverted } else { Polarity::AsTaken };
         let policy = ImagePolicy { geometry, polarity };
-        let target = Shape::new(target[0], target[1], if colour { 3 } else { 1 });
+        let [th, tw] = if same { [h as u16, w as u16] } else { target };
+        let target = Shape::new(th, tw, if colour { 3 } else { 1 });
         let [mut fast, mut plain] = [1, 2].map(|v| vec![v; target.len() as usize]);
         fit(&picture, &policy, target, &mut fast).unwrap();
         fit_in_place(&picture, &policy, target, &mut plain).unwrap();

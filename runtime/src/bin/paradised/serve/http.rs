@@ -100,8 +100,8 @@ pub fn run(arguments: Serve) -> anyhow::Result<u8> {
             guard.root().display()
         );
     }
-    // One thread for all connections: waking another for each request costs more than the request.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(listen::threads()).enable_all().build()?;
     runtime.block_on(serve(arguments, service.clone()))?;
     if let Some(guard) = &service.guard {
         guard.ended_well(&service.registry);
@@ -133,7 +133,7 @@ async fn serve(arguments: &Serve, service: Arc<Service>) -> anyhow::Result<()> {
         service.faults.note("serves", &model.name, &format!("version {}, bundle {}", model.version, model.bundle));
         tracing::info!("serving {} {} on the {} back end", model.name, model.version, arguments.model.backend);
     }
-    sentry::start(&service);
+    sentry::start(&service, tokio::runtime::Handle::current());
     guard::start(&service)?;
     notify::ready(&service);
     notify::watch(&service);

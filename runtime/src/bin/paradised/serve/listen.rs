@@ -23,6 +23,11 @@ pub const STOP: Duration = Duration::from_secs(15);
 /// Connections at a time; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 512;
 
+/// Threads that receive: at least two, so that one that computes a short request keeps nobody waiting.
+pub fn threads() -> usize {
+    std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 4))
+}
+
 /// Serves until `stop`, then lets what is under way end.
 pub async fn serve(listener: TcpListener, app: Router, stop: impl Future<Output = ()>) {
     let (graceful, slots) = (GracefulShutdown::new(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));

@@ -10,6 +10,7 @@ mod body;
 mod exam;
 mod faults;
 mod guard;
+mod here;
 mod http;
 mod listen;
 mod meters;

@@ -2,11 +2,13 @@
 //! model out of service in which a fault is found.
 
 use super::http::Service;
+use super::listen;
 use super::served::Served;
 use super::watched::Beat;
 use paradise_runtime::watch::{Area, Code};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 
 /// Longest that a fault that a worker found goes unseen here; the worker itself answers nothing from then on.
 const TICK: Duration = Duration::from_millis(100);
@@ -14,11 +16,27 @@ const TICK: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Starts it.
-pub fn start(service: &Arc<Service>) {
+pub fn start(service: &Arc<Service>, receivers: Handle) {
     let weak = Arc::downgrade(service);
     let round = service.round;
-    std::thread::spawn(move || walk(&weak, round));
+    std::thread::spawn(move || walk(&weak, round, &receivers));
 }
+
+/// A thread that receives, and computes a request for longer than it should, may be the one that looks after the sockets: another is
+/// woken to do that. If none is left, only a new start helps.
+fn wake(service: &Service, models: &[Arc<Served>], receivers: &Handle) {
+    let hung = |longest| models.iter().map(|served| served.callers_hung(longest)).sum::<usize>();
+    if hung(TICK) > 0 {
+        receivers.spawn(async {});
+    }
+    if hung(service.longest) >= listen::threads() {
+        tracing::error!("every thread that receives computes without end; the service ends, to be started anew");
+        std::process::exit(HUNG);
+    }
+}
+
+/// Exit code of a service that hangs.
+const HUNG: i32 = 70;
 
 /// The program's code, if the system shows it.
 fn code(round: Duration) -> Option<Beat> {
@@ -35,7 +53,7 @@ fn code(round: Duration) -> Option<Beat> {
     }
 }
 
-fn walk(service: &Weak<Service>, round: Duration) {
+fn walk(service: &Weak<Service>, round: Duration, receivers: &Handle) {
     let mut code = code(round);
     let mut look = Instant::now();
     loop {
@@ -67,6 +85,7 @@ fn walk(service: &Weak<Service>, round: Duration) {
         for served in &models {
             judge(&service, served);
         }
+        wake(&service, &models, receivers);
         drop((models, service));
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
     }

@@ -32,6 +32,15 @@ pub enum Refusal {
     Late,
 }
 
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Picture(why) => Self::Picture(why),
+            Failure::Worker(why) => Self::Lost(why),
+        }
+    }
+}
+
 /// A model with its workers.
 pub struct Served {
     /// The model's name.
@@ -60,13 +69,14 @@ pub struct Served {
 pub type Test = Arc<dyn Fn() -> anyhow::Result<Report> + Send + Sync>;
 
 impl Served {
-    /// Starts a worker for each back end; where one is lost, `fresh` loads another.
+    /// Starts a worker for each of the first back ends; the others answer short requests where they arrive. Where one is lost, `fresh`
+    /// loads another.
     ///
     /// # Errors
     /// If there is no back end.
     pub fn start(
         (version, bundle): (&str, String),
-        backends: Vec<Box<dyn Backend>>,
+        backends: [Vec<Box<dyn Backend>>; 2],
         fresh: Fresh,
         (rule, promised): (Rule, Option<f64>),
         pins: Pins,
@@ -75,7 +85,7 @@ impl Served {
         (lockstep, watching): (Option<Lockstep>, Watching),
     ) -> anyhow::Result<Self> {
         let (mut name, mut input, mut labels) = (String::new(), Shape::new(0, 0, 0), Vec::new());
-        let first = backends.first().context("no back end")?;
+        let first = backends[0].first().context("no back end")?;
         let (mut lockstep, mut watched) = (lockstep, None);
         first.with_model(&mut |model| {
             let signs = Signs::new(model.header().name, version);
@@ -117,6 +127,11 @@ impl Served {
         self.workers.replace_hung(longest);
     }
 
+    /// Threads that answer where they were asked, and have computed for longer than this.
+    pub fn callers_hung(&self, longest: Duration) -> usize {
+        self.workers.callers_hung(longest)
+    }
+
     /// A verdict on each picture.
     ///
     /// # Errors
@@ -129,8 +144,11 @@ impl Served {
     }
 
     async fn wait(&self, pictures: Pictures, since: Instant) -> Result<Vec<Verdict>, Refusal> {
-        let (reply, receive) = oneshot::channel();
         self.meters.waits();
+        if let Some(answered) = self.workers.here(&pictures) {
+            return answered.map_err(Refusal::from);
+        }
+        let (reply, receive) = oneshot::channel();
         if let Err(refused) = self.workers.push(Job { pictures, since, reply }) {
             self.meters.waits_not();
             return Err(match refused {
@@ -140,8 +158,7 @@ impl Served {
         }
         match tokio::time::timeout(listen::ANSWER, receive).await {
             Ok(Ok(Ok(verdicts))) => Ok(verdicts),
-            Ok(Ok(Err(Failure::Picture(why)))) => Err(Refusal::Picture(why)),
-            Ok(Ok(Err(Failure::Worker(why)))) => Err(Refusal::Lost(why)),
+            Ok(Ok(Err(failure))) => Err(failure.into()),
             Ok(Err(_)) => Err(Refusal::Lost("the worker stopped".into())),
             Err(_) => Err(Refusal::Late),
         }

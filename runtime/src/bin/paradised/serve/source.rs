@@ -1,6 +1,7 @@
 //! Where a model comes from, and how it is taken into service: checks, self-test, worker.
 
 use super::faults::Faults;
+use super::listen;
 use super::registry::Load;
 use super::served::{Served, Test};
 use super::watched::Watching;
@@ -151,8 +152,8 @@ impl Loader {
             return Err(SelfTestFailed(report.to_string()).into());
         }
         let workers = arguments.workers.map_or_else(cores, usize::from);
-        let (backends, lockstep) = backends(bundle, kind, workers, arguments.lockstep)?;
-        let rule = arguments.site.rule(backends.first().context("no workers")?.as_ref())?;
+        let (backends, lockstep) = backends(bundle, kind, [workers, listen::threads()], arguments.lockstep)?;
+        let rule = arguments.site.rule(backends[0].first().context("no workers")?.as_ref())?;
         let rule = arguments.thresholds.over(rule)?;
         match rule.site() {
             Some(site) => tracing::info!("{}: thresholds: {site}", bundle.name()),
@@ -191,20 +192,21 @@ impl Loader {
 fn backends(
     bundle: &Bundle,
     kind: BackendKind,
-    workers: usize,
+    [workers, callers]: [usize; 2],
     every: u32,
-) -> anyhow::Result<(Vec<Box<dyn Backend>>, Option<Lockstep>)> {
+) -> anyhow::Result<([Vec<Box<dyn Backend>>; 2], Option<Lockstep>)> {
     let first = match Loaded::open(bundle, kind)? {
         Loaded::Int8(int8) => {
             let lockstep = Lockstep::new(*int8, every);
-            let each = (0..workers).map(|_| Box::new(lockstep.beside()) as Box<dyn Backend>);
-            return Ok((each.collect(), Some(lockstep)));
+            let all = |n| (0..n).map(|_| Box::new(lockstep.beside()) as Box<dyn Backend>).collect();
+            return Ok(([all(workers), all(callers)], Some(lockstep)));
         }
         #[cfg(feature = "tract")]
         Loaded::Tract(tract) => tract as Box<dyn Backend>,
     };
+    // Each has the network in memory of its own, and takes long enough for a thread of its own.
     let others = (1..workers).map(|_| load(bundle, kind));
-    Ok((std::iter::once(Ok(first)).chain(others).collect::<Result<_, _>>()?, None))
+    Ok(([std::iter::once(Ok(first)).chain(others).collect::<Result<_, _>>()?, Vec::new()], None))
 }
 
 /// The share of ordinary pictures that the thresholds may abstain from, as the site's file or the maker's card says.

@@ -1,6 +1,7 @@
 //! The threads of a model, each with a back end of its own, behind a bounded queue. A picture that makes a back end panic costs its own
 //! answer: the worker takes a fresh back end and goes on, and the loss is counted. A worker that hangs is given up for another.
 
+use super::here::{Here, is_small};
 use super::meters::Meters;
 use super::watched::Watched;
 use crate::gpio::Pins;
@@ -89,6 +90,7 @@ struct Shared {
     health: Health,
     /// The clock of [`Desk::busy`].
     began: Instant,
+    here: Here,
 }
 
 /// Where a worker sits.
@@ -105,6 +107,8 @@ pub struct Workers {
     queue: SyncSender<Job>,
     shared: Arc<Shared>,
     desks: Mutex<Vec<Arc<Desk>>>,
+    /// Those who answer where they asked.
+    callers: Mutex<Vec<Arc<Desk>>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -141,9 +145,9 @@ impl Drop for Seat {
 }
 
 impl Workers {
-    /// Starts a worker for each back end; where one is lost, `fresh` loads another.
+    /// Starts a worker for each back end; those of `here` answer on the threads that ask. Where one is lost, `fresh` loads another.
     pub fn start(
-        backends: Vec<Box<dyn Backend>>,
+        [backends, here]: [Vec<Box<dyn Backend>>; 2],
         fresh: Fresh,
         rule: Rule,
         pins: Pins,
@@ -152,8 +156,19 @@ impl Workers {
     ) -> Self {
         let (queue, jobs) = sync_channel(limits.waiting);
         let (jobs, pins, health, began) = (Mutex::new(jobs), Mutex::new(pins), Health::default(), Instant::now());
-        let shared = Arc::new(Shared { jobs, fresh, rule, pins, limits, meters, watched, health, began });
-        let workers = Self { queue, shared, desks: Mutex::default() };
+        let shared = Arc::new(Shared {
+            jobs,
+            fresh,
+            rule,
+            pins,
+            limits,
+            meters,
+            watched,
+            health,
+            began,
+            here: Here::new(here),
+        });
+        let workers = Self { queue, shared, desks: Mutex::default(), callers: Mutex::default() };
         for backend in backends {
             workers.seat(move |_| Ok(backend));
         }
@@ -170,6 +185,38 @@ impl Workers {
             Ok(backend) => work(&seat, backend),
             Err(error) => tracing::error!("no back end can be loaded: {error:#}"),
         });
+    }
+
+    /// Answers pictures at once, on this thread, if that is short.
+    pub fn here(&self, pictures: &Pictures) -> Option<Result<Vec<Verdict>, Failure>> {
+        let shared = &self.shared;
+        if shared.watched.fault().is_some() || !is_small(pictures) {
+            return None;
+        }
+        let mut backend = shared.here.take()?;
+        let desk = Arc::new(Desk::default());
+        let began = Instant::now();
+        desk.busy.store(shared.now(), Ordering::Relaxed);
+        locked(&self.callers).push(desk.clone());
+        let (outcome, lost) = attempt(shared, backend.as_mut(), pictures);
+        locked(&self.callers).retain(|other| !Arc::ptr_eq(other, &desk));
+        let took = began.elapsed();
+        shared.meters.computed(Duration::ZERO, took);
+        // Without another there is one less here; the workers stay.
+        if !lost {
+            shared.here.give(backend);
+        } else if let Ok(fresh) = (shared.fresh)() {
+            shared.here.give(fresh);
+        }
+        shared.here.took(took);
+        Some(outcome)
+    }
+
+    /// Callers that have computed for longer than this.
+    pub fn callers_hung(&self, longest: Duration) -> usize {
+        let (now, longest) = (self.shared.now(), longest.as_millis() as u64);
+        let hangs = |desk: &&Arc<Desk>| now.saturating_sub(desk.busy.load(Ordering::Relaxed)) > longest;
+        locked(&self.callers).iter().filter(hangs).count()
     }
 
     /// Queues pictures without waiting.
@@ -219,18 +266,12 @@ fn work(Seat(shared, desk): &Seat, mut backend: Box<dyn Backend>) {
         let Ok(job) = locked(&shared.jobs).recv() else { return };
         let (waited, began) = (job.since.elapsed(), Instant::now());
         desk.busy.store(shared.now(), Ordering::Relaxed);
-        // What a panic leaves behind is dropped whole.
-        let run = AssertUnwindSafe(|| answer(backend.as_mut(), &job.pictures, shared));
-        let (outcome, lost) = match catch_unwind(run) {
-            Ok(outcome) => (outcome, false),
-            Err(_) => {
-                shared.lost();
-                show(&shared.pins, None);
-                (Err(Failure::Worker("the back end failed on this picture and was replaced".into())), true)
-            }
-        };
+        let (outcome, lost) = attempt(shared, backend.as_mut(), &job.pictures);
         desk.busy.store(0, Ordering::Relaxed);
         shared.meters.computed(waited, began.elapsed());
+        if is_small(&job.pictures) {
+            shared.here.took(began.elapsed());
+        }
         // The client may have gone; its answer is then nobody's.
         let _ = job.reply.send(outcome);
         if desk.gone.load(Ordering::Relaxed) {
@@ -246,6 +287,19 @@ fn work(Seat(shared, desk): &Seat, mut backend: Box<dyn Backend>) {
                     return tracing::error!("the back end is lost and no other can be loaded: {error:#}");
                 }
             }
+        }
+    }
+}
+
+/// [`answer`], and whether the back end was lost in it.
+fn attempt(shared: &Shared, backend: &mut dyn Backend, pictures: &Pictures) -> (Result<Vec<Verdict>, Failure>, bool) {
+    // What a panic leaves behind is dropped whole.
+    match catch_unwind(AssertUnwindSafe(|| answer(backend, pictures, shared))) {
+        Ok(outcome) => (outcome, false),
+        Err(_) => {
+            shared.lost();
+            show(&shared.pins, None);
+            (Err(Failure::Worker("the back end failed on this picture and was replaced".into())), true)
         }
     }
 }
@@ -386,7 +440,14 @@ mod tests {
         let watching = Watching { round: Duration::from_secs(60), longest: None };
         let signs = Signs::new("m", "1");
         let watched = Watched::new(&Model::parse(bytes).unwrap(), (None, &rule), None, watching, signs);
-        Workers::start(vec![backend], fresh, rule, pins, limits, (Meters::new("m", "1"), Arc::new(watched)))
+        Workers::start(
+            [vec![backend], Vec::new()],
+            fresh,
+            rule,
+            pins,
+            limits,
+            (Meters::new("m", "1"), Arc::new(watched)),
+        )
     }
 
     fn until(what: &str, holds: impl Fn() -> bool) {
