@@ -5,7 +5,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 APT ?= $(shell [ "$$(id -u)" = 0 ] && echo apt-get || echo sudo apt-get)
 
-.PHONY: help demo build check test test-all msrv lint venv tools package firmware firmware-classify firmware-images firmware-test aarch64 models method-runs method-table method-seeds bench bench-train bench-attack bench-engine bench-firmware cuda check-cuda clean
+.PHONY: help demo build check test test-all msrv lint venv tools package firmware firmware-classify firmware-images firmware-test aarch64 models method-runs method-table method-seeds bench bench-train bench-attack bench-engine bench-firmware bench-serve cuda check-cuda clean
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -171,6 +171,15 @@ bench-engine: .venv-peers/.ready aarch64 ## The int8 engine against LiteRT, ONNX
 
 bench-firmware: build tools venv ## Instructions and modelled cycles of ResNet-8 on Cortex-M4, M33 and M55, beside CMSIS-NN's
 	firmware/bench/run.sh $(CURDIR)/.venv/bin/python
+
+bench-serve: build $(addprefix .venv-serve-,$(addsuffix /.ready,fastapi mlserver litserve)) ## paradised under load beside FastAPI with ONNX Runtime, MLServer and LitServe
+	@for tool in wrk h2load taskset; do command -v $$tool >/dev/null || { $(call install,wrk nghttp2-client util-linux); break; }; done
+	$(PYTHON) runtime/benches/serve/serve.py
+
+.venv-serve-%/.ready: runtime/benches/serve/%.txt
+	$(PYTHON) -m venv .venv-serve-$*
+	.venv-serve-$*/bin/pip install --quiet --requirement $<
+	touch $@
 
 .venv-peers/.ready: train/benches/peers.txt
 	$(PYTHON) -m venv .venv-peers

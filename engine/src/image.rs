@@ -7,7 +7,7 @@
 
 mod policy;
 #[cfg(feature = "alloc")]
-mod separable;
+pub(crate) mod separable;
 
 pub use policy::{ALL_PARTS, Geometry, ImagePolicy, Polarity};
 
@@ -127,7 +127,7 @@ pub(crate) fn luma(colour: [u8; 3]) -> u8 {
 
 /// One axis of the resize: source pixels `from .. from + size` onto `out` pixels that begin at `to`.
 #[derive(Debug, Clone, Copy)]
-struct Axis {
+pub(crate) struct Axis {
     from: usize,
     size: usize,
     to: usize,
@@ -172,6 +172,11 @@ impl Axis {
 /// If `out` is not `target`'s length.
 pub fn fit(picture: &Pixels, policy: &ImagePolicy, target: Shape, out: &mut [u8]) -> Result<(), FitError> {
     let (rows, columns) = prepare(picture, policy, target, out)?;
+    #[cfg(all(feature = "std", any(target_arch = "x86_64", target_arch = "aarch64")))]
+    if let Some(isa) = crate::kernel::isa::Isa::all().next() {
+        isa.resize(picture, policy, target, [rows, columns], out);
+        return Ok(());
+    }
     #[cfg(feature = "alloc")]
     separable::resize(picture, policy, target, [rows, columns], out);
     #[cfg(not(feature = "alloc"))]

@@ -12,10 +12,11 @@ use super::rows;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 use crate::artifact::Model;
+use crate::image::{Axis, ImagePolicy, Pixels, separable};
 use crate::inference::{Evidence, Posterior};
 use crate::layer::Window;
 use crate::requant::Output;
-use crate::tensor::Le;
+use crate::tensor::{Le, Shape};
 
 /// The sets of an architecture, the fastest first: token, module, name in reports, how its kernels read weights, what is
 /// xored into stored int8 values, and the features for which `rows` is compiled.
@@ -136,6 +137,22 @@ macro_rules! instruction_sets {
                                 Evidence::side_by_side(m, image, p, scratch)
                             }
                             compiled(model, image, posterior, scratch)
+                        })*
+                    }
+                }
+            }
+
+            /// [`separable::resize`].
+            pub fn resize(self, picture: &Pixels, policy: &ImagePolicy, target: Shape, axes: [Axis; 2], out: &mut [u8]) {
+                // SAFETY: the token proves the instructions.
+                unsafe {
+                    match self {
+                        $(Self::$set(_) => {
+                            #[target_feature(enable = $features)]
+                            fn compiled(p: &Pixels, policy: &ImagePolicy, to: Shape, axes: [Axis; 2], out: &mut [u8]) {
+                                separable::resize(p, policy, to, axes, out);
+                            }
+                            compiled(picture, policy, target, axes, out);
                         })*
                     }
                 }

@@ -366,7 +366,7 @@ mod tests {
 
     #[test]
     fn every_fault_that_stays_and_changes_an_answer_is_noticed() {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/fashion-mnist-small");
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/cifar10-resnet8-pm");
         let bundle = Bundle::open(&folder).unwrap();
         let mut last = 0;
         let found = campaign(&bundle, 210, 3, &mut |done| last = done).unwrap();

@@ -132,7 +132,8 @@ mod tests {
 
     #[test]
     fn a_changed_answer_is_not_sent() {
-        let good = small();
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/cifar10-resnet8-pm/model.pmq");
+        let good = Int8::new(std::fs::read(path).unwrap()).unwrap();
         if good.kernels() == "scalar" {
             return println!("skipped: a_changed_answer_is_not_sent needs kernels beside the scalar ones");
         }
@@ -141,8 +142,8 @@ mod tests {
             // The copy is made of the right bytes: the fault is in the packed numbers alone.
             let mut faulty = Lockstep::new(good.with_fault(None, Some(bit * 8 * 64 + 6)), 1);
             let (mut sent, mut truth) = (None, None);
-            good.beside().answer(&[77; 784], &mut |_, answer| truth = Some(Bits::of(answer))).unwrap();
-            match faulty.answer(&[77; 784], &mut |_, answer| sent = Some(Bits::of(answer))) {
+            good.beside().answer(&[77; 3072], &mut |_, answer| truth = Some(Bits::of(answer))).unwrap();
+            match faulty.answer(&[77; 3072], &mut |_, answer| sent = Some(Bits::of(answer))) {
                 Ok(()) => assert!(sent == truth),
                 Err(BackendError::Fault(_)) => caught += usize::from(sent.is_none()),
                 Err(other) => panic!("{other}"),

@@ -46,8 +46,23 @@ struct Bits<'a> {
 }
 
 impl Bits<'_> {
-    /// Fills up to at least `n` <= 32 bits where there are as many.
+    /// Fills up to more than 48 bits where there are as many.
     fn fill(&mut self) {
+        // Seven bytes or fewer in one go, where none of the next eight may be a marker's.
+        const ONES: u64 = u64::from_ne_bytes([1; 8]);
+        if self.count <= 48
+            && let Some(next) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk::<8>)
+        {
+            let next = u64::from_be_bytes(*next);
+            // A byte of ones in `next` is one of zeros in its complement.
+            if (!next).wrapping_sub(ONES) & next & (ONES << 7) == 0 {
+                let bytes = (64 - self.count) / 8 - u32::from(self.count == 0);
+                self.held = self.held << (8 * bytes) | next >> (64 - 8 * bytes);
+                self.at += bytes as usize;
+                self.count += 8 * bytes;
+                return;
+            }
+        }
         while self.count <= 48 {
             let byte = match (self.bytes.get(self.at), self.bytes.get(self.at + 1)) {
                 (Some(0xff), Some(0)) => {
@@ -91,6 +106,24 @@ impl Bits<'_> {
             return Err(if self.count < 16 { PictureError::EndsEarly } else { broken("a code that no table has") });
         };
         self.take(length)?;
+        Ok(symbol)
+    }
+
+    /// The next code's symbol, and past the value behind it, whose bits its lower half counts.
+    #[inline(always)]
+    fn valued(&mut self, table: &Table) -> Result<u8, PictureError> {
+        if self.count < 32 {
+            self.fill();
+        }
+        // A code and a value are at most 31 bits.
+        if self.count >= 32
+            && let Some((length, symbol)) = table.short((self.held >> (self.count - 16)) as u32 & 0xffff)
+        {
+            self.count -= length + u32::from(symbol & 15);
+            return Ok(symbol);
+        }
+        let symbol = self.symbol(table)?;
+        self.take(u32::from(symbol & 15))?;
         Ok(symbol)
     }
 
@@ -165,13 +198,12 @@ fn baseline(bits: &mut Bits, [dc, ac]: [Option<&Table>; 2]) -> Result<(), Pictur
     first_dc(bits, dc)?;
     let mut k = 1;
     while k < 64 {
-        let symbol = bits.symbol(ac)?;
+        let symbol = bits.valued(ac)?;
         match (symbol >> 4, symbol & 15) {
             (15, 0) => k += 16,
             (_, 0) => break,
-            (zeros, size) => {
+            (zeros, _) => {
                 k += u32::from(zeros) + 1;
-                bits.take(size.into())?;
                 // Sixteen zeros may reach past the end; a value may not.
                 if k > 64 {
                     return Err(broken("a block of more than 64 coefficients"));

@@ -44,11 +44,17 @@ impl Table {
         Ok(this)
     }
 
+    /// Length and symbol of the code that the 16 bits `next` begin with, if it is one of the short ones.
+    #[inline(always)]
+    pub(super) fn short(&self, next: u32) -> Option<(u32, u8)> {
+        let (length, symbol) = self.fast[(next >> (16 - FAST)) as usize];
+        (length > 0).then_some((length.into(), symbol))
+    }
+
     /// Length and symbol of the code that the 16 bits `next` begin with.
     pub(super) fn decode(&self, next: u32) -> Option<(u32, u8)> {
-        let (length, symbol) = self.fast[(next >> (16 - FAST)) as usize];
-        if length > 0 {
-            return Some((length.into(), symbol));
+        if let Some(found) = self.short(next) {
+            return Some(found);
         }
         let length = (FAST + 1..=16).find(|&l| next < self.ends[l as usize])?;
         let index = self.starts[length as usize] + (next >> (16 - length)) as i32;

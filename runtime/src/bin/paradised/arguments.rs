@@ -382,6 +382,9 @@ pub struct Bench {
     /// Also time every other set of kernels that this CPU has, in turns; only for the int8 back end.
     #[arg(long)]
     pub every_kernel: bool,
+    /// Time the whole way of this picture instead, from the bytes of its file to the verdict.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["per_layer", "threads"])]
+    pub picture: Option<PathBuf>,
     /// Where an inference's time goes, layer by layer, and the share of this CPU's measured int8 peak; only for the int8
     /// back end.
     #[arg(long, conflicts_with_all = ["versus", "every_kernel"])]

@@ -68,7 +68,18 @@ pub fn run(arguments: &Bench) -> anyhow::Result<u8> {
     if let Some(kind) = arguments.versus {
         backends.push(Timed { name: kind.to_string(), backend: load(&bundle, kind)? });
     }
-    let latencies = measure(&mut backends, &images, arguments.runs as usize)?;
+    let latencies = match &arguments.picture {
+        Some(path) => {
+            let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+            let named = || path.display().to_string();
+            measure(&mut backends, &[&bytes], arguments.runs as usize, &|backend, bytes| {
+                backend.picture(bytes, None).map(drop).with_context(named)
+            })?
+        }
+        None => measure(&mut backends, &images, arguments.runs as usize, &|backend, image| {
+            Ok(backend.answer(image, &mut |_, _| {})?)
+        })?,
+    };
     for l in &latencies {
         let (min, p50, p99) = (l.times[0], l.at(0.5), l.at(0.99));
         if arguments.json {
@@ -148,13 +159,18 @@ fn per_layer(name: &str, profile: &Profile, as_json: bool) {
 }
 
 /// Times every back end on each image in turn, so that a drift of the machine's speed meets all alike.
-fn measure(backends: &mut [Timed], images: &[&[u8]], runs: usize) -> anyhow::Result<Vec<Latency>> {
+fn measure(
+    backends: &mut [Timed],
+    images: &[&[u8]],
+    runs: usize,
+    run: &dyn Fn(&mut dyn Backend, &[u8]) -> anyhow::Result<()>,
+) -> anyhow::Result<Vec<Latency>> {
     let mut all: Vec<Latency> =
         backends.iter().map(|b| Latency { name: b.name.clone(), times: Vec::with_capacity(runs) }).collect();
     for i in 0..WARM + runs {
         for (timed, latency) in backends.iter_mut().zip(&mut all) {
             let began = Instant::now();
-            timed.backend.answer(images[i % images.len()], &mut |_, _| {})?;
+            run(timed.backend.as_mut(), images[i % images.len()])?;
             if i >= WARM {
                 latency.times.push(began.elapsed().as_secs_f64() * 1e6);
             }

@@ -23,9 +23,9 @@ pub const STOP: Duration = Duration::from_secs(15);
 /// Connections at a time; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 512;
 
-/// Threads that receive: at least two, so that one that computes a short request keeps nobody waiting.
+/// Threads that receive: one a core, at most four. Two on one core would wait for each other's time.
 pub fn threads() -> usize {
-    std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 4))
+    std::thread::available_parallelism().map_or(1, |n| n.get().min(4))
 }
 
 /// Serves until `stop`, then lets what is under way end.
