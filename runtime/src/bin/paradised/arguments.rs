@@ -263,6 +263,15 @@ pub struct Classify {
     pub images: Vec<PathBuf>,
 }
 
+/// Where the log goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogTo {
+    /// Standard error, which systemd takes, too.
+    Stderr,
+    /// journald's own socket, with fields.
+    Journald,
+}
+
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
 pub struct Serve {
@@ -307,6 +316,27 @@ pub struct Serve {
     /// Serve other machines without a token.
     #[arg(long)]
     pub open: bool,
+    /// A certificate and those that vouch for it, PEM: connections are of TLS then. Read anew at SIGHUP.
+    #[arg(long, value_name = "FILE", env = "PARADISE_TLS_CERTIFICATE")]
+    pub tls_certificate: Option<PathBuf>,
+    /// Its private key, PEM.
+    #[arg(long, value_name = "FILE", env = "PARADISE_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
+    /// Pages of this origin may ask from a browser, as https://panel.example; several times for several, * for all [default: none].
+    #[arg(long, value_name = "ORIGIN")]
+    pub cors: Vec<String>,
+    /// What is logged: error, warn, info, debug, trace or off, for all or by module (warn,paradised::serve::store=debug).
+    #[arg(long, default_value = "info", value_name = "LEVELS", env = "PARADISE_LOG")]
+    pub log: String,
+    /// Where the log goes.
+    #[arg(long, default_value = "stderr", value_enum, value_name = "stderr|journald")]
+    pub log_to: LogTo,
+    /// Log a line a request: method, path, status, microseconds.
+    #[arg(long)]
+    pub log_requests: bool,
+    /// Do not give up, by Landlock, what the service does not need: files other than models, keys, settings and what is remembered.
+    #[arg(long)]
+    pub no_landlock: bool,
     /// Requests that may wait for each model; one more gets 503.
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub queue: u16,

@@ -116,6 +116,9 @@ pub fn start(service: &Arc<Service>) -> anyhow::Result<()> {
             tracing::info!("SIGHUP: looking for models");
             let reload = tokio::task::spawn_blocking(move || {
                 notify::reloading();
+                if let Some(tls) = &service.tls {
+                    tls.reload();
+                }
                 match &service.guard {
                     Some(guard) => guard.rescan(&service.registry),
                     None => {

@@ -8,8 +8,9 @@ use super::meters;
 use super::policy::{self, Token};
 use super::registry::{Failed, Registry};
 use super::source::{Loader, SelfTestFailed};
+use super::tls::Tls;
 use super::trouble::Trouble;
-use super::{native, notify, oip, sentry};
+use super::{logs, native, notify, oip, sandbox, sentry};
 use crate::arguments::Serve;
 use anyhow::{Context, bail, ensure};
 use axum::Router;
@@ -18,6 +19,7 @@ use axum::response::{IntoResponse, Response};
 use metrics_exporter_prometheus::PrometheusHandle;
 use paradise_runtime::say;
 use serde::Serialize;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -38,6 +40,8 @@ pub struct Service {
     pub exams: Exams,
     /// What requests must bring.
     pub token: Option<Token>,
+    /// The certificate, where connections are of TLS.
+    pub tls: Option<Arc<Tls>>,
     /// What was counted.
     pub counted: PrometheusHandle,
     /// Who looks after the folder of models, where there is one.
@@ -53,10 +57,13 @@ impl Service {
 
 /// Serves until SIGINT or SIGTERM, then answers what waits and returns.
 pub fn run(arguments: Serve) -> anyhow::Result<u8> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     policy::settings(&arguments)?;
-    let token = policy::token(&arguments)?;
+    logs::begin(&arguments)?;
+    let addresses = policy::addresses(&arguments)?;
+    let token = policy::token(&arguments, &addresses)?;
+    let tls = policy::tls(&arguments)?.map(Arc::new);
     let faults = Faults::open(arguments.model.remembered().as_deref())?;
+    sandbox::confine(&arguments)?;
     let loader = Loader::new(arguments, faults)?;
     let arguments = loader.arguments();
     let counted = meters::install()?;
@@ -89,6 +96,7 @@ pub fn run(arguments: Serve) -> anyhow::Result<u8> {
         longest: std::time::Duration::from_secs(arguments.hang_seconds.into()),
         counted,
         token,
+        tls,
         exams: Exams::default(),
         guard: store.map(|store| Guard::new(loader.clone(), store)),
     });
@@ -102,7 +110,7 @@ pub fn run(arguments: Serve) -> anyhow::Result<u8> {
     }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(listen::threads()).enable_all().build()?;
-    runtime.block_on(serve(arguments, service.clone()))?;
+    runtime.block_on(serve(arguments, &addresses, service.clone()))?;
     if let Some(guard) = &service.guard {
         guard.ended_well(&service.registry);
     }
@@ -111,8 +119,8 @@ pub fn run(arguments: Serve) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-async fn serve(arguments: &Serve, service: Arc<Service>) -> anyhow::Result<()> {
-    let app = Router::new()
+async fn serve(arguments: &Serve, addresses: &[SocketAddr], service: Arc<Service>) -> anyhow::Result<()> {
+    let mut app = Router::new()
         .merge(native::routes())
         .merge(oip::routes())
         .fallback(|| async {
@@ -123,11 +131,19 @@ async fn serve(arguments: &Serve, service: Arc<Service>) -> anyhow::Result<()> {
         })
         .layer(axum::middleware::from_fn_with_state(service.clone(), policy::admit))
         .with_state(service.clone());
-    let listener = tokio::net::TcpListener::bind(&arguments.listen)
+    // Outside the token: a browser asks whether it may ask without one.
+    if let Some(origins) = policy::origins(arguments)? {
+        app = app.layer(origins);
+    }
+    if arguments.log_requests {
+        app = app.layer(axum::middleware::from_fn(logs::request));
+    }
+    let listener = tokio::net::TcpListener::bind(addresses)
         .await
         .with_context(|| format!("cannot listen on {}", arguments.listen))?;
     // Tools read the address, port 0 included, from the first line.
-    say!("listening on http://{}", listener.local_addr()?);
+    let scheme = if service.tls.is_some() { "https" } else { "http" };
+    say!("listening on {scheme}://{}", listener.local_addr()?);
     service.faults.note("start", "", concat!("paradised ", env!("CARGO_PKG_VERSION")));
     for model in service.registry.loaded() {
         service.faults.note("serves", &model.name, &format!("version {}, bundle {}", model.version, model.bundle));
@@ -148,7 +164,7 @@ async fn serve(arguments: &Serve, service: Arc<Service>) -> anyhow::Result<()> {
         notify::stopping();
         tracing::info!("stopping: answering what waits");
     };
-    listen::serve(listener, app, stop).await;
+    listen::serve(listener, service.tls.clone(), app, stop).await;
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Accepts connections and ends them: every wait on a client has a limit of seconds, and so has the stop.
 
+use super::tls::Tls;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -28,8 +29,8 @@ pub fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get().min(4))
 }
 
-/// Serves until `stop`, then lets what is under way end.
-pub async fn serve(listener: TcpListener, app: Router, stop: impl Future<Output = ()>) {
+/// Serves until `stop`, then lets what is under way end; over TLS, if there is a certificate.
+pub async fn serve(listener: TcpListener, tls: Option<Arc<Tls>>, app: Router, stop: impl Future<Output = ()>) {
     let (graceful, slots) = (GracefulShutdown::new(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
     let mut stop = std::pin::pin!(stop);
     loop {
@@ -49,14 +50,20 @@ pub async fn serve(listener: TcpListener, app: Router, stop: impl Future<Output 
             },
             () = &mut stop => break,
         };
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app.clone()));
-        let connection = graceful.watch(connection);
+        let (app, watcher) = (TowerToHyperService::new(app.clone()), graceful.watcher());
+        let acceptor = tls.as_deref().map(Tls::acceptor);
         tokio::spawn(async move {
+            let mut http = http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(HEAD);
             // A client that breaks off is no fault of ours.
-            let _ = connection.await;
+            match acceptor {
+                None => drop(watcher.watch(http.serve_connection(TokioIo::new(stream), app)).await),
+                Some(acceptor) => {
+                    if let Ok(Ok(stream)) = tokio::time::timeout(HEAD, acceptor.accept(stream)).await {
+                        drop(watcher.watch(http.serve_connection(TokioIo::new(stream), app)).await);
+                    }
+                }
+            }
             drop(slot);
         });
     }

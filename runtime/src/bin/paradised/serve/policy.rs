@@ -2,12 +2,14 @@
 
 use super::faults::Faults;
 use super::http::Service;
+use super::logs;
 use super::source::Loader;
+use super::tls::Tls;
 use super::trouble::Trouble;
 use crate::arguments::Serve;
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use paradise_runtime::say;
@@ -15,6 +17,7 @@ use sha2::{Digest, Sha256};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 
 /// Fewest bytes of a token.
 const SHORTEST: usize = 16;
@@ -43,19 +46,69 @@ pub fn settings(arguments: &Serve) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// If the file holds none, or other machines would be served without one.
-pub fn token(arguments: &Serve) -> anyhow::Result<Option<Token>> {
+pub fn token(arguments: &Serve, addresses: &[SocketAddr]) -> anyhow::Result<Option<Token>> {
+    let local = addresses.iter().all(|address| address.ip().is_loopback());
     let Some(path) = &arguments.token else {
-        let listens: Vec<SocketAddr> =
-            arguments.listen.to_socket_addrs().with_context(|| format!("--listen {}", arguments.listen))?.collect();
         ensure!(
-            arguments.open || listens.iter().all(|address| address.ip().is_loopback()),
+            arguments.open || local,
             "--listen {}: other machines can ask there; give a --token, or say --open",
             arguments.listen
         );
         return Ok(None);
     };
+    if !local && arguments.tls_certificate.is_none() {
+        tracing::warn!("the token goes over the network as it is: --tls-certificate and --tls-key encrypt it");
+    }
     Token::read(path).map(Some).with_context(|| path.display().to_string())
 }
+
+/// Where to listen.
+///
+/// # Errors
+/// If that is no address.
+pub fn addresses(arguments: &Serve) -> anyhow::Result<Vec<SocketAddr>> {
+    let listen = &arguments.listen;
+    Ok(listen.to_socket_addrs().with_context(|| format!("--listen {listen}"))?.collect())
+}
+
+/// The certificate, where connections shall be of TLS.
+///
+/// # Errors
+/// If it is none.
+pub fn tls(arguments: &Serve) -> anyhow::Result<Option<Tls>> {
+    match (&arguments.tls_certificate, &arguments.tls_key) {
+        (Some(certificate), Some(key)) => Tls::open(certificate, key).map(Some),
+        (None, None) => Ok(None),
+        _ => bail!("--tls-certificate and --tls-key: both or neither"),
+    }
+}
+
+/// The pages of other origins that may ask from a browser; none unless they are named.
+///
+/// # Errors
+/// If one is no origin.
+pub fn origins(arguments: &Serve) -> anyhow::Result<Option<CorsLayer>> {
+    let named = &arguments.cors;
+    if named.is_empty() {
+        return Ok(None);
+    }
+    let allowed = if named.iter().any(|origin| origin == "*") {
+        AllowOrigin::any()
+    } else {
+        let value = |origin: &String| {
+            let is_one = origin.split_once("://").is_some_and(|(_, host)| !host.is_empty() && !host.contains('/'));
+            ensure!(is_one, "--cors {origin:?}: an origin is SCHEME://HOST[:PORT], as https://panel.example, or *");
+            HeaderValue::from_str(origin).with_context(|| format!("--cors {origin:?}"))
+        };
+        AllowOrigin::list(named.iter().map(value).collect::<anyhow::Result<Vec<_>>>()?)
+    };
+    let headers = [header::AUTHORIZATION, header::CONTENT_TYPE, HeaderName::from_static(BINARY)];
+    let methods = [Method::GET, Method::POST, Method::DELETE];
+    Ok(Some(CorsLayer::new().allow_origin(allowed).allow_headers(headers).allow_methods(methods)))
+}
+
+/// The header that says where a request's binary tensors begin.
+const BINARY: &str = "inference-header-content-length";
 
 /// A token, of which only the hash is kept.
 pub struct Token([u8; 32]);
@@ -103,7 +156,10 @@ pub fn check(arguments: Serve, sources: &[[String; 3]]) -> anyhow::Result<u8> {
         say!("{name:24} {value:32}  {source}");
     }
     settings(&arguments)?;
-    token(&arguments)?;
+    token(&arguments, &addresses(&arguments)?)?;
+    tls(&arguments)?;
+    origins(&arguments)?;
+    logs::levels(&arguments)?;
     // Nothing is written.
     let loader = Loader::new(arguments, Faults::open(None)?)?;
     for folder in &loader.arguments().model.model {

@@ -1,0 +1,55 @@
+//! The process gives up what it needs not, where the kernel has Landlock: it reads models, keys and its settings, writes what it remembers,
+//! and runs no other program.
+
+use crate::arguments::Serve;
+use landlock::{
+    ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus,
+    path_beneath_rules,
+};
+use std::path::{Path, PathBuf};
+
+/// The oldest whose rules are all used; an older kernel enforces what it knows.
+const RULES: ABI = ABI::V3;
+
+/// What is read besides what settings name: how many cores there are, memory, this program's own code.
+const SYSTEM: [&str; 2] = ["/proc", "/sys"];
+
+/// Confines this process, before it has another thread.
+///
+/// # Errors
+/// If the kernel refuses rules that it should know.
+pub fn confine(arguments: &Serve) -> anyhow::Result<()> {
+    if arguments.no_landlock {
+        return Ok(());
+    }
+    let parent =
+        |path: &PathBuf| path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
+    let (model, tls) = (&arguments.model, [&arguments.tls_certificate, &arguments.tls_key]);
+    let mut reads: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
+    reads.extend(std::env::current_exe());
+    reads.extend(model.model.iter().chain(&model.models).cloned());
+    // A key may be its own line of base64.
+    reads.extend(model.key.iter().map(PathBuf::from).filter(|key| key.exists()));
+    reads.extend(arguments.site.site.iter().cloned());
+    // Those that are renewed are other files of the same names.
+    reads.extend(tls.into_iter().flatten().map(parent));
+    let writes: Vec<PathBuf> = model.remembered().into_iter().collect();
+    // Pins are devices.
+    let devices: &[&str] = if arguments.pins.gpio.is_some() { &["/dev"] } else { &[] };
+    let all = AccessFs::from_all(RULES);
+    let status = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(all)?
+        .create()?
+        .add_rules(path_beneath_rules(&reads, AccessFs::ReadFile | AccessFs::ReadDir))?
+        .add_rules(path_beneath_rules(&writes, all & !AccessFs::Execute))?
+        .add_rules(path_beneath_rules(devices, AccessFs::ReadFile | AccessFs::WriteFile))?
+        .restrict_self()?;
+    match status.ruleset {
+        RulesetStatus::NotEnforced => {
+            tracing::info!("this kernel has no Landlock: the process is not confined by it")
+        }
+        _ => tracing::info!("confined by Landlock to models, keys, settings and what is remembered"),
+    }
+    Ok(())
+}
