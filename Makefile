@@ -73,13 +73,14 @@ firmware-test: firmware-images ## The firmware's state machine on the host; its 
 	cd firmware && $(CARGO) test --lib
 	$(CARGO) test --release --workspace --test firmware -- --nocapture
 
-aarch64: ## The engine for aarch64 Linux, and QEMU to run it
+aarch64: ## paradised for a Raspberry Pi (64 bit): target/aarch64/*/device/paradised; the engine's examples, and QEMU to run them
 	@if ! command -v qemu-aarch64 >/dev/null || ! command -v aarch64-linux-gnu-gcc >/dev/null; then \
 		$(call install,gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user); fi
 	@$(call rust_for,aarch64-unknown-linux-gnu)
-	engine/aarch64.sh build
+	runtime/aarch64.sh daemon
+	runtime/aarch64.sh build
 
-# PARADISE_SKIP=python,firmware,aarch64,minisign,systemd leaves out what needs those tools; the tests concerned then say `skipped`.
+# PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime leaves out what needs those tools; the tests concerned then say `skipped`.
 wants = case ",$$PARADISE_SKIP," in *,$(1),*) echo "skipped: $(1), on request";; *) $(2);; esac
 
 check: lint ## Format, clippy, every unit test: under two minutes once built, installs nothing
@@ -89,18 +90,19 @@ check: lint ## Format, clippy, every unit test: under two minutes once built, in
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 timed = CARGO_TARGET_$(HOST)_RUNNER="env RUSTC_BOOTSTRAP=1" $(CARGO) test --release --workspace --no-fail-fast --lib --bins --tests -- --report-time -Zunstable-options
 
-test: ## Every promise, one case of each; installs what is missing (PARADISE_SKIP=python,firmware,aarch64,minisign,systemd leaves those out)
+test: ## Every promise, one case of each; installs what is missing (PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime leaves those out)
 	@echo "make test needs a Python environment (.venv), QEMU and cross compilers, and installs what is missing of them:"
-	@echo "Debian packages as root, by \"$(APT)\", the rest into this folder. PARADISE_SKIP=python,firmware,aarch64,minisign,systemd leaves them out."
+	@echo "Debian packages as root, by \"$(APT)\", the rest into this folder. PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime leaves them out."
 	$(MAKE) lint build
 	@$(call wants,python,$(MAKE) venv)
 	@$(call wants,minisign,command -v minisign >/dev/null || { $(call install,minisign); })
+	@$(call wants,faketime,[ -e /usr/lib/$$(uname -m)-linux-gnu/faketime/libfaketime.so.1 ] || { $(call install,faketime); })
 	@$(call wants,systemd,command -v systemd-analyze >/dev/null || { $(call install,systemd); })
 	@$(call wants,firmware,$(MAKE) firmware-images)
 	@$(call wants,aarch64,$(MAKE) aarch64)
 	( cd firmware && $(CARGO) test --lib ) 2>&1 | tee target/test.log
-	@$(call wants,aarch64,engine/aarch64.sh test) 2>&1 | tee -a target/test.log
-	PARADISE_REQUIRE=python,firmware,aarch64,minisign,systemd $(timed) 2>&1 | tee -a target/test.log
+	@$(call wants,aarch64,runtime/aarch64.sh test) 2>&1 | tee -a target/test.log
+	PARADISE_REQUIRE=python,firmware,aarch64,minisign,systemd,faketime $(timed) 2>&1 | tee -a target/test.log
 	$(CARGO) test --release --workspace --doc 2>&1 | tee -a target/test.log
 	@echo "the ten slowest:"
 	@sed -nE 's/^test (.*) \.\.\. (ok|FAILED) <([0-9.]+)s>$$/\3 s  \1/p' target/test.log | sort -rn | head -10

@@ -20,7 +20,7 @@ impl Daemon {
     /// # Panics
     /// If it does not start.
     pub fn start(models: &[&Path], extra: &[&str]) -> Self {
-        let mut child = program("paradised")
+        let child = program("paradised")
             .arg("serve")
             .args(if extra.contains(&"--listen") { &[][..] } else { &["--listen", "127.0.0.1:0"] })
             .args(models.iter().flat_map(|model| [Path::new("--model"), model]))
@@ -29,6 +29,14 @@ impl Daemon {
             .stderr(Stdio::null())
             .spawn()
             .expect("paradised starts");
+        Self::of(child)
+    }
+
+    /// Of a process that was started with a pipe as its standard output.
+    ///
+    /// # Panics
+    /// If it does not say where it listens.
+    pub fn of(mut child: Child) -> Self {
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a first line");
         let address = line.trim().strip_prefix("listening on http://").expect("an address").to_string();

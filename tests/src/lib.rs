@@ -67,6 +67,11 @@ fn listed(variable: &str, tool: &str) -> bool {
     std::env::var(variable).is_ok_and(|list| list.split(',').any(|t| t.trim() == tool))
 }
 
+/// Where Debian's faketime has the library that programs are given another clock by.
+pub fn faketime() -> PathBuf {
+    format!("/usr/lib/{}-linux-gnu/faketime/libfaketime.so.1", std::env::consts::ARCH).into()
+}
+
 /// What is missing of a tool that is installed beside Rust, and how it is had.
 fn lacks(tool: &str) -> Option<&'static str> {
     let there = |path: &str| root().join(path).exists();
@@ -78,6 +83,7 @@ fn lacks(tool: &str) -> Option<&'static str> {
         "python" if !there(".venv/bin/python") || !there(".venv-clients/bin/python") => Some("make venv"),
         "firmware" if !there("firmware/target/images") || !on_path("qemu-system-arm") => Some("make firmware"),
         "systemd" if !on_path("systemd-analyze") => Some("apt install systemd"),
+        "faketime" if !faketime().exists() => Some("apt install faketime"),
         "minisign" if !on_path("minisign") => Some("apt install minisign"),
         "aarch64" if !there("target/aarch64/aarch64-unknown-linux-gnu") || !on_path("qemu-aarch64") => {
             Some("make aarch64")
@@ -86,7 +92,7 @@ fn lacks(tool: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether a test is left out, and then says so: the caller asked for it (`PARADISE_SKIP=python,firmware,aarch64,minisign,systemd`), or the tool
+/// Whether a test is left out, and then says so: the caller asked for it (`PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime`), or the tool
 /// is not here and the caller did not insist on it (`PARADISE_REQUIRE`, as `make test` does).
 pub fn skipped(tool: &str, test: &str) -> bool {
     if listed("PARADISE_SKIP", tool) {

@@ -75,6 +75,8 @@ fn walk(service: &Weak<Service>, round: Duration, receivers: &Handle) {
         }
         if now >= look {
             look = now + LOOK;
+            // Values of histograms are kept one by one until somebody asks for them, and nobody may.
+            service.counted.run_upkeep();
             for served in &models {
                 for news in served.watched.look(now) {
                     tracing::warn!("{} {}: {news}", served.name, served.version);

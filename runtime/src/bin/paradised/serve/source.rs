@@ -11,7 +11,7 @@ use crate::gpio::Pins;
 use anyhow::{Context, bail, ensure};
 use paradise_runtime::BackendKind;
 use paradise_runtime::bundle::CARD;
-use paradise_runtime::load::Loaded;
+use paradise_runtime::int8::Int8;
 use paradise_runtime::selftest::{self, Options};
 use paradise_runtime::store::{Keys, Store, Version};
 use paradise_runtime::watch::Lockstep;
@@ -195,18 +195,14 @@ fn backends(
     [workers, callers]: [usize; 2],
     every: u32,
 ) -> anyhow::Result<([Vec<Box<dyn Backend>>; 2], Option<Lockstep>)> {
-    let first = match Loaded::open(bundle, kind)? {
-        Loaded::Int8(int8) => {
-            let lockstep = Lockstep::new(*int8, every);
-            let all = |n| (0..n).map(|_| Box::new(lockstep.beside()) as Box<dyn Backend>).collect();
-            return Ok(([all(workers), all(callers)], Some(lockstep)));
-        }
-        #[cfg(feature = "tract")]
-        Loaded::Tract(tract) => tract as Box<dyn Backend>,
-    };
+    if kind == BackendKind::Int8 {
+        let lockstep = Lockstep::new(Int8::load(bundle)?, every);
+        let all = |n| (0..n).map(|_| Box::new(lockstep.beside()) as Box<dyn Backend>).collect();
+        return Ok(([all(workers), all(callers)], Some(lockstep)));
+    }
     // Each has the network in memory of its own, and takes long enough for a thread of its own.
-    let others = (1..workers).map(|_| load(bundle, kind));
-    Ok(([std::iter::once(Ok(first)).chain(others).collect::<Result<_, _>>()?, Vec::new()], None))
+    let all = (0..workers).map(|_| load(bundle, kind)).collect::<Result<_, _>>()?;
+    Ok(([all, Vec::new()], None))
 }
 
 /// The share of ordinary pictures that the thresholds may abstain from, as the site's file or the maker's card says.

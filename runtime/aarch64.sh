@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The engine and pictures for aarch64 Linux on another machine: `build` the examples `kernels` and `tensors`, `test` the library in QEMU once on a CPU
-# with dot products and matrix multiplication and once on one without. With rustup's target where it is installed, otherwise with Debian's compiler
+# For aarch64 Linux, on another machine: `daemon` builds paradised for a Raspberry Pi (64 bit), `build` the examples `kernels` and `tensors`,
+# `test` runs the engine's tests in QEMU once on a CPU with dot products and matrix multiplication and once on one without. With rustup's target where it is installed, otherwise with Debian's compiler
 # and its own standard-library source (packages rustc-web, cargo-web, rust-web-src).
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -22,6 +22,12 @@ run() {
     "${cargo[@]}" "$1" --release --package "$2" "${std[@]}" --target "$target" --target-dir target/aarch64 "${@:3}"
 }
 case "${1-}" in
+daemon)
+    # As `make package` builds it: without tract, small.
+    "${cargo[@]}" build --profile device --package paradise-runtime --no-default-features --features daemon,mcu --bin paradised \
+        "${std[@]}" --target "$target" --target-dir target/aarch64
+    ls -l "target/aarch64/$target/device/paradised"
+    ;;
 build)
     run build paradise-engine --features std --example kernels
     run build paradise-picture --example tensors
@@ -33,7 +39,7 @@ test)
     done
     ;;
 *)
-    echo "usage: $0 build|test" >&2
+    echo "usage: $0 daemon|build|test" >&2
     exit 2
     ;;
 esac
