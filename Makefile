@@ -5,7 +5,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 APT ?= $(shell [ "$$(id -u)" = 0 ] && echo apt-get || echo sudo apt-get)
 
-.PHONY: help demo build check test test-all msrv lint venv tools package firmware firmware-classify firmware-images firmware-test aarch64 models method-runs method-table method-seeds bench bench-train bench-attack bench-engine bench-firmware bench-serve cuda check-cuda clean
+.PHONY: help demo build check test test-all msrv lint venv tools package oci firmware firmware-classify firmware-images firmware-test aarch64 models method-runs method-table method-seeds bench bench-train bench-attack bench-engine bench-firmware bench-serve cuda check-cuda clean
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -61,6 +61,10 @@ package: ## A Debian package of paradised for this machine, without tract: targe
 	@[ -x target/tools/bin/cargo-deb ] || $(CARGO) install --quiet --locked cargo-deb --version 3.8.0 --root target/tools --target-dir target/tools-build
 	target/tools/bin/cargo-deb --package paradise-runtime --profile device --no-strip -- --no-default-features --features daemon --bin paradised
 
+oci: ## paradised with `pull`, from OCI registries: target/oci/release/paradised; and Debian's docker-registry, which the tests pull from
+	@command -v docker-registry >/dev/null || { $(call install,docker-registry); }
+	$(CARGO) build --release --package paradise-runtime --no-default-features --features oci --bin paradised --target-dir target/oci
+
 # What the tests run in QEMU: firmware whose checks can be made to fail, for one core of each layout, or for all; and one that another
 # runner measures.
 TEST_BOARDS = mps2-an386 mps3-an547 $(if $(PARADISE_DEEP),mps2-an500 mps2-an505 nucleo-l4r5zi rp2350)
@@ -110,6 +114,7 @@ test: ## Every promise, one case of each; installs what is missing (PARADISE_SKI
 		END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped; exit passed == 0 || failed > 0 }' target/test.log
 
 test-all: ## Everything that `make test` tries, with long lists: every bundle in QEMU, every network, minutes of hostile files
+	$(MAKE) oci
 	PARADISE_DEEP=1 PARADISE_FUZZ_SECONDS=$${PARADISE_FUZZ_SECONDS:-120} $(MAKE) test
 
 # What Cargo.toml, and the crates of devices, promise.

@@ -83,6 +83,7 @@ fn lacks(tool: &str) -> Option<&'static str> {
         "python" if !there(".venv/bin/python") || !there(".venv-clients/bin/python") => Some("make venv"),
         "firmware" if !there("firmware/target/images") || !on_path("qemu-system-arm") => Some("make firmware"),
         "systemd" if !on_path("systemd-analyze") => Some("apt install systemd"),
+        "oci" if !there("target/oci/release/paradised") || !on_path("docker-registry") => Some("make oci"),
         "faketime" if !faketime().exists() => Some("apt install faketime"),
         "minisign" if !on_path("minisign") => Some("apt install minisign"),
         "aarch64" if !there("target/aarch64/aarch64-unknown-linux-gnu") || !on_path("qemu-aarch64") => {

@@ -105,7 +105,6 @@ impl Store {
     pub fn open(root: &Path, state: &Path, keys: Option<Arc<Keys>>) -> io::Result<Self> {
         let named = |path: &Path, e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
         fs::read_dir(root).map_err(|e| named(root, e))?;
-        fs::create_dir_all(state).map_err(|e| named(state, e))?;
         Ok(Self { root: root.to_path_buf(), state: state.to_path_buf(), keys })
     }
 
@@ -164,6 +163,7 @@ impl Store {
         let before = record.clone();
         let outcome = change(&mut record);
         if record != before {
+            fs::create_dir_all(&self.state).map_err(Refused::Record)?;
             record.write(&record::path(&self.state, model)).map_err(Refused::Record)?;
         }
         Ok(outcome)

@@ -35,6 +35,9 @@ pub enum Command {
     Faults(FaultsArguments),
     /// Check a journal: every line follows from the one before.
     Journal(JournalArguments),
+    /// Fetch a bundle from an OCI registry, by its digest, into the folder of models.
+    #[cfg(feature = "oci")]
+    Pull(Pull),
     /// Measure latency on the bundle's golden images.
     Bench(Bench),
     /// Describe a bundle: layers, arena, thresholds, files.
@@ -354,6 +357,36 @@ pub struct FaultsArguments {
     /// End the fault of this model: the device has been looked at.
     #[arg(long, value_name = "MODEL")]
     pub clear: Option<String>,
+}
+
+/// Arguments of `pull`.
+#[cfg(feature = "oci")]
+#[derive(Debug, Args)]
+pub struct Pull {
+    /// oci://HOST/NAME@sha256:DIGEST; its layers are the files of a bundle, as `oras push` makes them.
+    #[arg(value_name = "ADDRESS")]
+    pub address: String,
+    /// The folder of models: the bundle becomes DIR/NAME/VERSION, as its signature says.
+    #[arg(long, value_name = "DIR", env = "PARADISE_MODELS")]
+    pub models: PathBuf,
+    /// A public key of minisign, its file or its line of base64, one of which must have signed the bundle; may be given several times.
+    #[arg(long, value_name = "KEY", env = "PARADISE_KEY")]
+    pub key: Vec<String>,
+    /// Take a bundle that nobody signed, as --version.
+    #[arg(long, requires = "version")]
+    pub unsigned: bool,
+    /// The version of a bundle that nobody signed.
+    #[arg(long, value_name = "VERSION")]
+    pub version: Option<String>,
+    /// Who asks, where the registry wants to know.
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// A file whose first line is the password.
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// Without TLS, for a registry on this machine.
+    #[arg(long)]
+    pub plain_http: bool,
 }
 
 /// Arguments of `journal`.

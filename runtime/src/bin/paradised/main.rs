@@ -9,6 +9,8 @@ mod gpio;
 mod inspect;
 #[cfg(feature = "mcu")]
 mod mcu;
+#[cfg(feature = "oci")]
+mod pull;
 mod remembered;
 mod serve;
 mod settings;
@@ -43,6 +45,8 @@ fn run(arguments: Arguments, settings: &[[String; 3]]) -> anyhow::Result<u8> {
         Command::Selftest(arguments) => self_test(&arguments),
         Command::Faults(arguments) => remembered::faults(&arguments),
         Command::Journal(arguments) => remembered::journal(&arguments),
+        #[cfg(feature = "oci")]
+        Command::Pull(arguments) => pull::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Calibrate(arguments) => calibrate::run(&arguments),
