@@ -144,7 +144,10 @@ fn what_is_named_by_its_digest_takes_its_place() {
         let (code, errors) = pull(address, extra);
         assert!(code == Some(2) && errors.contains(why), "{address}: {errors}");
         assert!(!errors.contains("panicked"), "{errors}");
-        let left: Vec<_> = files(Path::new(&models)).into_iter().filter(|(name, _)| ![NAME, ".paradised"].contains(&name.as_str())).collect();
+        let left: Vec<_> = files(Path::new(&models))
+            .into_iter()
+            .filter(|(name, _)| ![NAME, ".paradised"].contains(&name.as_str()))
+            .collect();
         assert!(left.is_empty(), "{left:?}");
     };
     let address = |digest: &str| format!("oci://{}/{NAME}@{digest}", registry.host);
