@@ -86,7 +86,9 @@ fn lacks(tool: &str) -> Option<&'static str> {
         "oci" if !there("target/oci/release/paradised") || !on_path("docker-registry") => Some("make oci"),
         "faketime" if !faketime().exists() => Some("apt install faketime"),
         "minisign" if !on_path("minisign") => Some("apt install minisign"),
-        "aarch64" if !there("target/aarch64/aarch64-unknown-linux-gnu") || !on_path("qemu-aarch64") => {
+        "aarch64"
+            if !there("target/aarch64/aarch64-unknown-linux-gnu/device/paradised") || !on_path("qemu-aarch64") =>
+        {
             Some("make aarch64")
         }
         _ => None,
