@@ -67,12 +67,11 @@ impl Drop for Running {
 /// Files of a new certificate for this machine, and of its key.
 fn certificate(folder: &Path, name: &str) -> [String; 2] {
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
-    let files = [(".pem", cert.pem()), (".key", signing_key.serialize_pem())].map(|(end, pem)| {
+    [(".pem", cert.pem()), (".key", signing_key.serialize_pem())].map(|(end, pem)| {
         let path = folder.join(format!("{name}{end}"));
         fs::write(&path, pem).unwrap();
         path.to_string_lossy().into_owned()
-    });
-    files
+    })
 }
 
 #[test]

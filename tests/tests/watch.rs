@@ -23,7 +23,7 @@ fn picture(value: impl Fn(usize) -> u8) -> Vec<u8> {
 }
 
 fn noise(seed: usize) -> Vec<u8> {
-    picture(|i| ((i * 31 + seed * 977) * 2_654_435 >> 7) as u8)
+    picture(|i| (((i * 31 + seed * 977) * 2_654_435) >> 7) as u8)
 }
 
 fn until(what: &str, longest: Duration, holds: impl Fn() -> bool) {

@@ -89,8 +89,8 @@ impl Code {
 
     /// Whether a slice is as it was, as far as it is in memory.
     pub fn holds(&self, slice: usize) -> bool {
-        let slices = self.pieces.iter().flat_map(|piece| parts(piece.len, BYTES).map(move |part| (piece, part)));
-        let Some((piece, (at, len))) = slices.skip(slice).next() else { return false };
+        let mut slices = self.pieces.iter().flat_map(|piece| parts(piece.len, BYTES).map(move |part| (piece, part)));
+        let Some((piece, (at, len))) = slices.nth(slice) else { return false };
         parts(len, self.page).all(|(inside, len)| {
             let expected = piece.sums[((at + inside) / self.page) as usize];
             let start = piece.start + at + inside;

@@ -158,13 +158,11 @@ fn per_layer(name: &str, profile: &Profile, as_json: bool) {
     say!("peak {peak:.1} multiply-accumulates a nanosecond, measured out of registers");
 }
 
+/// What is timed.
+type Run<'a> = dyn Fn(&mut dyn Backend, &[u8]) -> anyhow::Result<()> + 'a;
+
 /// Times every back end on each image in turn, so that a drift of the machine's speed meets all alike.
-fn measure(
-    backends: &mut [Timed],
-    images: &[&[u8]],
-    runs: usize,
-    run: &dyn Fn(&mut dyn Backend, &[u8]) -> anyhow::Result<()>,
-) -> anyhow::Result<Vec<Latency>> {
+fn measure(backends: &mut [Timed], images: &[&[u8]], runs: usize, run: &Run) -> anyhow::Result<Vec<Latency>> {
     let mut all: Vec<Latency> =
         backends.iter().map(|b| Latency { name: b.name.clone(), times: Vec::with_capacity(runs) }).collect();
     for i in 0..WARM + runs {

@@ -65,12 +65,9 @@ pub fn follow(service: &Arc<Service>) {
         loop {
             let Some(service) = service.upgrade() else { return };
             for served in service.registry.loaded().into_iter().filter(|one| !one.whole.load(Ordering::Relaxed)) {
-                match service.exams.test(&service, &served).await {
-                    Some(Err(error)) => {
-                        tracing::error!("{}: the self-test did not run: {error:#}", served.name);
-                        served.whole.store(true, Ordering::Relaxed);
-                    }
-                    Some(Ok(_)) | None => {}
+                if let Some(Err(error)) = service.exams.test(&service, &served).await {
+                    tracing::error!("{}: the self-test did not run: {error:#}", served.name);
+                    served.whole.store(true, Ordering::Relaxed);
                 }
             }
             drop(service);

@@ -65,29 +65,50 @@ pub struct Served {
     meters: Meters,
 }
 
+/// The back ends of a model.
+pub struct Crew {
+    /// One for each worker.
+    pub workers: Vec<Box<dyn Backend>>,
+    /// Those that answer short requests where they arrive.
+    pub callers: Vec<Box<dyn Backend>>,
+    /// What they share, where they are the engine.
+    pub lockstep: Option<Lockstep>,
+}
+
+/// How a model is served.
+pub struct Terms {
+    /// What decides about its answers.
+    pub rule: Rule,
+    /// The share of ordinary pictures that may be abstained from, if that was promised.
+    pub promised: Option<f64>,
+    /// The board's pins.
+    pub pins: Pins,
+    /// What its requests may take.
+    pub limits: Limits,
+    /// How closely it is watched.
+    pub watching: Watching,
+}
+
 /// A self-test.
 pub type Test = Arc<dyn Fn() -> anyhow::Result<Report> + Send + Sync>;
 
 impl Served {
-    /// Starts a worker for each of the first back ends; the others answer short requests where they arrive. Where one is lost, `fresh`
-    /// loads another.
+    /// Starts its workers; where a back end is lost, `fresh` loads another.
     ///
     /// # Errors
     /// If there is no back end.
     pub fn start(
         (version, bundle): (&str, String),
-        backends: [Vec<Box<dyn Backend>>; 2],
+        crew: Crew,
         fresh: Fresh,
-        (rule, promised): (Rule, Option<f64>),
-        pins: Pins,
-        limits: Limits,
+        terms: Terms,
         test: Test,
-        (lockstep, watching): (Option<Lockstep>, Watching),
     ) -> anyhow::Result<Self> {
+        let Crew { workers, callers, mut lockstep } = crew;
+        let Terms { rule, promised, pins, limits, watching } = terms;
         let (mut name, mut input, mut labels) = (String::new(), Shape::new(0, 0, 0), Vec::new());
-        let first = backends[0].first().context("no back end")?;
-        let (mut lockstep, mut watched) = (lockstep, None);
-        first.with_model(&mut |model| {
+        let mut watched = None;
+        workers.first().context("no back end")?.with_model(&mut |model| {
             let signs = Signs::new(model.header().name, version);
             watched = Some(Watched::new(model, (lockstep.take(), &rule), promised, watching, signs));
             name = model.header().name.to_string();
@@ -96,7 +117,8 @@ impl Served {
         });
         let meters = Meters::new(&name, version);
         let watched = Arc::new(watched.context("no model")?);
-        let workers = Workers::start(backends, fresh, rule, pins, limits, (meters.clone(), watched.clone()));
+        let workers =
+            Workers::start([workers, callers], fresh, rule, pins, limits, (meters.clone(), watched.clone()));
         Ok(Self {
             name,
             version: version.to_string(),

@@ -3,7 +3,7 @@
 use super::faults::Faults;
 use super::listen;
 use super::registry::Load;
-use super::served::{Served, Test};
+use super::served::{Crew, Served, Terms, Test};
 use super::watched::Watching;
 use super::worker::{Fresh, Limits};
 use crate::arguments::{Serve, keys};
@@ -152,8 +152,8 @@ impl Loader {
             return Err(SelfTestFailed(report.to_string()).into());
         }
         let workers = arguments.workers.map_or_else(cores, usize::from);
-        let (backends, lockstep) = backends(bundle, kind, [workers, listen::threads()], arguments.lockstep)?;
-        let rule = arguments.site.rule(backends[0].first().context("no workers")?.as_ref())?;
+        let crew = crew(bundle, kind, [workers, listen::threads()], arguments.lockstep)?;
+        let rule = arguments.site.rule(crew.workers.first().context("no workers")?.as_ref())?;
         let rule = arguments.thresholds.over(rule)?;
         match rule.site() {
             Some(site) => tracing::info!("{}: thresholds: {site}", bundle.name()),
@@ -167,7 +167,7 @@ impl Loader {
             ensure!(bundle.fingerprint() == tested, "{}: it is another bundle than was tested", folder.display());
             anyhow::Ok(bundle)
         });
-        let (same, shared) = (again.clone(), lockstep.as_ref().map(Lockstep::beside));
+        let (same, shared) = (again.clone(), crew.lockstep.as_ref().map(Lockstep::beside));
         // The engine's memory is watched, so another worker may share it.
         let fresh: Fresh = match shared {
             Some(shared) => Arc::new(move || Ok(Box::new(shared.beside()))),
@@ -180,29 +180,23 @@ impl Loader {
             longest: arguments.stale_seconds.map(|seconds| Duration::from_secs(seconds.into())),
         };
         let promised = promised(bundle, &rule);
-        let identity = (version, bundle.fingerprint());
-        let served =
-            Served::start(identity, backends, fresh, (rule, promised), pins, limits, test, (lockstep, watching))?;
+        let terms = Terms { rule, promised, pins, limits, watching };
+        let served = Served::start((version, bundle.fingerprint()), crew, fresh, terms, test)?;
         served.whole.store(!brief, Ordering::Relaxed);
         Ok(served)
     }
 }
 
-/// Back ends, and what they share where they are the engine: one model in memory, one count of answers, one scalar copy.
-fn backends(
-    bundle: &Bundle,
-    kind: BackendKind,
-    [workers, callers]: [usize; 2],
-    every: u32,
-) -> anyhow::Result<([Vec<Box<dyn Backend>>; 2], Option<Lockstep>)> {
+/// Back ends; those of the engine share one model in memory, one count of answers, one scalar copy.
+fn crew(bundle: &Bundle, kind: BackendKind, [workers, callers]: [usize; 2], every: u32) -> anyhow::Result<Crew> {
     if kind == BackendKind::Int8 {
         let lockstep = Lockstep::new(Int8::load(bundle)?, every);
         let all = |n| (0..n).map(|_| Box::new(lockstep.beside()) as Box<dyn Backend>).collect();
-        return Ok(([all(workers), all(callers)], Some(lockstep)));
+        return Ok(Crew { workers: all(workers), callers: all(callers), lockstep: Some(lockstep) });
     }
     // Each has the network in memory of its own, and takes long enough for a thread of its own.
-    let all = (0..workers).map(|_| load(bundle, kind)).collect::<Result<_, _>>()?;
-    Ok(([all, Vec::new()], None))
+    let workers = (0..workers).map(|_| load(bundle, kind)).collect::<Result<_, _>>()?;
+    Ok(Crew { workers, callers: Vec::new(), lockstep: None })
 }
 
 /// The share of ordinary pictures that the thresholds may abstain from, as the site's file or the maker's card says.
