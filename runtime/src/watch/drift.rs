@@ -7,7 +7,7 @@ use serde::Serialize;
 use std::collections::VecDeque;
 
 /// Answers that a histogram is of.
-pub const WINDOW: usize = 500;
+const WINDOW: usize = 500;
 /// Bins of p-values, a tenth each.
 const BINS: usize = 10;
 /// The population stability index from which a distribution counts as another (the usual limit), and below which the alarm ends. With
@@ -95,7 +95,7 @@ impl Drift {
         }
     }
 
-    /// How far each distribution is from the reference; nothing before [`WINDOW`] answers.
+    /// How far each distribution is from the reference; nothing before 500 answers.
     pub fn shifts(&mut self) -> Vec<Shift> {
         if self.window.len() < WINDOW {
             return Vec::new();

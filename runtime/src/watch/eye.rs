@@ -4,7 +4,7 @@ use serde::Serialize;
 use std::time::{Duration, Instant};
 
 /// Pictures of the same bytes, one after the other, that are too many for a camera: its noise alone makes each another.
-pub const FROZEN: u32 = 10;
+const FROZEN: u32 = 10;
 /// What a value of a black picture is at most, but for [`OTHERS`] of them.
 const BLACK: u8 = 16;
 /// What a value of a burnt-out one is at least.
