@@ -325,7 +325,7 @@ pub struct Serve {
     /// Its private key, PEM.
     #[arg(long, value_name = "FILE", env = "PARADISE_TLS_KEY")]
     pub tls_key: Option<PathBuf>,
-    /// Pages of this origin, SCHEME://HOST[:PORT], may ask from a browser; several times for several, * for all [default: none].
+    /// Pages of this origin, SCHEME://HOST or SCHEME://HOST:PORT, may ask from a browser; several times for several, * for all [default: none].
     #[arg(long, value_name = "ORIGIN")]
     pub cors: Vec<String>,
     /// What is logged: error, warn, info, debug, trace or off, for all or by module (warn,paradised::serve::store=debug).
