@@ -25,7 +25,7 @@ pub struct Plan {
     pub attacked: u16,
     /// Queries for each, at most [`MAX_QUERIES`].
     pub queries: u16,
-    /// Images that are disturbed, in each of [`DRAWS`] draws.
+    /// Images that are disturbed, in each of forty draws.
     pub disturbed: u16,
 }
 
