@@ -85,6 +85,7 @@ fn lacks(tool: &str) -> Option<&'static str> {
         "systemd" if !on_path("systemd-analyze") => Some("apt install systemd"),
         "oci" if !there("target/oci/release/paradised") || !on_path("docker-registry") => Some("make oci"),
         "faketime" if !faketime().exists() => Some("apt install faketime"),
+        "strace" if !on_path("strace") => Some("apt install strace"),
         "minisign" if !on_path("minisign") => Some("apt install minisign"),
         "aarch64"
             if !there("target/aarch64/aarch64-unknown-linux-gnu/device/paradised") || !on_path("qemu-aarch64") =>
@@ -95,7 +96,7 @@ fn lacks(tool: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether a test is left out, and then says so: the caller asked for it (`PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime`), or the tool
+/// Whether a test is left out, and then says so: the caller asked for it (`PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime,strace`), or the tool
 /// is not here and the caller did not insist on it (`PARADISE_REQUIRE`, as `make test` does).
 pub fn skipped(tool: &str, test: &str) -> bool {
     if listed("PARADISE_SKIP", tool) {

@@ -2,6 +2,7 @@
 
 use paradise_tests::daemon::{Daemon, answer};
 use paradise_tests::{copy_of_shipped, program, root, shipped, skipped, text};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::os::unix::net::UnixDatagram;
@@ -239,4 +240,75 @@ fn the_unit_is_in_order_and_hardened() {
     let exposure: f64 =
         exposure.and_then(|said| said.split(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("{out}{errors}"));
     assert!(exposure <= 2.0, "{exposure}");
+}
+
+/// The system calls of a filter's word: a call, or a group with all that it has.
+fn calls(word: &str, of: &mut BTreeSet<String>) {
+    if !word.starts_with('@') {
+        of.insert(word.to_string());
+        return;
+    }
+    let output = Command::new("systemd-analyze").args(["syscall-filter", "--no-pager", word]).output().unwrap();
+    let listed = text(&output).0;
+    let inside = listed.lines().skip(1).map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    inside.for_each(|word| calls(word, of));
+}
+
+#[test]
+fn the_unit_allows_every_system_call_that_the_service_makes() {
+    let test = "the_unit_allows_every_system_call_that_the_service_makes";
+    if skipped("systemd", test) || skipped("strace", test) {
+        return;
+    }
+    let unit = fs::read_to_string(root().join("runtime/package/debian/paradised.service")).unwrap();
+    let mut allowed = BTreeSet::new();
+    for words in unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
+        match words.strip_prefix('~') {
+            None => words.split(' ').for_each(|word| calls(word, &mut allowed)),
+            Some(words) => {
+                let mut denied = BTreeSet::new();
+                words.split(' ').for_each(|word| calls(word, &mut denied));
+                allowed.retain(|call| !denied.contains(call));
+            }
+        }
+    }
+    assert!(allowed.len() > 200 && !allowed.contains("mount"), "{allowed:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let (trace, state) = (folder.path().join("trace"), folder.path().join("state"));
+    let (_keep, bundle) = copy_of_shipped();
+    let traced = Command::new("strace")
+        .args(["-f", "-qq", "-o"])
+        .arg(&trace)
+        .arg(program("paradised").get_program())
+        .args(["serve", "--listen", "127.0.0.1:0", "--round-seconds", "1", "--state"])
+        .arg(&state)
+        .arg("--model")
+        .arg(&bundle)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let daemon = Daemon::of(traced);
+    let picture = [&b"P5 28 28 255\n"[..], &[7; 784]].concat();
+    assert_eq!(daemon.request("POST", "/v1/classify", &picture).0, 200);
+    assert_eq!(daemon.request("POST", "/v1/selftest", b"").0, 200);
+    assert_eq!(daemon.request("POST", "/v2/repository/models/fashion-mnist-small/load", b"").0, 200);
+    // Its own process is strace's child.
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", daemon.id())).unwrap();
+    let own = children.trim().to_string();
+    for signal in ["-HUP", "-TERM"] {
+        std::thread::sleep(Duration::from_millis(1500));
+        assert!(Command::new("kill").args([signal, &own]).status().unwrap().success());
+    }
+    assert_eq!(daemon.stop(), Some(0));
+    let trace = fs::read_to_string(&trace).unwrap();
+    let made: BTreeSet<&str> = trace
+        .lines()
+        .filter_map(|line| line.split_once(' ')?.1.trim_start().split_once('('))
+        .map(|(call, _)| call)
+        .filter(|call| call.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
+        .collect();
+    assert!(made.contains("execve") && made.contains("inotify_init1") || made.len() > 20, "{made:?}");
+    let missing: Vec<&&str> = made.iter().filter(|call| !allowed.contains(**call)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
