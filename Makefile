@@ -99,6 +99,7 @@ test: ## Every promise, one case of each; installs what is missing (PARADISE_SKI
 	@echo "Debian packages as root, by \"$(APT)\", the rest into this folder. PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime,strace leaves them out."
 	$(MAKE) lint build
 	@$(call wants,python,$(MAKE) venv)
+	@command -v curl >/dev/null || { $(call install,curl); }
 	@$(call wants,minisign,command -v minisign >/dev/null || { $(call install,minisign); })
 	@$(call wants,faketime,[ -e /usr/lib/$$(uname -m)-linux-gnu/faketime/libfaketime.so.1 ] || { $(call install,faketime); })
 	@$(call wants,strace,command -v strace >/dev/null || { $(call install,strace); })

@@ -56,6 +56,7 @@ pub mod selftest;
 mod sizes;
 #[cfg(feature = "std")]
 mod slices;
+pub mod steady;
 pub mod tensor;
 #[cfg(all(feature = "std", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod tiled;

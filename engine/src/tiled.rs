@@ -210,10 +210,12 @@ impl Tiled {
                 }
             }
             Watch::Memory(after) => {
-                after(0..0, scratch);
+                // The same bytes wherever the memory begins.
+                let len = self.plan.len;
+                after(0..0, &mut scratch[..len]);
                 for group in &self.plan.groups {
                     self.group(model, group.clone(), scratch);
-                    after(group.clone(), scratch);
+                    after(group.clone(), &mut scratch[..len]);
                 }
             }
             Watch::Layers(observe) => {

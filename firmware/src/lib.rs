@@ -1,6 +1,6 @@
 //! The application without its board, so that it is tested on the host.
 //!
-//! [`app`] is the state machine, [`checks`] the self-test, [`board`] what both need of a board. [`steady`], [`recent`] and
+//! [`app`] is the state machine, [`checks`] the self-test, [`board`] what both need of a board. [`recent`] and
 //! [`latch`] are what they remember. [`mlperf`] takes another runner's commands in place of the link.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -11,4 +11,3 @@ pub mod checks;
 pub mod latch;
 pub mod mlperf;
 pub mod recent;
-pub mod steady;

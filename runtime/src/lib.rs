@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bundle;
+pub mod camera;
 pub mod cholesky;
 mod files;
 pub mod int8;

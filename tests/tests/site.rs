@@ -280,11 +280,12 @@ fn a_model_that_fails_its_self_test_while_it_serves_is_taken_out_of_service() {
                 .is_some_and(|why| why.contains("its self-test failed while it served: thresholds")),
         "{why}"
     );
-    // The report is still there, and the model comes back when all is well again.
+    // The report is still there, and the model comes back when all is well again and somebody has said so.
     let (status, last) = daemon.request("GET", "/v1/selftest?model=fashion-mnist-small", b"");
     assert_eq!((status, &last["verdict"]), (200, &"failed".into()));
     site.write(&file).unwrap();
-    assert_eq!(daemon.request("POST", "/v2/repository/models/fashion-mnist-small/load", b"").0, 200);
+    assert_eq!(daemon.request("POST", "/v2/repository/models/fashion-mnist-small/load", b"").0, 503);
+    assert_eq!(daemon.request("DELETE", "/v1/faults?model=fashion-mnist-small", b"").1["serves"], true);
     assert_eq!(daemon.request("GET", "/v2/health/ready", b"").0, 200);
     assert_eq!(daemon.stop(), Some(0));
 }

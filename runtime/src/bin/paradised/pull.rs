@@ -111,7 +111,7 @@ async fn fetch(
     to: &Path,
 ) -> anyhow::Result<()> {
     let (bytes, _) = client.pull_manifest_raw(reference, auth, &[OCI_IMAGE_MEDIA_TYPE]).await?;
-    let found = format!("sha256:{}", hex(&Sha256::digest(&bytes)));
+    let found = format!("sha256:{:x}", Sha256::digest(&bytes));
     ensure!(found == digest, "the registry gave {found}, which was not asked for");
     let manifest: OciImageManifest = serde_json::from_slice(&bytes).context("it is no artifact")?;
     ensure!(!manifest.layers.is_empty(), "it has no files");
@@ -142,10 +142,6 @@ fn title(layer: &OciDescriptor) -> anyhow::Result<&str> {
     let plain = !title.is_empty() && !title.starts_with('.') && !title.contains(['/', '\\', '\0']);
     ensure!(plain, "{title:?} is not a plain file name");
     Ok(title)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A file that takes no more than was announced.

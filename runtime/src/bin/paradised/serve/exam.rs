@@ -2,12 +2,13 @@
 
 use super::http::Service;
 use super::listen;
+use super::lock::locked;
 use super::meters;
 use super::served::Served;
 use paradise_runtime::selftest::{Report, Status, Verdict};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// The last reports, by model.
@@ -21,7 +22,7 @@ pub struct Exams {
 impl Exams {
     /// A model's last report since the service started.
     pub fn last(&self, model: &str) -> Option<Arc<Report>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).get(model).cloned()
+        locked(&self.last).get(model).cloned()
     }
 
     /// Tests a model, after any test that is under way; `None` if that takes too long.
@@ -38,7 +39,7 @@ impl Exams {
             if report.verdict() == Verdict::Failed {
                 failed(&service, &served, &report);
             }
-            let mut last = service.exams.last.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut last = locked(&service.exams.last);
             last.insert(served.name.clone(), report.clone());
             Ok(report)
         });

@@ -1,10 +1,11 @@
 //! What the service remembers of faults, and writes down of what mattered.
 
+use super::lock::locked;
 use anyhow::Context;
 use jiff::Timestamp;
 use paradise_runtime::watch::{Fault, Journal, Latch};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 /// A fault was found in a model, here or before a restart.
 #[derive(Debug)]
@@ -22,10 +23,6 @@ impl std::error::Error for Latched {}
 pub struct Faults {
     latch: Mutex<Latch>,
     journal: Option<Mutex<Journal>>,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Faults {

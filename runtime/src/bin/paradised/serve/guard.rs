@@ -65,8 +65,7 @@ impl Guard {
         if lost && served.watched.fault().is_none() {
             self.gives_up(registry, served, &format!("its back end failed {} times on probation", served.replaced()));
         } else if !lost
-            && served.whole.load(Ordering::Relaxed)
-            && (at_the_end || served.since.elapsed() >= PROBATION)
+            && (at_the_end || served.whole.load(Ordering::Relaxed) && served.since.elapsed() >= PROBATION)
             && let Err(error) = self.store.prove(&served.name)
         {
             tracing::error!("{error}");

@@ -1,11 +1,12 @@
 //! Short requests are answered on the thread that received them: handing a picture to another thread and its answer back takes longer
 //! than a small network. What is long, or may be, goes to the workers.
 
+use super::lock::locked;
 use paradise_picture::Picture;
 use paradise_runtime::Backend;
 use paradise_runtime::oip::Pictures;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A request that takes longer, on average of late, delays others too much.
@@ -22,11 +23,6 @@ pub struct Here {
     spare: Mutex<Vec<Box<dyn Backend>>>,
     /// Nanoseconds that such a request takes, on average of late.
     takes: AtomicU64,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A list of back ends is whole at every point.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Here {

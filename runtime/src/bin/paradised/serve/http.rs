@@ -141,6 +141,8 @@ async fn serve(arguments: &Serve, addresses: &[SocketAddr], service: Arc<Service
     let listener = tokio::net::TcpListener::bind(addresses)
         .await
         .with_context(|| format!("cannot listen on {}", arguments.listen))?;
+    // Before anybody knows that it listens.
+    let asked = stop_signal().context("SIGTERM")?;
     // Tools read the address, port 0 included, from the first line.
     let scheme = if service.tls.is_some() { "https" } else { "http" };
     say!("listening on {scheme}://{}", listener.local_addr()?);
@@ -159,7 +161,7 @@ async fn serve(arguments: &Serve, addresses: &[SocketAddr], service: Arc<Service
     }
     let stopping = service.clone();
     let stop = async move {
-        stop_signal().await;
+        asked.await;
         stopping.stopping.store(true, Ordering::Relaxed);
         notify::stopping();
         tracing::info!("stopping: answering what waits");
@@ -168,20 +170,16 @@ async fn serve(arguments: &Serve, addresses: &[SocketAddr], service: Arc<Service
     Ok(())
 }
 
-async fn stop_signal() {
+/// Ends when this process is asked to stop; from now on that does not end it by itself.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
+    let [mut terminate, mut interrupt] = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
-        Err(error) => {
-            tracing::warn!("SIGTERM cannot be caught: {error}");
-            let _ = tokio::signal::ctrl_c().await;
-        }
-    }
+    })
 }
 
 /// An answer in JSON.

@@ -13,6 +13,7 @@ mod guard;
 mod here;
 mod http;
 mod listen;
+mod lock;
 mod logs;
 mod meters;
 mod native;

@@ -1,8 +1,9 @@
 //! The models that are served, by their names: loaded and unloaded while others answer.
 
+use super::lock::locked;
 use super::served::Served;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// How a model stands, as the repository's index says it.
 #[derive(Clone)]
@@ -76,8 +77,8 @@ pub struct Registry(Mutex<BTreeMap<String, Entry>>);
 
 impl Registry {
     fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
-        // Entries are replaced whole: a panic elsewhere leaves nothing half done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        // Entries are replaced whole.
+        locked(&self.0)
     }
 
     /// Adds a model that is not loaded yet; whether there was none of that name.

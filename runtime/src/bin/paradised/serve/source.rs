@@ -2,6 +2,7 @@
 
 use super::faults::Faults;
 use super::listen;
+use super::lock::locked;
 use super::registry::Load;
 use super::served::{Crew, Served, Terms, Test};
 use super::watched::Watching;
@@ -18,7 +19,7 @@ use paradise_runtime::watch::Lockstep;
 use paradise_runtime::{Backend, Bundle, Rule, load};
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// A self-test failed: its report.
@@ -71,7 +72,7 @@ impl Loader {
         let model = name.clone();
         let load = move |running: Option<&str>| {
             loader.faults.none(&model)?;
-            let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let first = locked(&first).take();
             let bundle = first.map_or_else(|| Bundle::open(&folder), Ok)?;
             let served = loader.serve(&folder, &bundle, VERSION, running.is_none());
             served.map(Some).with_context(|| folder.display().to_string())

@@ -1,8 +1,9 @@
 //! TLS for those who come from other machines: a certificate and its key, read anew at SIGHUP.
 
+use super::lock::locked;
 use anyhow::{Context, ensure};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring::default_provider;
@@ -43,13 +44,13 @@ impl Tls {
     /// Reads the files anew; if they are none, the old ones stay.
     pub fn reload(&self) {
         match read(&self.certificate, &self.key) {
-            Ok(config) => *self.now.lock().unwrap_or_else(PoisonError::into_inner) = config,
+            Ok(config) => *locked(&self.now) = config,
             Err(error) => tracing::error!("the certificate stays as it was: {error:#}"),
         }
     }
 
     /// What makes a connection one of TLS.
     pub fn acceptor(&self) -> TlsAcceptor {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner).clone().into()
+        locked(&self.now).clone().into()
     }
 }

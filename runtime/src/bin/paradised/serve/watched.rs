@@ -1,12 +1,13 @@
 //! What is watched of a model that serves: by its workers, each picture and each answer; by the sentry, what lies in memory.
 
+use super::lock::locked;
 use super::meters::{Signs, micros};
 use paradise_engine::Model;
 use paradise_engine::calibration::Tables;
 use paradise_runtime::watch::{Area, Drift, Eye, Lockstep, Round, Shift, Sight};
 use paradise_runtime::{Rule, Verdict};
 use serde_json::{Value, json};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// How closely.
@@ -37,10 +38,6 @@ pub struct Watched {
     seen: Mutex<(Sight, Vec<Shift>)>,
     fault: OnceLock<String>,
     signs: Signs,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Looks at a slice of memory if one is due.

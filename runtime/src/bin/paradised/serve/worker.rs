@@ -2,6 +2,7 @@
 //! answer: the worker takes a fresh back end and goes on, and the loss is counted. A worker that hangs is given up for another.
 
 use super::here::{Here, is_small};
+use super::lock::locked;
 use super::meters::Meters;
 use super::watched::Watched;
 use crate::gpio::Pins;
@@ -12,7 +13,7 @@ use paradise_runtime::{Backend, Rule, Verdict};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -111,11 +112,6 @@ pub struct Workers {
     callers: Mutex<Vec<Arc<Desk>>>,
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is behind these is whole at every point.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Shared {
     fn now(&self) -> u64 {
         self.began.elapsed().as_millis() as u64 + 1
@@ -205,10 +201,10 @@ impl Workers {
         // Without another there is one less here; the workers stay.
         if !lost {
             shared.here.give(backend);
+            shared.here.took(took);
         } else if let Ok(fresh) = (shared.fresh)() {
             shared.here.give(fresh);
         }
-        shared.here.took(took);
         Some(outcome)
     }
 

@@ -1,14 +1,12 @@
 //! A decision that one odd picture does not turn: k of the last n verdicts must agree, and an abstention is no vote.
 
-use heapless::Deque;
-
 /// Most verdicts that are looked back upon.
 pub const MAX_VERDICTS: usize = 16;
 
 /// A class, once k of the last n verdicts have accepted it.
 ///
 /// ```
-/// use paradise_firmware::steady::Steady;
+/// use paradise_engine::steady::Steady;
 /// let mut steady = Steady::new(2, 3);
 /// // A cat, an abstention, a cat; then dogs have to be two of three.
 /// let seen = [Some(3), None, Some(3), Some(5), Some(5)];
@@ -16,7 +14,9 @@ pub const MAX_VERDICTS: usize = 16;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Steady {
-    last: Deque<Option<u16>, MAX_VERDICTS>,
+    /// A ring, the next verdict at `at`.
+    last: [Option<u16>; MAX_VERDICTS],
+    at: usize,
     need: usize,
     of: usize,
     current: Option<u16>,
@@ -29,17 +29,14 @@ impl Steady {
     /// Unless `1 <= need <= of <= MAX_VERDICTS`.
     pub fn new(need: usize, of: usize) -> Self {
         assert!(0 < need && need <= of && of <= MAX_VERDICTS, "{need} of {of}");
-        Self { last: Deque::new(), need, of, current: None }
+        Self { last: [None; MAX_VERDICTS], at: 0, need, of, current: None }
     }
 
     /// Takes a verdict, `None` for an abstention; the steady class. It is lost when none of the last verdicts speak for it.
     pub fn push(&mut self, accepted: Option<u16>) -> Option<u16> {
-        if self.last.len() == self.of {
-            self.last.pop_front();
-        }
-        // There is room: `of` is at most the capacity.
-        let _ = self.last.push_back(accepted);
-        let votes = |class: u16| self.last.iter().filter(|v| **v == Some(class)).count();
+        self.last[self.at] = accepted;
+        self.at = (self.at + 1) % self.of;
+        let votes = |class: u16| self.last[..self.of].iter().filter(|v| **v == Some(class)).count();
         match accepted {
             Some(class) if votes(class) >= self.need => self.current = Some(class),
             _ if self.current.is_some_and(|class| votes(class) == 0) => self.current = None,
