@@ -27,12 +27,11 @@ pub fn confine(arguments: &Serve) -> anyhow::Result<()> {
     let (model, tls) = (&arguments.model, [&arguments.tls_certificate, &arguments.tls_key]);
     let mut reads: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
     reads.extend(std::env::current_exe());
-    reads.extend(model.model.iter().chain(&model.models).cloned());
+    reads.extend(model.models.iter().cloned());
     // A key may be its own line of base64.
     reads.extend(model.key.iter().map(PathBuf::from).filter(|key| key.exists()));
-    reads.extend(arguments.site.site.iter().cloned());
-    // Those that are renewed are other files of the same names.
-    reads.extend(tls.into_iter().flatten().map(parent));
+    // What is replaced whole is another file of the same name: its folder is what stays.
+    reads.extend(model.model.iter().chain(&arguments.site.site).chain(tls.into_iter().flatten()).map(parent));
     let writes: Vec<PathBuf> = model.remembered().into_iter().collect();
     // Pins are devices.
     let devices: &[&str] = if arguments.pins.gpio.is_some() { &["/dev"] } else { &[] };
