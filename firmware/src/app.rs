@@ -11,10 +11,10 @@ use crate::board::{Board, Reset};
 use crate::checks::{Check, Checks, Expected, Hardware};
 use crate::latch::Record;
 use crate::recent::Recent;
-use paradise_engine::steady::Steady;
 use paradise_engine::golden::{Golden, crc32_bytes};
 use paradise_engine::lowered::{Lowered, Memory};
 use paradise_engine::selftest::Chip;
+use paradise_engine::steady::Steady;
 use paradise_engine::{Decision, RunError};
 use paradise_link::message::{CHUNK, NUMBERS};
 use paradise_link::{
