@@ -319,7 +319,9 @@ fn under_load_for_long_memory_stays_as_it_is() {
         let after = resident(daemon.id());
         ended.store(true, Ordering::Relaxed);
         println!("resident after {} s: {before} KiB, after {seconds} s: {after} KiB", settled);
-        assert!(after as f64 <= 1.02 * before as f64 + 256.0, "{before} KiB became {after}");
+        // Half a minute does not settle an allocator; a leak shows all the same.
+        let most = if seconds >= 300 { 1.02 } else { 1.05 };
+        assert!(after as f64 <= most * before as f64 + 256.0, "{before} KiB became {after}");
     });
     assert_eq!(daemon.request("GET", "/v1/faults", b"").1["faults"].as_array().map(Vec::len), Some(0));
     assert_eq!(daemon.stop(), Some(0));
