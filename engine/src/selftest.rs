@@ -53,11 +53,27 @@ pub trait Painter: Subject {
     ///
     /// # Errors
     /// If it cannot.
+    #[cfg(not(feature = "alloc"))]
     fn answer_painted(
         &mut self,
         paint: &mut dyn FnMut(&mut [u8]),
         read: &mut dyn FnMut(&Answer),
     ) -> Result<(), Self::Error>;
+
+    /// Answers a u8 HWC image that `paint` writes in full; `read` sees the answer. Who says nothing else paints into memory of its own.
+    ///
+    /// # Errors
+    /// If it cannot.
+    #[cfg(feature = "alloc")]
+    fn answer_painted(
+        &mut self,
+        paint: &mut dyn FnMut(&mut [u8]),
+        read: &mut dyn FnMut(&Answer),
+    ) -> Result<(), Self::Error> {
+        let mut image = alloc::vec![0; self.shape().len() as usize];
+        paint(&mut image);
+        self.answer(&image, &mut |_, _| {}, read).map(drop)
+    }
 }
 
 /// The engine's own arithmetic over a model, in the caller's memory.

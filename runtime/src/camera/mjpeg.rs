@@ -36,8 +36,10 @@ enum Next {
     Start,
     /// At a marker, or at the fill bytes before it.
     Marker,
-    /// Among so many bytes of a segment.
+    /// At a segment of so many bytes, its marker included.
     Segment(usize),
+    /// At a segment that coded data follow.
+    ScanHeader(usize),
     /// Among the coded data of a scan.
     Scan,
 }
@@ -104,31 +106,21 @@ impl Splitter {
                     [0xff, 0, ..] => self.give_up(),
                     [0xff, marker, high, low, ..] => {
                         let length = usize::from(u16::from_be_bytes([*high, *low]));
-                        let is_scan = *marker == 0xda;
-                        if length < 2 {
-                            self.give_up();
-                            continue;
-                        }
-                        // A scan's header is a segment, its data follow.
-                        self.next = Next::Segment(length + 2);
-                        if is_scan {
-                            if left.len() < length + 2 {
-                                self.next = Next::Marker;
-                                return;
-                            }
-                            self.seen += length + 2;
-                            self.next = Next::Scan;
+                        match (*marker, length) {
+                            (_, 0 | 1) => self.give_up(),
+                            (0xda, _) => self.next = Next::ScanHeader(length + 2),
+                            _ => self.next = Next::Segment(length + 2),
                         }
                     }
                     [0xff, ..] | [] if left.len() < 4 => return,
                     _ => self.give_up(),
                 },
-                Next::Segment(length) => {
+                Next::Segment(length) | Next::ScanHeader(length) => {
                     if left.len() < length {
                         return;
                     }
                     self.seen += length;
-                    self.next = Next::Marker;
+                    self.next = if let Next::Segment(_) = self.next { Next::Marker } else { Next::Scan };
                 }
                 Next::Scan => {
                     // A byte of ones in the data is followed by 0, or by a restart.

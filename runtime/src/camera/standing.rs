@@ -120,7 +120,7 @@ impl Steadied {
         })
     }
 
-    /// What is known, since when, and the last class that was, with when that ended.
+    /// What is known.
     pub fn now(&self) -> Standing {
         self.now
     }
@@ -146,10 +146,9 @@ impl Steadied {
         }
         let abstained = self.reasons.iter().flatten().count();
         let next = match (steady, self.now) {
-            // Its votes are still there, but most frames no longer say so.
-            (Some(_), _) if abstained >= self.terms.need => Standing::Unknown(self.why()),
+            // Votes for a class may still be there, but most frames no longer say so.
+            _ if abstained >= self.terms.need => Standing::Unknown(self.why()),
             (Some(class), _) => Standing::Label(class),
-            (None, _) if abstained >= self.terms.need => Standing::Unknown(self.why()),
             (None, Standing::Unknown(why)) => Standing::Unknown(why),
             (None, _) => Standing::Unknown(Unknown::Undecided),
         };

@@ -136,14 +136,4 @@ impl Subject for Device<'_> {
     }
 }
 
-impl Painter for Device<'_> {
-    fn answer_painted(
-        &mut self,
-        paint: &mut dyn FnMut(&mut [u8]),
-        read: &mut dyn FnMut(&Answer),
-    ) -> Result<(), NoAnswer> {
-        let mut image = vec![0; self.shape().len() as usize];
-        paint(&mut image);
-        self.answer(&image, &mut |_, _| {}, read).map(drop)
-    }
-}
+impl Painter for Device<'_> {}

@@ -128,17 +128,7 @@ impl Subject for Tried<'_, '_> {
     }
 }
 
-impl Painter for Tried<'_, '_> {
-    fn answer_painted(
-        &mut self,
-        paint: &mut dyn FnMut(&mut [u8]),
-        read: &mut dyn FnMut(&Answer),
-    ) -> Result<(), RunError> {
-        let mut image = vec![0; self.shape().len() as usize];
-        paint(&mut image);
-        self.answer(&image, &mut |_, _| {}, read).map(drop)
-    }
-}
+impl Painter for Tried<'_, '_> {}
 
 /// A self-test of the same images for a model whose confidence alone is another.
 ///

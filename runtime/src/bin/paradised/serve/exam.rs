@@ -59,6 +59,15 @@ fn failed(service: &Service, served: &Arc<Served>, report: &Report) {
     service.registry.refuse(served, why);
 }
 
+/// Tests a model that nobody asked to be tested; false, and the log says why, if its bundle cannot be tested.
+async fn ran(service: &Arc<Service>, served: &Arc<Served>) -> bool {
+    let tested = service.exams.test(service, served).await;
+    if let Some(Err(error)) = &tested {
+        tracing::error!("{}: the self-test did not run: {error:#}", served.name);
+    }
+    !matches!(tested, Some(Err(_)))
+}
+
 /// Runs the whole self-test of every model that was taken into service after its brief part, as soon as it serves.
 pub fn follow(service: &Arc<Service>) {
     let service = Arc::downgrade(service);
@@ -66,8 +75,7 @@ pub fn follow(service: &Arc<Service>) {
         loop {
             let Some(service) = service.upgrade() else { return };
             for served in service.registry.loaded().into_iter().filter(|one| !one.whole.load(Ordering::Relaxed)) {
-                if let Some(Err(error)) = service.exams.test(&service, &served).await {
-                    tracing::error!("{}: the self-test did not run: {error:#}", served.name);
+                if !ran(&service, &served).await {
                     served.whole.store(true, Ordering::Relaxed);
                 }
             }
@@ -85,10 +93,7 @@ pub fn schedule(service: &Arc<Service>, every: Duration) {
             tokio::time::sleep(every).await;
             let Some(service) = service.upgrade() else { return };
             for served in service.registry.loaded() {
-                match service.exams.test(&service, &served).await {
-                    Some(Ok(_)) | None => {}
-                    Some(Err(error)) => tracing::error!("{}: the self-test did not run: {error:#}", served.name),
-                }
+                ran(&service, &served).await;
             }
         }
     });

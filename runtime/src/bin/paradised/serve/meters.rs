@@ -162,7 +162,6 @@ pub fn tested(model: &str, verdict: &'static str) {
 }
 
 /// What the sentry shows of a version of a model.
-#[derive(Clone)]
 pub struct Signs {
     model: String,
     version: String,

@@ -139,15 +139,15 @@ async fn clear(
         let (service, name) = (service.clone(), name.clone());
         tokio::task::spawn_blocking(move || {
             // The registry logs why if the model does not load.
-            Ok(service.faults.clear(&name)?.then(|| service.registry.load(&name).is_ok()))
+            Ok::<_, std::io::Error>(service.faults.clear(&name)?.then(|| service.registry.load(&name).is_ok()))
         })
     };
-    let failed = |error: std::io::Error| Trouble::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+    let failed = |why: String| Err(Trouble::new(StatusCode::INTERNAL_SERVER_ERROR, why));
     match cleared.await {
         Ok(Ok(Some(serves))) => Ok(answer(StatusCode::OK, &json!({ "model": name, "serves": serves }))),
         Ok(Ok(None)) => Err(Trouble::new(StatusCode::NOT_FOUND, format!("model {name:?} has no fault"))),
-        Ok(Err(error)) => Err(failed(error)),
-        Err(error) => Err(Trouble::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+        Ok(Err(error)) => failed(error.to_string()),
+        Err(error) => failed(error.to_string()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! A model that is served: the way to its workers, and what is known of it without asking there. When the last holder lets go of it, they
 //! answer what waits and end.
 
+use super::here::is_small;
 use super::listen;
 use super::meters::{Meters, Signs};
 use super::watched::{Watched, Watching};
@@ -136,7 +137,7 @@ impl Served {
 
     /// Whether pictures are answered.
     pub fn is_up(&self) -> bool {
-        self.workers.health().is_up() && self.watched.fault().is_none()
+        self.workers.is_up()
     }
 
     /// How often its back end was replaced.
@@ -167,11 +168,12 @@ impl Served {
 
     async fn wait(&self, pictures: Pictures, since: Instant) -> Result<Vec<Verdict>, Refusal> {
         self.meters.waits();
-        if let Some(answered) = self.workers.here(&pictures) {
+        let small = is_small(&pictures);
+        if small && let Some(answered) = self.workers.here(&pictures) {
             return answered.map_err(Refusal::from);
         }
         let (reply, receive) = oneshot::channel();
-        if let Err(refused) = self.workers.push(Job { pictures, since, reply }) {
+        if let Err(refused) = self.workers.push(Job { pictures, small, since, reply }) {
             self.meters.waits_not();
             return Err(match refused {
                 Refused::Full => Refusal::Busy,

@@ -1,7 +1,7 @@
 //! The threads of a model, each with a back end of its own, behind a bounded queue. A picture that makes a back end panic costs its own
 //! answer: the worker takes a fresh back end and goes on, and the loss is counted. A worker that hangs is given up for another.
 
-use super::here::{Here, is_small};
+use super::here::Here;
 use super::lock::locked;
 use super::meters::Meters;
 use super::watched::Watched;
@@ -30,6 +30,8 @@ pub enum Failure {
 pub struct Job {
     /// The pictures.
     pub pictures: Pictures,
+    /// Whether decoding them is short work.
+    pub small: bool,
     /// Since when they wait.
     pub since: Instant,
     /// A verdict each, or why there is none.
@@ -112,6 +114,14 @@ pub struct Workers {
     callers: Mutex<Vec<Arc<Desk>>>,
 }
 
+impl Desk {
+    /// Whether its job has taken longer than so many milliseconds.
+    fn hangs(&self, now: u64, longest: u64) -> bool {
+        let busy = self.busy.load(Ordering::Relaxed);
+        busy != 0 && now.saturating_sub(busy) > longest
+    }
+}
+
 impl Shared {
     fn now(&self) -> u64 {
         self.began.elapsed().as_millis() as u64 + 1
@@ -183,10 +193,10 @@ impl Workers {
         });
     }
 
-    /// Answers pictures at once, on this thread, if that is short.
+    /// Answers small pictures at once, on this thread, if that is short.
     pub fn here(&self, pictures: &Pictures) -> Option<Result<Vec<Verdict>, Failure>> {
         let shared = &self.shared;
-        if shared.watched.fault().is_some() || !is_small(pictures) {
+        if shared.watched.fault().is_some() {
             return None;
         }
         let mut backend = shared.here.take()?;
@@ -211,19 +221,23 @@ impl Workers {
     /// Callers that have computed for longer than this.
     pub fn callers_hung(&self, longest: Duration) -> usize {
         let (now, longest) = (self.shared.now(), longest.as_millis() as u64);
-        let hangs = |desk: &&Arc<Desk>| now.saturating_sub(desk.busy.load(Ordering::Relaxed)) > longest;
-        locked(&self.callers).iter().filter(hangs).count()
+        locked(&self.callers).iter().filter(|desk| desk.hangs(now, longest)).count()
     }
 
     /// Queues pictures without waiting.
     pub fn push(&self, job: Job) -> Result<(), Refused> {
-        if !self.shared.health.is_up() || self.shared.watched.fault().is_some() {
+        if !self.is_up() {
             return Err(Refused::Stopped);
         }
         self.queue.try_send(job).map_err(|e| match e {
             TrySendError::Full(_) => Refused::Full,
             TrySendError::Disconnected(_) => Refused::Stopped,
         })
+    }
+
+    /// Whether they answer: one is there, and no fault was found.
+    pub fn is_up(&self) -> bool {
+        self.shared.health.is_up() && self.shared.watched.fault().is_none()
     }
 
     /// Their condition.
@@ -235,13 +249,9 @@ impl Workers {
     /// outside: one that comes back after all ends then, its answer still its client's.
     pub fn replace_hung(&self, longest: Duration) {
         let (now, longest) = (self.shared.now(), longest.as_millis() as u64);
-        let hangs = |desk: &Arc<Desk>| {
-            let busy = desk.busy.load(Ordering::Relaxed);
-            busy != 0 && now.saturating_sub(busy) > longest
-        };
         let mut hung: Vec<Arc<Desk>> = Vec::new();
         locked(&self.desks).retain(|desk| {
-            let keep = !hangs(desk);
+            let keep = !desk.hangs(now, longest);
             if !keep {
                 hung.push(desk.clone());
             }
@@ -265,7 +275,7 @@ fn work(Seat(shared, desk): &Seat, mut backend: Box<dyn Backend>) {
         let (outcome, lost) = attempt(shared, backend.as_mut(), &job.pictures);
         desk.busy.store(0, Ordering::Relaxed);
         shared.meters.computed(waited, began.elapsed());
-        if is_small(&job.pictures) {
+        if job.small {
             shared.here.took(began.elapsed());
         }
         // The client may have gone; its answer is then nobody's.

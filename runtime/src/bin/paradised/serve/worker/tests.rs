@@ -1,5 +1,6 @@
 //! Workers and callers over back ends that panic, hang, or cannot be replaced.
 
+use super::super::here::is_small;
 use super::super::meters::Signs;
 use super::super::watched::Watching;
 use super::*;
@@ -49,7 +50,7 @@ type Outcome = Result<Vec<Verdict>, Failure>;
 fn sent(workers: &Workers) -> Result<oneshot::Receiver<Outcome>, Refused> {
     let (reply, receive) = oneshot::channel();
     let pictures = Pictures::Encoded(vec![b"P5 1 1 255\n\0".to_vec()]);
-    workers.push(Job { pictures, since: Instant::now(), reply })?;
+    workers.push(Job { pictures, small: true, since: Instant::now(), reply })?;
     Ok(receive)
 }
 
@@ -129,8 +130,9 @@ fn small() -> Pictures {
 #[test]
 fn a_caller_whose_back_end_is_lost_gets_another_and_what_is_large_goes_to_the_workers() {
     let workers = staffed([vec![fragile()], vec![fragile()]], Arc::new(|| Ok(fragile())));
-    assert!(workers.here(&Pictures::Ready(vec![0; 1 << 20])).is_none(), "too large");
-    assert!(workers.here(&Pictures::Encoded(vec![b"P5 4000 4000 255\n".to_vec()])).is_none(), "too many pixels");
+    assert!(!is_small(&Pictures::Ready(vec![0; 1 << 20])), "too large");
+    assert!(!is_small(&Pictures::Encoded(vec![b"P5 4000 4000 255\n".to_vec()])), "too many pixels");
+    assert!(is_small(&small()));
     for lost in 1..4 {
         assert!(matches!(workers.here(&small()), Some(Err(Failure::Worker(_)))));
         assert_eq!(workers.health().replaced(), lost);
