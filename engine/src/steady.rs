@@ -9,16 +9,17 @@ pub const MAX_VERDICTS: usize = 16;
 /// use paradise_engine::steady::Steady;
 /// let mut steady = Steady::new(2, 3);
 /// // A cat, an abstention, a cat; then dogs have to be two of three.
-/// let seen = [Some(3), None, Some(3), Some(5), Some(5)];
+/// let seen = [Some((3, 0.9)), None, Some((3, 0.8)), Some((5, 0.9)), Some((5, 0.9))];
 /// assert_eq!(seen.map(|verdict| steady.push(verdict)), [None, None, Some(3), Some(3), Some(5)]);
 /// ```
 #[derive(Debug, Clone)]
 pub struct Steady {
     /// A ring, the next verdict at `at`.
-    last: [Option<u16>; MAX_VERDICTS],
+    last: [Option<(u16, f32)>; MAX_VERDICTS],
     at: usize,
     need: usize,
     of: usize,
+    sure: f32,
     current: Option<u16>,
 }
 
@@ -29,18 +30,40 @@ impl Steady {
     /// Unless `1 <= need <= of <= MAX_VERDICTS`.
     pub fn new(need: usize, of: usize) -> Self {
         assert!(0 < need && need <= of && of <= MAX_VERDICTS, "{need} of {of}");
-        Self { last: [None; MAX_VERDICTS], at: 0, need, of, current: None }
+        Self { last: [None; MAX_VERDICTS], at: 0, need, of, sure: 0.0, current: None }
     }
 
-    /// Takes a verdict, `None` for an abstention; the steady class. It is lost when none of the last verdicts speak for it.
-    pub fn push(&mut self, accepted: Option<u16>) -> Option<u16> {
+    /// Another class takes the place of one that is steady only if the verdicts for it give it this probability on average.
+    ///
+    /// ```
+    /// use paradise_engine::steady::Steady;
+    /// let mut steady = Steady::new(1, 2).sure(0.7);
+    /// let seen = [Some((3, 0.4)), Some((5, 0.5)), Some((5, 0.9))];
+    /// assert_eq!(seen.map(|verdict| steady.push(verdict)), [Some(3), Some(3), Some(5)]);
+    /// ```
+    pub fn sure(self, sure: f32) -> Self {
+        Self { sure, ..self }
+    }
+
+    /// Takes a verdict, a class with its probability or `None` for an abstention; the steady class. It is lost when none of the last
+    /// verdicts speak for it.
+    pub fn push(&mut self, accepted: Option<(u16, f32)>) -> Option<u16> {
         self.last[self.at] = accepted;
         self.at = (self.at + 1) % self.of;
-        let votes = |class: u16| self.last[..self.of].iter().filter(|v| **v == Some(class)).count();
-        match accepted {
-            Some(class) if votes(class) >= self.need => self.current = Some(class),
-            _ if self.current.is_some_and(|class| votes(class) == 0) => self.current = None,
-            _ => {}
+        let votes = |class: u16| {
+            let votes = self.last[..self.of].iter().flatten().filter(|(voted, _)| *voted == class);
+            votes.fold((0, 0.0), |(count, sum), (_, probability)| (count + 1, sum + probability))
+        };
+        let lost = self.current.is_some_and(|class| votes(class).0 == 0);
+        if let Some((class, _)) = accepted {
+            let (count, sum) = votes(class);
+            if count >= self.need && (self.current.is_none() || sum >= self.sure * count as f32) {
+                self.current = Some(class);
+                return self.current;
+            }
+        }
+        if lost {
+            self.current = None;
         }
         self.current
     }
@@ -53,10 +76,11 @@ mod tests {
     #[test]
     fn abstentions_are_no_votes_and_a_class_that_nobody_sees_is_lost() {
         let mut steady = Steady::new(3, 5);
-        for verdict in [Some(1), Some(1), None, None, None, Some(2)] {
+        let [one, two] = [1, 2].map(|class| Some((class, 0.9)));
+        for verdict in [one, one, None, None, None, two] {
             assert_eq!(steady.push(verdict), None, "two votes are not three");
         }
-        assert_eq!([Some(2), Some(2)].map(|v| steady.push(v)), [None, Some(2)]);
+        assert_eq!([two, two].map(|v| steady.push(v)), [None, Some(2)]);
         assert_eq!(
             [None, None, None, None, None].map(|v| steady.push(v)),
             [Some(2), Some(2), Some(2), Some(2), None]

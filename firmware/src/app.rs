@@ -395,7 +395,8 @@ impl<'a, B: Board + Hardware> App<'a, B> {
             }
         };
         self.recent.push(accepted.is_none());
-        verdict.steady = self.steady.push(accepted);
+        // How sure it is decides nothing here.
+        verdict.steady = self.steady.push(accepted.map(|class| (class, 1.0)));
         self.board.decide(verdict.steady.is_some(), verdict.steady.is_none(), false);
         Ok(verdict)
     }
