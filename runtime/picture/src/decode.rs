@@ -20,7 +20,7 @@ use std::io::Cursor;
 /// # Ok::<(), paradise_picture::PictureError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
-pub struct Picture(DynamicImage);
+pub struct Picture(pub(crate) DynamicImage);
 
 impl Picture {
     /// Decodes the bytes of a picture file. Its size is checked before its pixels are.

@@ -31,6 +31,7 @@ mod error;
 mod format;
 mod jpeg;
 mod limits;
+mod means;
 
 pub use decode::Picture;
 pub use encode::png;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// Rows and columns of the cells that are compared, each the mean luma of its part of the region.
 pub const SIDE: usize = 16;
-/// Cells of a frame.
+/// Cells of a frame, as [`paradise_picture::Picture::means`] gives them.
 pub type Cells = [u8; SIDE * SIDE];
 
 /// When frames pass.
@@ -16,7 +16,7 @@ pub struct Settings {
     pub noises: f32,
     /// So many changed cells are a change.
     pub cells: usize,
-    /// After a change, so many frames pass, until a decision is steady.
+    /// After a change, so many frames are classified besides the first, until a decision is steady.
     pub follow: u32,
     /// A frame passes at least this often, so that answers do not expire.
     pub refresh: Duration,
@@ -28,14 +28,14 @@ impl Default for Settings {
     }
 }
 
-/// Frames that were looked at, and how many of them passed.
+/// Frames that were looked at, and how many of them were classified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
     /// Looked at.
     pub frames: u64,
-    /// Passed.
+    /// Classified.
     pub passed: u64,
-    /// Passed because something changed.
+    /// In which something had changed.
     pub changes: u64,
 }
 
@@ -47,8 +47,12 @@ pub struct Counts {
 /// let (mut gate, now) = (Gate::new(Settings::default()), Instant::now());
 /// let empty = [90; SIDE * SIDE];
 /// // The first frames pass, then nothing does until something comes.
-/// let passed: Vec<bool> = (0..8).map(|_| gate.passes(&empty, now)).collect();
-/// assert_eq!(passed, [true, true, true, true, true, true, false, false]);
+/// let mut passed = 0;
+/// while gate.passes(&empty, now) {
+///     gate.took(now);
+///     passed += 1;
+/// }
+/// assert_eq!(passed, 6);
 /// let mut there = empty;
 /// there[100..104].fill(200);
 /// assert!(gate.passes(&there, now));
@@ -74,7 +78,7 @@ impl Gate {
         Self { settings, usual: None, noise: 0.0, left: 0, last: None, counts: Counts::default() }
     }
 
-    /// Looks at a frame: whether it is to be classified.
+    /// Looks at a frame: whether it is to be classified. If it is, [`Gate::took`] follows.
     pub fn passes(&mut self, cells: &Cells, now: Instant) -> bool {
         self.counts.frames += 1;
         let is_change = self.changes(cells);
@@ -83,13 +87,19 @@ impl Gate {
             self.left = self.settings.follow + 1;
         }
         let is_due = self.last.is_none_or(|last| now.saturating_duration_since(last) >= self.settings.refresh);
-        let passes = is_due || self.left > 0;
+        is_due || self.left > 0
+    }
+
+    /// A frame was classified, because it passed or for another reason.
+    pub fn took(&mut self, now: Instant) {
         self.left = self.left.saturating_sub(1);
-        if passes {
-            self.last = Some(now);
-            self.counts.passed += 1;
-        }
-        passes
+        self.last = Some(now);
+        self.counts.passed += 1;
+    }
+
+    /// Whether frames pass because something has changed.
+    pub fn is_following(&self) -> bool {
+        self.left > 0
     }
 
     /// What passed.
@@ -153,6 +163,15 @@ mod tests {
         }
     }
 
+    /// Every frame that passes is classified.
+    fn pass(gate: &mut Gate, cells: &Cells, now: Instant) -> bool {
+        let passes = gate.passes(cells, now);
+        if passes {
+            gate.took(now);
+        }
+        passes
+    }
+
     #[test]
     fn a_still_scene_is_skipped_and_no_change_is_missed() {
         let start = Instant::now();
@@ -161,7 +180,7 @@ mod tests {
             let (mut scene, mut gate) = (Scene::new(seed), Gate::new(Settings::default()));
             // Five minutes at five frames a second.
             for frame in 0..1500 {
-                gate.passes(&scene.frame(None), at(frame));
+                pass(&mut gate, &scene.frame(None), at(frame));
             }
             let Counts { frames, passed, .. } = gate.counts();
             assert!(passed * 20 <= frames, "{passed} of {frames} passed");
@@ -170,7 +189,7 @@ mod tests {
                 let there = (change % 2 == 0).then_some((3, (change as usize * 5) % (SIDE - 3)));
                 let before = gate.counts().changes;
                 for frame in 0..20 {
-                    let passes = gate.passes(&scene.frame(there), at(1500 + 20 * change + frame));
+                    let passes = pass(&mut gate, &scene.frame(there), at(1500 + 20 * change + frame));
                     assert!(frame > 0 || passes, "change {change} was missed");
                 }
                 assert!(gate.counts().changes > before, "change {change} was missed");
@@ -187,7 +206,7 @@ mod tests {
             let light = 60 + (frame / 10) as u8;
             let now = start + Duration::from_millis(200) * frame;
             let cells = std::array::from_fn(|i| light + (i % 7) as u8 * (1 + (frame / 300) as u8));
-            if gate.passes(&cells, now) {
+            if pass(&mut gate, &cells, now) {
                 passed.push(frame);
             }
         }

@@ -1,9 +1,9 @@
-//! From a camera's bytes to what is known of what it sees, without sockets, devices or threads.
-//!
-//! ```text
-//! bytes --mjpeg--> pictures --gate--> those in which something changed --model--> answers --standing--> label, unknown, unavailable
-//! ```
+//! What a camera needs, without sockets or threads: pictures out of a stream, the region that is looked at, whether anything has moved, how
+//! often to classify, and a decision that one odd frame does not turn. [`observer`] puts them together.
 
 pub mod gate;
 pub mod mjpeg;
+pub mod observer;
+pub mod pace;
+pub mod region;
 pub mod standing;

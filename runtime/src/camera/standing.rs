@@ -25,6 +25,8 @@ pub enum Unknown {
     Atypical,
     /// The class is not clear.
     Uncertain,
+    /// Nobody looked for too long: the last answer is no longer one.
+    Expired,
 }
 
 impl From<Reason> for Unknown {
@@ -70,7 +72,7 @@ pub struct Terms {
     pub of: usize,
     /// Another class takes the place of one that is known only if the frames for it give it this probability on average.
     pub sure: f32,
-    /// Without a frame for longer, nothing is known any more.
+    /// Without an answer for longer, nothing is known any more.
     pub expires: Duration,
 }
 
@@ -101,7 +103,7 @@ pub struct Steadied {
     reasons: VecDeque<Option<Unknown>>,
     now: Standing,
     since: Instant,
-    frame: Instant,
+    answered: Instant,
     /// The last class that was known, and until when.
     last: Option<(usize, Instant)>,
 }
@@ -117,7 +119,7 @@ impl Steadied {
             reasons: VecDeque::with_capacity(of + 1),
             now: Standing::Unavailable(Unavailable::Starting),
             since: now,
-            frame: now,
+            answered: now,
             last: None,
         })
     }
@@ -139,7 +141,7 @@ impl Steadied {
 
     /// A frame was answered: a class and its probability, or why not. Whether something else is known now.
     pub fn saw(&mut self, answer: Result<(usize, f32), Reason>, now: Instant) -> bool {
-        self.frame = now;
+        self.answered = now;
         let accepted = answer.ok().and_then(|(class, probability)| Some((u16::try_from(class).ok()?, probability)));
         let steady = self.votes.push(accepted).map(usize::from);
         self.reasons.push_back(answer.err().map(Unknown::from));
@@ -165,18 +167,23 @@ impl Steadied {
 
     /// The source has no frames, or the same one. Whether something else is known now.
     pub fn lost(&mut self, why: Unavailable, now: Instant) -> bool {
-        self.votes = votes(&self.terms);
-        self.reasons.clear();
+        self.forget();
         self.becomes(Standing::Unavailable(why), now)
     }
 
     /// Time passes. Whether something else is known now.
     pub fn tick(&mut self, now: Instant) -> bool {
-        let waits = matches!(self.now, Standing::Unavailable(_));
-        if !waits && now.saturating_duration_since(self.frame) > self.terms.expires {
-            return self.lost(Unavailable::Gone, now);
+        let holds = matches!(self.now, Standing::Label(_));
+        if !holds || now.saturating_duration_since(self.answered) <= self.terms.expires {
+            return false;
         }
-        false
+        self.forget();
+        self.becomes(Standing::Unknown(Unknown::Expired), now)
+    }
+
+    fn forget(&mut self) {
+        self.votes = votes(&self.terms);
+        self.reasons.clear();
     }
 
     fn becomes(&mut self, next: Standing, now: Instant) -> bool {
@@ -230,14 +237,15 @@ mod tests {
     }
 
     #[test]
-    fn without_frames_nothing_is_known_for_long() {
+    fn an_answer_expires_and_a_camera_that_is_lost_says_why() {
         let (mut camera, now) = camera(1, 1);
         assert!(camera.saw(Ok((1, 0.9)), now) && !camera.tick(now + Duration::from_secs(2)));
         let later = now + Duration::from_secs(3);
         assert!(camera.tick(later) && !camera.tick(later));
-        assert_eq!((camera.now(), camera.since()), (Standing::Unavailable(Unavailable::Gone), later));
+        assert_eq!((camera.now(), camera.since()), (Standing::Unknown(Unknown::Expired), later));
         assert!(camera.saw(Ok((1, 0.9)), later) && camera.lost(Unavailable::Frozen, later));
         assert_eq!(camera.now(), Standing::Unavailable(Unavailable::Frozen));
+        assert!(!camera.tick(later + Duration::from_secs(9)), "that it is lost does not expire");
         assert!(Steadied::new(Terms { need: 4, of: 3, ..Terms::default() }, now).is_none());
         assert!(Steadied::new(Terms { need: 1, of: 99, ..Terms::default() }, now).is_none());
     }
