@@ -78,6 +78,12 @@ impl From<Thresholds> for Rule {
 
 impl From<Site> for Rule {
     fn from(site: Site) -> Self {
-        Self { thresholds: *site.thresholds(), site: Some(Arc::new(site)) }
+        Arc::new(site).into()
+    }
+}
+
+impl From<Arc<Site>> for Rule {
+    fn from(site: Arc<Site>) -> Self {
+        Self { thresholds: *site.thresholds(), site: Some(site) }
     }
 }

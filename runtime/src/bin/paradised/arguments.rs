@@ -1,6 +1,7 @@
 //! The command line.
 
 mod serve;
+pub mod tables;
 
 pub use serve::{LogTo, Serve};
 
@@ -10,6 +11,7 @@ use paradise_engine::{Model, Thresholds};
 use paradise_runtime::site::{Site, SiteError};
 use paradise_runtime::store::{Distrust, Keys};
 use paradise_runtime::{Backend, BackendKind, Rule};
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -135,7 +137,7 @@ pub fn keys(keys: &[String]) -> Result<Option<Arc<Keys>>, Distrust> {
 }
 
 /// Thresholds of a place.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct SiteArguments {
     /// Thresholds of the place where the device stands, as `calibrate` wrote them, instead of the maker's.
     #[arg(long, value_name = "FILE", env = "PARADISE_SITE")]
@@ -165,7 +167,8 @@ impl SiteArguments {
 }
 
 /// Overrides of the thresholds in the bundle or the site.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct ThresholdArguments {
     /// Abstain when the picture's p-value is below P, 0..=1; 0 leaves the test out [default: the bundle's or the site's].
     #[arg(long, value_name = "P")]

@@ -1,8 +1,10 @@
 //! The command line, the environment and a file of settings, in this order of force: flags, environment, file, defaults.
 //!
-//! The file is TOML, and its keys are the long names of `serve`'s flags: `listen = "0.0.0.0:8080"`, `key = ["a.pub", "b.pub"]`.
+//! The file is TOML, and its keys are the long names of `serve`'s flags: `listen = "0.0.0.0:8080"`, `key = ["a.pub", "b.pub"]`. Its tables,
+//! `[[camera]]` and the like, say what no flag could.
 
-use crate::arguments::Arguments;
+use crate::arguments::tables::Tables;
+use crate::arguments::{Arguments, Command};
 use anyhow::{Context, bail};
 use clap::builder::OsStr;
 use clap::parser::ValueSource;
@@ -33,11 +35,12 @@ pub struct Asked {
 pub fn read() -> anyhow::Result<Asked> {
     let line: Vec<std::ffi::OsString> = std::env::args_os().collect();
     let mut command = Arguments::command();
-    let mut given = None;
+    let (mut given, mut tables) = (None, Tables::default());
     if line.get(1).and_then(|word| word.to_str()).is_some_and(|word| READERS.contains(&word))
         && let Some(path) = named(&line)
     {
-        let table = table(&path).with_context(|| path.display().to_string())?;
+        let mut table = table(&path).with_context(|| path.display().to_string())?;
+        tables = taken(&mut table).with_context(|| path.display().to_string())?;
         for reader in READERS {
             for (key, value) in &table {
                 command = with(command, reader, key, value).with_context(|| path.display().to_string())?;
@@ -47,7 +50,10 @@ pub fn read() -> anyhow::Result<Asked> {
     }
     let matches = command.clone().get_matches_from(&line);
     let settings = sources(&command, &matches, given.as_ref());
-    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let mut arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    if let Command::Serve(serve) | Command::CheckConfig(serve) = &mut arguments.command {
+        serve.tables = tables;
+    }
     Ok(Asked { arguments, settings })
 }
 
@@ -69,6 +75,17 @@ fn table(path: &Path) -> anyhow::Result<Table> {
     let size = std::fs::metadata(path)?.len();
     anyhow::ensure!(size <= MAX_FILE, "{size} bytes exceed the limit of {MAX_FILE} bytes");
     Ok(std::fs::read_to_string(path)?.parse::<Table>()?)
+}
+
+/// Takes the tables out of a file's settings.
+fn taken(settings: &mut Table) -> anyhow::Result<Tables> {
+    let mut tables = Table::new();
+    for name in Tables::NAMES {
+        tables.extend(settings.remove(name).map(|value| (name.to_string(), value)));
+    }
+    let tables: Tables =
+        tables.try_into().map_err(|error: toml::de::Error| anyhow::anyhow!("{}", error.to_string().trim_end()))?;
+    tables.check().map(|()| tables)
 }
 
 /// The command with a setting of the file as its default.

@@ -1,5 +1,6 @@
 //! What `serve` and `check-config` are told.
 
+use super::tables::Tables;
 use super::{PinArguments, SiteArguments, ThresholdArguments};
 use clap::Args;
 use paradise_runtime::BackendKind;
@@ -49,9 +50,12 @@ pub enum LogTo {
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// A file of settings, TOML: keys are the long names of these flags. Flags and environment come before it.
+    /// A file of settings, TOML: keys are the long names of these flags, which come before it, as the environment does; tables are
+    /// cameras and what is told of them.
     #[arg(long, value_name = "FILE", env = "PARADISE_CONFIG")]
     pub config: Option<PathBuf>,
+    #[arg(skip)]
+    pub tables: Tables,
     #[command(flatten)]
     pub model: ModelsArguments,
     #[command(flatten)]

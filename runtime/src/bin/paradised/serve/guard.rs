@@ -94,10 +94,28 @@ impl Guard {
         registry.loaded().iter().for_each(|served| self.judge(registry, served, at_the_end));
     }
 
+    /// The newest version of a model that is there and may serve.
+    pub fn newest(&self, model: &str) -> Option<String> {
+        Some(self.store.candidates(model).ok()?.first()?.to_string())
+    }
+
     /// The service ends as it should: what serves has not failed.
     pub fn ended_well(&self, registry: &Registry) {
         self.look(registry, true);
     }
+}
+
+/// Reads the certificate anew, and looks for models; blocks while they are loaded.
+pub fn reload(service: &Service) {
+    notify::reloading();
+    if let Some(tls) = &service.tls {
+        tls.reload();
+    }
+    match &service.guard {
+        Some(guard) => guard.rescan(&service.registry),
+        None => service.registry.index().iter().for_each(|(name, ..)| drop(service.registry.refresh(name))),
+    }
+    notify::ready(service);
 }
 
 /// Starts what goes on beside the requests: changes of the folder, SIGHUP, probation. SIGHUP loads every model anew where there is no
@@ -113,19 +131,7 @@ pub fn start(service: &Arc<Service>) -> anyhow::Result<()> {
         while hangup.recv().await.is_some() {
             let Some(service) = weak.upgrade() else { return };
             tracing::info!("SIGHUP: looking for models");
-            let reload = tokio::task::spawn_blocking(move || {
-                notify::reloading();
-                if let Some(tls) = &service.tls {
-                    tls.reload();
-                }
-                match &service.guard {
-                    Some(guard) => guard.rescan(&service.registry),
-                    None => {
-                        service.registry.index().iter().for_each(|(name, ..)| drop(service.registry.refresh(name)))
-                    }
-                }
-                notify::ready(&service);
-            });
+            let reload = tokio::task::spawn_blocking(move || reload(&service));
             let _ = reload.await;
         }
     });

@@ -1,5 +1,6 @@
 //! The service as a whole: its models, its routes, its end.
 
+use super::camera::{self, Cameras};
 use super::exam::{self, Exams};
 use super::faults::{Faults, Latched};
 use super::guard::{self, Guard};
@@ -7,10 +8,12 @@ use super::listen;
 use super::meters;
 use super::policy::{self, Token};
 use super::registry::{Failed, Registry};
+use super::rules::Rules;
+use super::sink::Sinks;
 use super::source::{Loader, SelfTestFailed};
 use super::tls::Tls;
 use super::trouble::Trouble;
-use super::{logs, native, notify, oip, sandbox, sentry};
+use super::{logs, mqtt, native, notify, oip, sandbox, sentry, thresholds};
 use crate::arguments::Serve;
 use anyhow::{Context, bail, ensure};
 use axum::Router;
@@ -46,6 +49,14 @@ pub struct Service {
     pub counted: PrometheusHandle,
     /// Who looks after the folder of models, where there is one.
     pub guard: Option<Guard>,
+    /// Most memory that decoding a picture may take, bytes.
+    pub max_decoded: u64,
+    /// The cameras.
+    pub cameras: Cameras,
+    /// Who is told of them.
+    pub sinks: Sinks,
+    /// What decides about answers.
+    pub rules: Arc<Rules>,
 }
 
 impl Service {
@@ -61,6 +72,8 @@ pub fn run(arguments: Serve) -> anyhow::Result<u8> {
     logs::begin(&arguments)?;
     let addresses = policy::addresses(&arguments)?;
     let token = policy::token(&arguments, &addresses)?;
+    // For those libraries that ask for one; it is none of theirs to fail.
+    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
     let tls = policy::tls(&arguments)?.map(Arc::new);
     let faults = Faults::open(arguments.model.remembered().as_deref())?;
     sandbox::confine(&arguments)?;
@@ -99,6 +112,10 @@ pub fn run(arguments: Serve) -> anyhow::Result<u8> {
         tls,
         exams: Exams::default(),
         guard: store.map(|store| Guard::new(loader.clone(), store)),
+        max_decoded: u64::from(arguments.max_decoded) << 20,
+        cameras: Cameras::new(&arguments.tables)?,
+        sinks: Sinks::open(&arguments.tables)?,
+        rules: loader.rules.clone(),
     });
     if let Some(guard) = &service.guard {
         guard.rescan(&service.registry);
@@ -123,6 +140,8 @@ async fn serve(arguments: &Serve, addresses: &[SocketAddr], service: Arc<Service
     let mut app = Router::new()
         .merge(native::routes())
         .merge(oip::routes())
+        .merge(camera::routes::routes())
+        .merge(thresholds::routes())
         .fallback(|| async {
             Trouble::new(StatusCode::NOT_FOUND, "no such path; POST /v1/classify takes a picture, /v2 says more")
         })
@@ -156,6 +175,11 @@ async fn serve(arguments: &Serve, addresses: &[SocketAddr], service: Arc<Service
     notify::ready(&service);
     notify::watch(&service);
     exam::follow(&service);
+    let broker = match (&arguments.tables.mqtt, service.sinks.outbox()) {
+        (Some(settings), Some(outbox)) => Some(mqtt::start(&service, settings, outbox)?),
+        _ => None,
+    };
+    camera::start(&service, &tokio::runtime::Handle::current());
     if let Some(hours) = arguments.selftest_hours {
         exam::schedule(&service, std::time::Duration::from_secs_f64(3600.0 * hours));
     }
@@ -167,6 +191,10 @@ async fn serve(arguments: &Serve, addresses: &[SocketAddr], service: Arc<Service
         tracing::info!("stopping: answering what waits");
     };
     listen::serve(listener, service.tls.clone(), app, stop).await;
+    service.cameras.stop();
+    if let Some(broker) = broker {
+        broker.leave().await;
+    }
     Ok(())
 }
 

@@ -3,32 +3,40 @@
 //! ```text
 //! listen --> http: native.rs, oip.rs --> registry: name, version --> served: queue --> worker: one thread, one back end
 //! sentry: memory, pictures, answers of late --> faults --> registry
+//! cameras --> served --> sinks: file, webhook, MQTT
 //! folder of models --> guard: what is new --> source: checks, self-test --> registry
 //! ```
 
 mod body;
+mod camera;
 mod exam;
 mod faults;
 mod guard;
 mod here;
 mod http;
+mod http_client;
 mod listen;
 mod lock;
 mod logs;
 mod meters;
+mod mqtt;
 mod native;
 mod notify;
 mod oip;
 mod policy;
 mod registry;
+mod rules;
 mod sandbox;
 mod sentry;
 mod served;
+mod sink;
 mod source;
+mod thresholds;
 mod tls;
 mod trouble;
 mod watched;
 mod worker;
 
 pub use http::run;
+pub use mqtt::address;
 pub use policy::check;

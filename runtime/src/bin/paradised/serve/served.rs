@@ -9,6 +9,7 @@ use super::worker::{Failure, Fresh, Job, Limits, Refused, Workers};
 use crate::gpio::Pins;
 use anyhow::Context;
 use paradise_engine::Shape;
+use paradise_engine::image::ImagePolicy;
 use paradise_runtime::oip::Pictures;
 use paradise_runtime::selftest::Report;
 use paradise_runtime::watch::Lockstep;
@@ -54,6 +55,8 @@ pub struct Served {
     pub since: Instant,
     /// Extents of its input.
     pub input: Shape,
+    /// How pictures become its inputs.
+    pub policy: ImagePolicy,
     /// Names of its classes.
     pub labels: Vec<String>,
     /// Runs the self-test of its bundle on this device, beside what it serves.
@@ -62,6 +65,8 @@ pub struct Served {
     pub whole: AtomicBool,
     /// What is watched of it.
     pub watched: Arc<Watched>,
+    makers: Option<f64>,
+    fresh: Fresh,
     workers: Workers,
     meters: Meters,
 }
@@ -80,14 +85,19 @@ pub struct Crew {
 pub struct Terms {
     /// What decides about its answers.
     pub rule: Rule,
-    /// The share of ordinary pictures that may be abstained from, if that was promised.
-    pub promised: Option<f64>,
+    /// The share of ordinary pictures that may be abstained from, if the maker promised one.
+    pub makers: Option<f64>,
     /// The board's pins.
     pub pins: Pins,
     /// What its requests may take.
     pub limits: Limits,
     /// How closely it is watched.
     pub watching: Watching,
+}
+
+/// The share of ordinary pictures that may be abstained from, as the site or the maker promised.
+fn promised(rule: &Rule, makers: Option<f64>) -> Option<f64> {
+    rule.site().map(|site| site.promised_percent() / 100.0).or(makers)
 }
 
 /// A self-test.
@@ -106,33 +116,61 @@ impl Served {
         test: Test,
     ) -> anyhow::Result<Self> {
         let Crew { workers, callers, mut lockstep } = crew;
-        let Terms { rule, promised, pins, limits, watching } = terms;
+        let Terms { rule, makers, pins, limits, watching } = terms;
         let (mut name, mut input, mut labels) = (String::new(), Shape::new(0, 0, 0), Vec::new());
-        let mut watched = None;
+        let (mut watched, mut policy) = (None, None);
         workers.first().context("no back end")?.with_model(&mut |model| {
             let signs = Signs::new(model.header().name, version);
-            watched = Some(Watched::new(model, (lockstep.take(), &rule), promised, watching, signs));
+            watched = Some(Watched::new(model, (lockstep.take(), &rule), promised(&rule, makers), watching, signs));
             name = model.header().name.to_string();
             input = model.header().input;
+            policy = Some(model.header().policy);
             labels = (0..model.header().classes.into()).map(|class| model.label(class).to_string()).collect();
         });
         let meters = Meters::new(&name, version);
         let watched = Arc::new(watched.context("no model")?);
         let workers =
-            Workers::start([workers, callers], fresh, rule, pins, limits, (meters.clone(), watched.clone()));
+            Workers::start([workers, callers], fresh.clone(), rule, pins, limits, (meters.clone(), watched.clone()));
         Ok(Self {
             name,
             version: version.to_string(),
             bundle,
             since: Instant::now(),
             input,
+            policy: policy.context("no model")?,
             labels,
             test,
             whole: AtomicBool::new(true),
             watched,
+            makers,
+            fresh,
             workers,
             meters,
         })
+    }
+
+    /// What decides about its answers.
+    pub fn rule(&self) -> Arc<Rule> {
+        self.workers.rule()
+    }
+
+    /// Decides otherwise from the next answer on.
+    ///
+    /// # Errors
+    /// If the model cannot be read.
+    pub fn decide_by(&self, rule: Rule) -> anyhow::Result<()> {
+        let backend = self.another()?;
+        backend.with_model(&mut |model| self.watched.decides_by(model, &rule, promised(&rule, self.makers)));
+        self.workers.decide_by(rule);
+        Ok(())
+    }
+
+    /// Another back end of it, for questions that no answer holds.
+    ///
+    /// # Errors
+    /// If it cannot be loaded.
+    pub fn another(&self) -> anyhow::Result<Box<dyn Backend>> {
+        (self.fresh)()
     }
 
     /// Whether pictures are answered.

@@ -4,6 +4,7 @@ use super::faults::Faults;
 use super::listen;
 use super::lock::locked;
 use super::registry::Load;
+use super::rules::Rules;
 use super::served::{Crew, Served, Terms, Test};
 use super::watched::Watching;
 use super::worker::{Fresh, Limits};
@@ -16,7 +17,7 @@ use paradise_runtime::int8::Int8;
 use paradise_runtime::selftest::{self, Options};
 use paradise_runtime::store::{Keys, Store, Version};
 use paradise_runtime::watch::Lockstep;
-use paradise_runtime::{Backend, Bundle, Rule, load};
+use paradise_runtime::{Backend, Bundle, load};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -44,6 +45,8 @@ pub struct Loader {
     keys: Option<Arc<Keys>>,
     /// What is remembered of faults.
     pub faults: Arc<Faults>,
+    /// What decides about answers.
+    pub rules: Arc<Rules>,
 }
 
 impl Loader {
@@ -53,7 +56,8 @@ impl Loader {
     /// If a key is none.
     pub fn new(arguments: Serve, faults: Faults) -> anyhow::Result<Arc<Self>> {
         let keys = keys(&arguments.model.key)?;
-        Ok(Arc::new(Self { arguments, keys, faults: Arc::new(faults) }))
+        let rules = Arc::new(Rules::new(&arguments));
+        Ok(Arc::new(Self { arguments, keys, faults: Arc::new(faults), rules }))
     }
 
     /// The settings.
@@ -147,15 +151,16 @@ impl Loader {
     /// follows.
     fn serve(&self, folder: &Path, bundle: &Bundle, version: &str, brief: bool) -> anyhow::Result<Served> {
         let (arguments, kind) = (&self.arguments, self.arguments.model.backend);
-        let options = Options { site: arguments.site.site.clone(), keys: self.keys.clone(), ..Options::default() };
-        let report = selftest::of(bundle, kind, &Options { brief, ..options.clone() })?;
+        let (rules, keys, name) = (self.rules.clone(), self.keys.clone(), bundle.name().to_string());
+        let options =
+            move |brief| Options { site: rules.site_path(&name), keys: keys.clone(), brief, ..Options::default() };
+        let report = selftest::of(bundle, kind, &options(brief))?;
         if report.exit_code() == 1 {
             return Err(SelfTestFailed(report.to_string()).into());
         }
         let workers = arguments.workers.map_or_else(cores, usize::from);
         let crew = crew(bundle, kind, [workers, listen::threads()], arguments.lockstep)?;
-        let rule = arguments.site.rule(crew.workers.first().context("no workers")?.as_ref())?;
-        let rule = arguments.thresholds.over(rule)?;
+        let rule = self.rules.begin(crew.workers.first().context("no workers")?.as_ref())?;
         match rule.site() {
             Some(site) => tracing::info!("{}: thresholds: {site}", bundle.name()),
             None => tracing::info!("{}: thresholds: the maker's", bundle.name()),
@@ -174,14 +179,14 @@ impl Loader {
             Some(shared) => Arc::new(move || Ok(Box::new(shared.beside()))),
             None => Arc::new(move || Ok(load(&same()?, kind)?)),
         };
-        let test: Test = Arc::new(move || Ok(selftest::of(&again()?, kind, &options)?));
+        let test: Test = Arc::new(move || Ok(selftest::of(&again()?, kind, &options(false))?));
         let limits = Limits { waiting: arguments.queue.into(), decoded: u64::from(arguments.max_decoded) << 20 };
         let watching = Watching {
             round: Duration::from_secs(arguments.round_seconds.into()),
             longest: arguments.stale_seconds.map(|seconds| Duration::from_secs(seconds.into())),
         };
-        let promised = promised(bundle, &rule);
-        let terms = Terms { rule, promised, pins, limits, watching };
+        let makers = promised(bundle);
+        let terms = Terms { rule, makers, pins, limits, watching };
         let served = Served::start((version, bundle.fingerprint()), crew, fresh, terms, test)?;
         served.whole.store(!brief, Ordering::Relaxed);
         Ok(served)
@@ -200,11 +205,8 @@ fn crew(bundle: &Bundle, kind: BackendKind, [workers, callers]: [usize; 2], ever
     Ok(Crew { workers, callers: Vec::new(), lockstep: None })
 }
 
-/// The share of ordinary pictures that the thresholds may abstain from, as the site's file or the maker's card says.
-fn promised(bundle: &Bundle, rule: &Rule) -> Option<f64> {
-    if let Some(site) = rule.site() {
-        return Some(site.promised_percent() / 100.0);
-    }
+/// The share of ordinary pictures that the maker's thresholds may abstain from, as the card says.
+fn promised(bundle: &Bundle) -> Option<f64> {
     let card: toml::Table = std::str::from_utf8(bundle.file(CARD).ok()?).ok()?.parse().ok()?;
     card.get("false_abstain_promised_percent")?.as_float().map(|percent| percent / 100.0)
 }

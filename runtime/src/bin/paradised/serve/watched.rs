@@ -38,6 +38,8 @@ pub struct Watched {
     seen: Mutex<(Sight, Vec<Shift>)>,
     fault: OnceLock<String>,
     signs: Signs,
+    /// The time of a round through memory.
+    round: Duration,
 }
 
 /// Looks at a slice of memory if one is due.
@@ -81,6 +83,18 @@ impl Beat {
     }
 }
 
+/// What lies in memory of a model and of what decides about it.
+fn areas(lockstep: Option<&Lockstep>, rule: &Rule) -> Vec<Area> {
+    let mut areas: Vec<Area> = lockstep.iter().map(|lockstep| Area::Model(lockstep.fast().slices())).collect();
+    areas.push(rule.clone().into());
+    areas
+}
+
+fn drift(model: &Model, rule: &Rule, promised: Option<f64>) -> Drift {
+    let own = Tables::of(model);
+    Drift::new(rule.tables().unwrap_or(&own), promised)
+}
+
 impl Watched {
     /// A model as it is in memory now; `promised`: the share of ordinary pictures that may be abstained from.
     pub fn new(
@@ -91,11 +105,8 @@ impl Watched {
         signs: Signs,
     ) -> Self {
         let now = Instant::now();
-        let mut areas: Vec<Area> = lockstep.iter().map(|lockstep| Area::Model(lockstep.fast().slices())).collect();
-        areas.push(rule.clone().into());
-        let own = Tables::of(model);
-        let drift = Drift::new(rule.tables().unwrap_or(&own), promised);
-        let memory = paced(areas, watching.round, now);
+        let memory = paced(areas(lockstep.as_ref(), rule), watching.round, now);
+        let drift = drift(model, rule, promised);
         signs.round(memory.whole);
         Self {
             lockstep,
@@ -105,7 +116,14 @@ impl Watched {
             seen: Mutex::default(),
             fault: OnceLock::new(),
             signs,
+            round: watching.round,
         }
+    }
+
+    /// Another rule decides from now on: its numbers are watched, and answers compared with what it says.
+    pub fn decides_by(&self, model: &Model, rule: &Rule, promised: Option<f64>) {
+        *locked(&self.memory) = paced(areas(self.lockstep.as_ref(), rule), self.round, Instant::now());
+        *locked(&self.drift) = drift(model, rule, promised);
     }
 
     /// A worker sees an input.

@@ -85,7 +85,7 @@ struct Shared {
     /// Held by the one that waits for the next job.
     jobs: Mutex<Receiver<Job>>,
     fresh: Fresh,
-    rule: Rule,
+    rule: Mutex<Arc<Rule>>,
     pins: Mutex<Pins>,
     limits: Limits,
     meters: Meters,
@@ -165,7 +165,7 @@ impl Workers {
         let shared = Arc::new(Shared {
             jobs,
             fresh,
-            rule,
+            rule: Mutex::new(Arc::new(rule)),
             pins,
             limits,
             meters,
@@ -238,6 +238,16 @@ impl Workers {
     /// Whether they answer: one is there, and no fault was found.
     pub fn is_up(&self) -> bool {
         self.shared.health.is_up() && self.shared.watched.fault().is_none()
+    }
+
+    /// What decides about answers.
+    pub fn rule(&self) -> Arc<Rule> {
+        locked(&self.shared.rule).clone()
+    }
+
+    /// Decides otherwise from now on.
+    pub fn decide_by(&self, rule: Rule) {
+        *locked(&self.shared.rule) = Arc::new(rule);
     }
 
     /// Their condition.
@@ -328,9 +338,10 @@ fn answer(
             error => Failure::Worker(error.to_string()),
         })
     };
+    let rule = locked(rule).clone();
     let judged = |backend: &mut dyn Backend, input: &[u8]| {
         watched.sees(input);
-        let verdict = backend.verdict(input, Some(rule))?;
+        let verdict = backend.verdict(input, Some(&rule))?;
         watched.answers(&verdict);
         Ok(verdict)
     };

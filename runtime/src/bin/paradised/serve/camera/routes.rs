@@ -1,0 +1,99 @@
+//! Paths of cameras, under `/v1/cameras`.
+
+use super::Live;
+use crate::serve::body;
+use crate::serve::http::{Service, answer};
+use crate::serve::trouble::Trouble;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use paradise_runtime::camera::region::Region;
+use serde::Deserialize;
+use serde_json::json;
+use std::sync::Arc;
+
+/// Largest body of a setting, bytes.
+const MAX_SETTING: usize = 4096;
+
+/// The paths.
+pub fn routes() -> Router<Arc<Service>> {
+    Router::new()
+        .route("/v1/cameras", get(all))
+        .route("/v1/cameras/{camera}", get(one))
+        .route("/v1/cameras/{camera}/picture", get(picture))
+        .route("/v1/cameras/{camera}/answers", get(answers))
+        .route("/v1/cameras/{camera}/classify", post(classify))
+        .route("/v1/cameras/{camera}/region", put(region))
+}
+
+fn named<'s>(service: &'s Service, name: &str) -> Result<&'s Arc<Live>, Trouble> {
+    service.cameras.get(name).ok_or_else(|| {
+        let known: Vec<&str> = service.cameras.all().map(|live| live.name.as_str()).collect();
+        Trouble::new(StatusCode::NOT_FOUND, format!("no camera {name:?}; there are {}", known.join(", ")))
+    })
+}
+
+/// How each camera stands.
+async fn all(State(service): State<Arc<Service>>) -> Response {
+    let cameras: Vec<_> = service.cameras.all().map(|live| live.report()).collect();
+    answer(StatusCode::OK, &json!({ "cameras": cameras }))
+}
+
+async fn one(State(service): State<Arc<Service>>, Path(name): Path<String>) -> Result<Response, Trouble> {
+    Ok(answer(StatusCode::OK, &named(&service, &name)?.report()))
+}
+
+/// The last picture, as it came.
+async fn picture(State(service): State<Arc<Service>>, Path(name): Path<String>) -> Result<Response, Trouble> {
+    let Some(bytes) = named(&service, &name)?.picture() else {
+        return Err(Trouble::new(StatusCode::NOT_FOUND, format!("camera {name:?} has shown no picture yet")));
+    };
+    let kind = match &bytes[..] {
+        [0xff, 0xd8, ..] => "image/jpeg",
+        [0x89, b'P', b'N', b'G', ..] => "image/png",
+        _ => "application/octet-stream",
+    };
+    let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-store")];
+    Ok((headers, bytes.to_vec()).into_response())
+}
+
+/// Answers of late, the oldest first.
+async fn answers(State(service): State<Arc<Service>>, Path(name): Path<String>) -> Result<Response, Trouble> {
+    Ok(answer(StatusCode::OK, &json!({ "answers": named(&service, &name)?.answers() })))
+}
+
+/// Asks for the next picture to be classified.
+async fn classify(State(service): State<Arc<Service>>, Path(name): Path<String>) -> Result<Response, Trouble> {
+    named(&service, &name)?.ask();
+    Ok(answer(StatusCode::ACCEPTED, &json!({ "camera": name })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Looks {
+    region: Option<Region>,
+}
+
+/// Looks at another part from now on, until the service is started anew.
+async fn region(
+    State(service): State<Arc<Service>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Trouble> {
+    let live = named(&service, &name)?;
+    let bytes = body::any(&headers, body, MAX_SETTING).await.map_err(Trouble::body)?;
+    let Looks { region } = serde_json::from_slice(&bytes).map_err(|error| Trouble::bad(error.to_string()))?;
+    if let (Some(region), Some([width, height])) = (region, live.size()) {
+        let [x, y, w, h] = region.into();
+        if x + w > width || y + h > height {
+            return Err(Trouble::bad(format!("{region} is not inside of the picture of {width} x {height}")));
+        }
+    }
+    live.look_at(region);
+    service.faults.note("region", live.model.as_deref().unwrap_or_default(), &format!("camera {name}: {region:?}"));
+    Ok(answer(StatusCode::OK, &json!({ "camera": name, "region": region })))
+}

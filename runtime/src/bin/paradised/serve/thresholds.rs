@@ -1,0 +1,93 @@
+//! `/v1/thresholds`: when a model abstains, and how that is changed while it serves.
+
+use super::body;
+use super::http::{Service, answer};
+use super::registry::Missing;
+use super::served::Served;
+use super::trouble::Trouble;
+use crate::arguments::ThresholdArguments;
+use anyhow::anyhow;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use axum::routing::get;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Largest body, bytes.
+const MAX_BODY: usize = 4096;
+
+/// The path.
+pub fn routes() -> Router<Arc<Service>> {
+    Router::new().route("/v1/thresholds", get(read).put(write))
+}
+
+#[derive(Deserialize)]
+struct Which {
+    model: Option<String>,
+}
+
+/// The model of a name, or the only one.
+fn named(service: &Service, model: Option<&str>) -> Result<Arc<Served>, Missing> {
+    match model {
+        Some(name) => service.registry.get(name, None),
+        None => service.registry.only(),
+    }
+}
+
+/// How a model decides.
+fn report(service: &Service, served: &Served) -> Value {
+    let rule = served.rule();
+    let site = rule.site().map(|site| {
+        json!({
+            "pictures": site.pictures(),
+            "promised_percent": site.promised_percent(),
+            "expected_percent": site.expected_percent(),
+        })
+    });
+    json!({
+        "model": served.name,
+        "version": served.version,
+        "thresholds": rule.thresholds(),
+        "sent": service.rules.sent(&served.name),
+        "site": site,
+    })
+}
+
+/// Other thresholds for a model from now on: those that are said; the others are as the settings, the site or the maker say.
+///
+/// # Errors
+/// If there is no such model, or one is out of range.
+pub fn set(service: &Service, model: Option<&str>, thresholds: ThresholdArguments) -> anyhow::Result<Value> {
+    let served = named(service, model).map_err(|missing| anyhow!("{missing:?}"))?;
+    let backend = served.another()?;
+    let rule = service.rules.send(backend.as_ref(), &served.name, thresholds)?;
+    served.decide_by(rule)?;
+    service.faults.note("thresholds", &served.name, &serde_json::to_string(served.rule().thresholds())?);
+    Ok(report(service, &served))
+}
+
+async fn read(
+    State(service): State<Arc<Service>>,
+    Query(Which { model }): Query<Which>,
+) -> Result<Response, Trouble> {
+    let served = named(&service, model.as_deref())?;
+    Ok(answer(StatusCode::OK, &report(&service, &served)))
+}
+
+async fn write(
+    State(service): State<Arc<Service>>,
+    Query(Which { model }): Query<Which>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Trouble> {
+    // What is wrong with the name is another status than what is wrong with the body.
+    named(&service, model.as_deref())?;
+    let bytes = body::any(&headers, body, MAX_BODY).await.map_err(Trouble::body)?;
+    let sent = serde_json::from_slice(&bytes).map_err(|error| Trouble::bad(error.to_string()))?;
+    let set = tokio::task::block_in_place(|| set(&service, model.as_deref(), sent));
+    Ok(answer(StatusCode::OK, &set.map_err(|error| Trouble::bad(format!("{error:#}")))?))
+}
