@@ -84,7 +84,7 @@ aarch64: ## paradised for a Raspberry Pi (64 bit): target/aarch64/*/device/parad
 	runtime/aarch64.sh daemon
 	runtime/aarch64.sh build
 
-# PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime,strace leaves out what needs those tools; the tests concerned then say `skipped`.
+# PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime,strace,mosquitto,ffmpeg leaves out what needs those tools; the tests concerned then say `skipped`.
 wants = case ",$$PARADISE_SKIP," in *,$(1),*) echo "skipped: $(1), on request";; *) $(2);; esac
 
 check: lint ## Format, clippy, every unit test: under two minutes once built, installs nothing
@@ -94,21 +94,23 @@ check: lint ## Format, clippy, every unit test: under two minutes once built, in
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 timed = CARGO_TARGET_$(HOST)_RUNNER="env RUSTC_BOOTSTRAP=1" $(CARGO) test --release --workspace --no-fail-fast --lib --bins --tests -- --report-time -Zunstable-options
 
-test: ## Every promise, one case of each; installs what is missing (PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime,strace leaves those out)
+test: ## Every promise, one case of each; installs what is missing (PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime,strace,mosquitto,ffmpeg leaves those out)
 	@echo "make test needs a Python environment (.venv), QEMU and cross compilers, and installs what is missing of them:"
-	@echo "Debian packages as root, by \"$(APT)\", the rest into this folder. PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime,strace leaves them out."
+	@echo "Debian packages as root, by \"$(APT)\", the rest into this folder. PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime,strace,mosquitto,ffmpeg leaves them out."
 	$(MAKE) lint build
 	@$(call wants,python,$(MAKE) venv)
 	@command -v curl >/dev/null || { $(call install,curl); }
 	@$(call wants,minisign,command -v minisign >/dev/null || { $(call install,minisign); })
 	@$(call wants,faketime,[ -e /usr/lib/$$(uname -m)-linux-gnu/faketime/libfaketime.so.1 ] || { $(call install,faketime); })
 	@$(call wants,strace,command -v strace >/dev/null || { $(call install,strace); })
+	@$(call wants,mosquitto,command -v mosquitto >/dev/null || { $(call install,mosquitto mosquitto-clients); })
+	@$(call wants,ffmpeg,command -v ffmpeg >/dev/null || { $(call install,ffmpeg); })
 	@$(call wants,systemd,command -v systemd-analyze >/dev/null || { $(call install,systemd); })
 	@$(call wants,firmware,$(MAKE) firmware-images)
 	@$(call wants,aarch64,$(MAKE) aarch64)
 	( cd firmware && $(CARGO) test --lib ) 2>&1 | tee target/test.log
 	@$(call wants,aarch64,runtime/aarch64.sh test) 2>&1 | tee -a target/test.log
-	PARADISE_REQUIRE=python,firmware,aarch64,minisign,systemd,faketime,strace $(timed) 2>&1 | tee -a target/test.log
+	PARADISE_REQUIRE=python,firmware,aarch64,minisign,systemd,faketime,strace,mosquitto,ffmpeg $(timed) 2>&1 | tee -a target/test.log
 	$(CARGO) test --release --workspace --doc 2>&1 | tee -a target/test.log
 	@echo "the ten slowest:"
 	@sed -nE 's/^test (.*) \.\.\. (ok|FAILED) <([0-9.]+)s>$$/\3 s  \1/p' target/test.log | sort -rn | head -10

@@ -1,6 +1,8 @@
 //! What the cross-crate tests share: the shipped bundle, the built programs, the Python referee, a small run.
 #![deny(missing_docs)]
 
+pub mod broker;
+pub mod camera;
 pub mod daemon;
 pub mod random_network;
 
@@ -85,6 +87,10 @@ fn lacks(tool: &str) -> Option<&'static str> {
         "systemd" if !on_path("systemd-analyze") => Some("apt install systemd"),
         "oci" if !there("target/oci/release/paradised") || !on_path("docker-registry") => Some("make oci"),
         "faketime" if !faketime().exists() => Some("apt install faketime"),
+        "mosquitto" if !on_path("mosquitto") && !Path::new("/usr/sbin/mosquitto").exists() => {
+            Some("apt install mosquitto")
+        }
+        "ffmpeg" if !on_path("ffmpeg") => Some("apt install ffmpeg"),
         "strace" if !on_path("strace") => Some("apt install strace"),
         "minisign" if !on_path("minisign") => Some("apt install minisign"),
         "aarch64"
@@ -96,7 +102,7 @@ fn lacks(tool: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether a test is left out, and then says so: the caller asked for it (`PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime,strace`), or the tool
+/// Whether a test is left out, and then says so: the caller asked for it (`PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime,strace,mosquitto,ffmpeg`), or the tool
 /// is not here and the caller did not insist on it (`PARADISE_REQUIRE`, as `make test` does).
 pub fn skipped(tool: &str, test: &str) -> bool {
     if listed("PARADISE_SKIP", tool) {

@@ -84,7 +84,7 @@ impl Gate {
         let is_change = self.changes(cells);
         if is_change {
             self.counts.changes += 1;
-            self.left = self.settings.follow + 1;
+            self.begin();
         }
         let is_due = self.last.is_none_or(|last| now.saturating_duration_since(last) >= self.settings.refresh);
         is_due || self.left > 0
@@ -95,6 +95,11 @@ impl Gate {
         self.left = self.left.saturating_sub(1);
         self.last = Some(now);
         self.counts.passed += 1;
+    }
+
+    /// Lets frames pass as after a change: what was known is forgotten.
+    pub fn begin(&mut self) {
+        self.left = self.settings.follow + 1;
     }
 
     /// Whether frames pass because something has changed.

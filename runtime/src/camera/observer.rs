@@ -84,11 +84,16 @@ impl Observer {
         if self.settings.frozen > 0 && self.same >= self.settings.frozen {
             return (false, self.standing.lost(Unavailable::Frozen, now));
         }
+        let state = self.standing.now();
+        let is_back = matches!(state, Standing::Unavailable(_));
+        if let Some(gate) = self.gate.as_mut().filter(|_| is_back) {
+            gate.begin();
+        }
         // The gate sees every frame, or its idea of what is usual would have holes.
         let passes = self.gate.as_mut().is_none_or(|gate| gate.passes(cells, now));
-        let state = self.standing.now();
-        let wanted = asked || self.settings.unasked && (passes || matches!(state, Standing::Unavailable(_)));
-        let pending = matches!(state, Standing::Unknown(Unknown::Undecided | Unknown::Expired))
+        let wanted = asked || self.settings.unasked && passes;
+        let pending = is_back
+            || matches!(state, Standing::Unknown(Unknown::Undecided | Unknown::Expired))
             || self.gate.as_ref().is_some_and(Gate::is_following);
         let classify = wanted && (self.pace.may(now, pending) || asked);
         if classify {
@@ -161,8 +166,12 @@ mod tests {
         }
         assert!(equal <= 10, "{equal}");
         assert_eq!(observer.standing().now(), Standing::Unavailable(Unavailable::Frozen));
-        now += FRAME;
-        assert!(observer.frame(9, &cells(90), false, now).0, "the gate would not have let it pass");
+        for (digest, state) in [(9, Standing::Unknown(Unknown::Undecided)), (10, Standing::Label(3))] {
+            now += FRAME;
+            assert!(observer.frame(digest, &cells(90), false, now).0, "the gate would not have let it pass");
+            observer.answered(Ok((3, 0.9)), now);
+            assert_eq!(observer.standing().now(), state);
+        }
     }
 
     #[test]

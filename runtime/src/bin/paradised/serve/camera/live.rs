@@ -27,9 +27,8 @@ pub struct Answered {
 }
 
 /// What changes all the time.
-#[derive(Default)]
 struct Now {
-    known: Option<Known>,
+    known: Known,
     picture: Option<Arc<[u8]>>,
     /// Columns and rows of the picture.
     size: Option<[u32; 2]>,
@@ -60,7 +59,7 @@ pub struct Report {
     camera: String,
     model: String,
     #[serde(flatten)]
-    known: Option<Known>,
+    known: Known,
     region: Option<Region>,
     /// Columns and rows of its pictures.
     size: Option<[u32; 2]>,
@@ -80,7 +79,17 @@ impl Live {
         Self {
             name: camera.name.clone(),
             model: camera.model.clone(),
-            now: Mutex::new(Now { region: camera.region, ..Now::default() }),
+            now: Mutex::new(Now {
+                known: Known::starting(),
+                picture: None,
+                size: None,
+                came: None,
+                region: camera.region,
+                answers: VecDeque::new(),
+                counts: Counts::default(),
+                trouble: None,
+                model: camera.model.clone().unwrap_or_default(),
+            }),
             asked: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             reopened: AtomicU64::new(0),
@@ -153,12 +162,7 @@ impl Live {
 
     /// This is known.
     pub fn knows(&self, known: Known) {
-        locked(&self.now).known = Some(known);
-    }
-
-    /// What is known.
-    pub fn known(&self) -> Option<Known> {
-        locked(&self.now).known.clone()
+        locked(&self.now).known = known;
     }
 
     /// The part that is looked at.

@@ -16,6 +16,8 @@ const AGAIN: Duration = Duration::from_millis(200);
 #[derive(Default)]
 struct Waiting {
     events: VecDeque<(String, Vec<u8>)>,
+    /// The one that is being sent.
+    out: Option<(String, Vec<u8>)>,
     /// The last of each camera that the broker has.
     sent: BTreeMap<String, Vec<u8>>,
 }
@@ -46,25 +48,29 @@ impl Outbox {
     /// The broker has forgotten what it had: it gets the last of each camera for which nothing newer waits.
     pub fn restore(&self) {
         let mut waiting = locked(&self.waiting);
-        let Waiting { events, sent } = &mut *waiting;
-        let old = sent.iter().filter(|(camera, _)| !events.iter().any(|(other, _)| other == *camera));
+        let Waiting { events, out, sent } = &mut *waiting;
+        let newer = |camera: &String| events.iter().chain(out.iter()).any(|(other, _)| other == camera);
+        let old = sent.iter().filter(|(camera, _)| !newer(camera));
         let old: Vec<_> = old.map(|(camera, event)| (camera.clone(), event.clone())).collect();
         old.into_iter().rev().for_each(|event| events.push_front(event));
         self.came.notify_one();
     }
 
-    fn first(&self) -> Option<(String, Vec<u8>)> {
-        locked(&self.waiting).events.front().cloned()
+    /// The one to be sent next, until the broker has it.
+    fn next(&self) -> Option<(String, Vec<u8>)> {
+        let mut waiting = locked(&self.waiting);
+        if waiting.out.is_none() {
+            waiting.out = waiting.events.pop_front();
+        }
+        waiting.out.clone()
     }
 
-    /// The broker has an event.
-    fn has(&self, camera: String, event: Vec<u8>) {
+    /// The broker has it.
+    fn has(&self) {
         let mut waiting = locked(&self.waiting);
-        // While it was sent, newer ones may have pushed it out.
-        if waiting.events.front().is_some_and(|(_, first)| *first == event) {
-            waiting.events.pop_front();
+        if let Some((camera, event)) = waiting.out.take() {
+            waiting.sent.insert(camera, event);
         }
-        waiting.sent.insert(camera, event);
     }
 
     /// Sends what comes; `picture`: what a camera shows now.
@@ -75,20 +81,19 @@ impl Outbox {
         picture: impl Fn(&str) -> Option<Arc<[u8]>> + Send + 'static,
     ) {
         loop {
-            let Some((camera, event)) = self.first() else {
+            let Some((camera, payload)) = self.next() else {
                 self.came.notified().await;
                 continue;
             };
             client.up().await;
             let topic = topics.camera(&camera);
             let json = Some("application/json");
-            let message =
-                Message { topic, payload: event.clone(), retain: true, content_type: json, ..Message::default() };
+            let message = Message { topic, payload, retain: true, content_type: json, ..Message::default() };
             if client.send(message).await.is_err() {
                 tokio::time::sleep(AGAIN).await;
                 continue;
             }
-            self.has(camera.clone(), event);
+            self.has();
             if let Some(picture) = picture(&camera) {
                 let jpeg = picture.starts_with(&[0xff, 0xd8]).then_some("image/jpeg");
                 let (topic, payload) = (topics.picture(&camera), picture.to_vec());
@@ -124,8 +129,8 @@ mod tests {
             outbox.put(["door", "yard"][k % 2].into(), vec![k as u8]);
         }
         assert_eq!(waits(), [2, 3, 4]);
-        while let Some((camera, event)) = outbox.first() {
-            outbox.has(camera, event);
+        while outbox.next().is_some() {
+            outbox.has();
         }
         outbox.put("door".into(), vec![9]);
         outbox.restore();

@@ -60,6 +60,12 @@ fn at(then: Instant) -> Timestamp {
 }
 
 impl Known {
+    /// Of a camera that was not looked at yet.
+    pub fn starting() -> Self {
+        let (state, reason) = ("unavailable", Some(unavailable(Unavailable::Starting)));
+        Self { state, label: None, class: None, reason, since: Timestamp::now(), last: None }
+    }
+
     /// As a camera stands; `labels`: the names of the model's classes.
     pub fn of(camera: &Steadied, labels: &[String]) -> Self {
         let name = |class: usize| labels.get(class).cloned().unwrap_or_else(|| class.to_string());
