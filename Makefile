@@ -57,6 +57,10 @@ firmware-classify: tools ## From a bundle to a chip's answer in one command, in 
 	$(CARGO) build --release --workspace --bin paradised
 	BOARD=$(BOARD) firmware/qemu.sh $(MODEL) classify $(PICTURE)
 
+page-tools: ## Chromium, and what drives it and looks at the page in it, from npm
+	@command -v chromium >/dev/null || { $(call install,chromium); }
+	@[ -e tests/page/node_modules/.package-lock.json ] || ( cd tests/page && npm ci --silent --no-audit --no-fund )
+
 package: ## A Debian package of paradised for this machine, without tract: target/debian/paradised_*.deb
 	@[ -x target/tools/bin/cargo-deb ] || $(CARGO) install --quiet --locked cargo-deb --version 3.8.0 --root target/tools --target-dir target/tools-build
 	target/tools/bin/cargo-deb --package paradise-runtime --profile device --no-strip -- --no-default-features --features daemon --bin paradised
@@ -84,7 +88,7 @@ aarch64: ## paradised for a Raspberry Pi (64 bit): target/aarch64/*/device/parad
 	runtime/aarch64.sh daemon
 	runtime/aarch64.sh build
 
-# PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime,strace,mosquitto,ffmpeg leaves out what needs those tools; the tests concerned then say `skipped`.
+# PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime,strace,mosquitto,ffmpeg,chromium leaves out what needs those tools; the tests concerned then say `skipped`.
 wants = case ",$$PARADISE_SKIP," in *,$(1),*) echo "skipped: $(1), on request";; *) $(2);; esac
 
 check: lint ## Format, clippy, every unit test: under two minutes once built, installs nothing
@@ -94,9 +98,9 @@ check: lint ## Format, clippy, every unit test: under two minutes once built, in
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 timed = CARGO_TARGET_$(HOST)_RUNNER="env RUSTC_BOOTSTRAP=1" $(CARGO) test --release --workspace --no-fail-fast --lib --bins --tests -- --report-time -Zunstable-options
 
-test: ## Every promise, one case of each; installs what is missing (PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime,strace,mosquitto,ffmpeg leaves those out)
+test: ## Every promise, one case of each; installs what is missing (PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime,strace,mosquitto,ffmpeg,chromium leaves those out)
 	@echo "make test needs a Python environment (.venv), QEMU and cross compilers, and installs what is missing of them:"
-	@echo "Debian packages as root, by \"$(APT)\", the rest into this folder. PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime,strace,mosquitto,ffmpeg leaves them out."
+	@echo "Debian packages as root, by \"$(APT)\", the rest into this folder. PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime,strace,mosquitto,ffmpeg,chromium leaves them out."
 	$(MAKE) lint build
 	@$(call wants,python,$(MAKE) venv)
 	@command -v curl >/dev/null || { $(call install,curl); }
@@ -104,13 +108,14 @@ test: ## Every promise, one case of each; installs what is missing (PARADISE_SKI
 	@$(call wants,faketime,[ -e /usr/lib/$$(uname -m)-linux-gnu/faketime/libfaketime.so.1 ] || { $(call install,faketime); })
 	@$(call wants,strace,command -v strace >/dev/null || { $(call install,strace); })
 	@$(call wants,mosquitto,command -v mosquitto >/dev/null || { $(call install,mosquitto mosquitto-clients); })
+	@$(call wants,chromium,$(MAKE) page-tools)
 	@$(call wants,ffmpeg,command -v ffmpeg >/dev/null || { $(call install,ffmpeg); })
 	@$(call wants,systemd,command -v systemd-analyze >/dev/null || { $(call install,systemd); })
 	@$(call wants,firmware,$(MAKE) firmware-images)
 	@$(call wants,aarch64,$(MAKE) aarch64)
 	( cd firmware && $(CARGO) test --lib ) 2>&1 | tee target/test.log
 	@$(call wants,aarch64,runtime/aarch64.sh test) 2>&1 | tee -a target/test.log
-	PARADISE_REQUIRE=python,firmware,aarch64,minisign,systemd,faketime,strace,mosquitto,ffmpeg $(timed) 2>&1 | tee -a target/test.log
+	PARADISE_REQUIRE=python,firmware,aarch64,minisign,systemd,faketime,strace,mosquitto,ffmpeg,chromium $(timed) 2>&1 | tee -a target/test.log
 	$(CARGO) test --release --workspace --doc 2>&1 | tee -a target/test.log
 	@echo "the ten slowest:"
 	@sed -nE 's/^test (.*) \.\.\. (ok|FAILED) <([0-9.]+)s>$$/\3 s  \1/p' target/test.log | sort -rn | head -10

@@ -20,11 +20,15 @@ pub struct Tables {
     pub events: Option<Events>,
     /// `[mqtt]`.
     pub mqtt: Option<Mqtt>,
+    /// `[[folder]]`.
+    pub folder: Vec<Folder>,
+    /// `[samples]`.
+    pub samples: Option<Samples>,
 }
 
 impl Tables {
     /// Their names.
-    pub const NAMES: [&str; 4] = ["camera", "webhook", "events", "mqtt"];
+    pub const NAMES: [&str; 6] = ["camera", "webhook", "events", "mqtt", "folder", "samples"];
 
     /// What must be so before anything is opened.
     ///
@@ -43,6 +47,12 @@ impl Tables {
         if let Some(mqtt) = &self.mqtt {
             mqtt.check().context("[mqtt]")?;
         }
+        for Folder { path, .. } in &self.folder {
+            ensure!(path.is_dir(), "[[folder]] {}: not a folder", path.display());
+        }
+        if let Some(samples) = &self.samples {
+            samples.check().context("[samples]")?;
+        }
         let over = self.camera.iter().find(|camera| camera.topic().is_some());
         if let (Some(camera), None) = (over, &self.mqtt) {
             bail!("[[camera]] {:?}: its pictures come over MQTT, and there is no [mqtt]", camera.name);
@@ -52,7 +62,12 @@ impl Tables {
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.camera.is_empty() && self.webhook.is_empty() && self.events.is_none() && self.mqtt.is_none()
+        self.camera.is_empty()
+            && self.webhook.is_empty()
+            && self.events.is_none()
+            && self.mqtt.is_none()
+            && self.folder.is_empty()
+            && self.samples.is_none()
     }
 
     /// Whether programs are run.
@@ -295,6 +310,60 @@ impl Mqtt {
         ensure!(self.homeassistant.is_empty() || is_topic(&self.homeassistant), "homeassistant: a topic, or nothing");
         ensure!((1..=1_000_000).contains(&self.waiting), "waiting {}: 1 to 1000000", self.waiting);
         ensure!((1024..=256 << 20).contains(&self.max_bytes), "max_bytes {}: 1024 to {}", self.max_bytes, 256 << 20);
+        Ok(())
+    }
+}
+
+/// `[[folder]]`: what is moved into it is classified once.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Folder {
+    /// The folder.
+    pub path: PathBuf,
+    /// The model that is asked; needed where there are several.
+    pub model: Option<String>,
+    /// A file to which answers are written, a line of JSON each [default: NAME.json beside each picture].
+    pub journal: Option<PathBuf>,
+}
+
+/// `[samples]`: keeps pictures that were abstained from, or had a low margin.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Samples {
+    /// Where.
+    pub folder: PathBuf,
+    /// Most bytes; the oldest give way.
+    #[serde(default = "sample_bytes")]
+    pub bytes: u64,
+    /// Most days.
+    #[serde(default = "sample_days")]
+    pub days: u32,
+    /// A picture is hard, too, if the two most probable classes are closer than this.
+    #[serde(default = "margin")]
+    pub margin: f32,
+    /// Of each source at most one in so many seconds.
+    #[serde(default = "between")]
+    pub between_seconds: u64,
+}
+
+fn sample_bytes() -> u64 {
+    100 << 20
+}
+fn sample_days() -> u32 {
+    30
+}
+fn margin() -> f32 {
+    0.2
+}
+fn between() -> u64 {
+    10
+}
+
+impl Samples {
+    fn check(&self) -> anyhow::Result<()> {
+        ensure!(self.bytes >= 1 << 10, "bytes {}: at least 1024", self.bytes);
+        ensure!((1..=36_500).contains(&self.days), "days {}: 1 to 36500", self.days);
+        ensure!((0.0..=1.0).contains(&self.margin), "margin {}: 0 to 1", self.margin);
         Ok(())
     }
 }

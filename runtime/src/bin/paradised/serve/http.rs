@@ -9,11 +9,12 @@ use super::meters;
 use super::policy::{self, Token};
 use super::registry::{Failed, Registry};
 use super::rules::Rules;
+use super::samples::{self, Samples};
 use super::sink::Sinks;
 use super::source::{Loader, SelfTestFailed};
 use super::tls::Tls;
 use super::trouble::Trouble;
-use super::{logs, mqtt, native, notify, oip, sandbox, sentry, thresholds};
+use super::{folder, logs, mqtt, native, notify, oip, page, sandbox, sentry, thresholds};
 use crate::arguments::Serve;
 use anyhow::{Context, bail, ensure};
 use axum::Router;
@@ -41,6 +42,8 @@ pub struct Service {
     pub faults: Arc<Faults>,
     /// Self-tests while it serves.
     pub exams: Exams,
+    /// Other origins whose pages may ask.
+    pub origins: Vec<String>,
     /// What requests must bring.
     pub token: Option<Token>,
     /// The certificate, where connections are of TLS.
@@ -55,6 +58,8 @@ pub struct Service {
     pub cameras: Cameras,
     /// Who is told of them.
     pub sinks: Sinks,
+    /// Hard samples.
+    pub samples: Samples,
     /// What decides about answers.
     pub rules: Arc<Rules>,
 }
@@ -108,6 +113,7 @@ pub fn run(arguments: Serve) -> anyhow::Result<u8> {
         faults: loader.faults.clone(),
         longest: std::time::Duration::from_secs(arguments.hang_seconds.into()),
         counted,
+        origins: arguments.cors.clone(),
         token,
         tls,
         exams: Exams::default(),
@@ -115,6 +121,7 @@ pub fn run(arguments: Serve) -> anyhow::Result<u8> {
         max_decoded: u64::from(arguments.max_decoded) << 20,
         cameras: Cameras::new(&arguments.tables)?,
         sinks: Sinks::open(&arguments.tables)?,
+        samples: Samples::open(arguments.tables.samples.as_ref())?,
         rules: loader.rules.clone(),
     });
     if let Some(guard) = &service.guard {
@@ -142,6 +149,8 @@ async fn serve(arguments: &Serve, addresses: &[SocketAddr], service: Arc<Service
         .merge(oip::routes())
         .merge(camera::routes::routes())
         .merge(thresholds::routes())
+        .merge(page::routes())
+        .merge(samples::routes())
         .fallback(|| async {
             Trouble::new(StatusCode::NOT_FOUND, "no such path; POST /v1/classify takes a picture, /v2 says more")
         })
@@ -179,7 +188,9 @@ async fn serve(arguments: &Serve, addresses: &[SocketAddr], service: Arc<Service
         (Some(settings), Some(outbox)) => Some(mqtt::start(&service, settings, outbox)?),
         _ => None,
     };
-    camera::start(&service, &tokio::runtime::Handle::current());
+    let here = tokio::runtime::Handle::current();
+    camera::start(&service, &here);
+    folder::start_all(&service, &arguments.tables.folder, &here)?;
     if let Some(hours) = arguments.selftest_hours {
         exam::schedule(&service, std::time::Duration::from_secs_f64(3600.0 * hours));
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! listen --> http: native.rs, oip.rs --> registry: name, version --> served: queue --> worker: one thread, one back end
 //! sentry: memory, pictures, answers of late --> faults --> registry
-//! cameras --> served --> sinks: file, webhook, MQTT
+//! cameras, folders --> served --> sinks: file, webhook, MQTT; hard samples
 //! folder of models --> guard: what is new --> source: checks, self-test --> registry
 //! ```
 
@@ -11,6 +11,7 @@ mod body;
 mod camera;
 mod exam;
 mod faults;
+mod folder;
 mod guard;
 mod here;
 mod http;
@@ -23,9 +24,11 @@ mod mqtt;
 mod native;
 mod notify;
 mod oip;
+mod page;
 mod policy;
 mod registry;
 mod rules;
+mod samples;
 mod sandbox;
 mod sentry;
 mod served;

@@ -64,11 +64,15 @@ async fn classify(
     let began = Instant::now();
     let bytes = body::picture(&headers, body, service.max_body).await.map_err(Trouble::body)?;
     let model = named(&service, which)?;
+    let kept = service.samples.wants().then(|| bytes.clone().into());
     let verdicts = model.ask(Pictures::Encoded(vec![bytes])).await;
     let verdicts = verdicts.map_err(|refusal| Trouble::refused(refusal, StatusCode::UNPROCESSABLE_ENTITY))?;
     let [verdict] = &verdicts[..] else {
         return Err(Trouble::new(StatusCode::INTERNAL_SERVER_ERROR, "no verdict"));
     };
+    if let Some(picture) = kept {
+        service.samples.offer("http", &model.name, &picture, verdict);
+    }
     let latency_us = began.elapsed().as_micros() as u64;
     Ok(answer(StatusCode::OK, &Reply { verdict, model: &model.name, latency_us }))
 }
@@ -165,6 +169,8 @@ async fn models(State(service): State<Arc<Service>>) -> Response {
                 model["labels"] = json!(served.labels);
                 model["workers_replaced"] = json!(served.replaced());
                 model["watch"] = served.watched.report();
+                model["selftest"] =
+                    json!(service.exams.last(&name).map(|report| report.verdict().name().to_string()));
             }
             model
         })

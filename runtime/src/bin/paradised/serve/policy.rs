@@ -12,6 +12,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use paradise_runtime::say;
 use sha2::{Digest, Sha256};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -103,7 +105,7 @@ pub fn origins(arguments: &Serve) -> anyhow::Result<Option<CorsLayer>> {
         AllowOrigin::list(named.iter().map(value).collect::<anyhow::Result<Vec<_>>>()?)
     };
     let headers = [header::AUTHORIZATION, header::CONTENT_TYPE, HeaderName::from_static(BINARY)];
-    let methods = [Method::GET, Method::POST, Method::DELETE];
+    let methods = [Method::GET, Method::POST, Method::PUT, Method::DELETE];
     Ok(Some(CorsLayer::new().allow_origin(allowed).allow_headers(headers).allow_methods(methods)))
 }
 
@@ -122,11 +124,35 @@ impl Token {
         Ok(Self(Sha256::digest(token.as_bytes()).into()))
     }
 
-    /// Whether a request brings it. Hashes are compared, so that how long that takes tells nothing.
+    /// Whether a request brings it: `Bearer TOKEN` from a program, or as the password that a browser asked for. Hashes are compared, so
+    /// that how long that takes tells nothing.
     fn is_brought(&self, value: Option<&HeaderValue>) -> bool {
-        let brought = value.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-        brought.is_some_and(|brought| Sha256::digest(brought.trim().as_bytes())[..] == self.0)
+        let Some(value) = value.and_then(|value| value.to_str().ok()) else { return false };
+        let brought = match (value.strip_prefix("Bearer "), value.strip_prefix("Basic ")) {
+            (Some(token), _) => token.trim().as_bytes().to_vec(),
+            (_, Some(both)) => {
+                let Ok(both) = BASE64_STANDARD.decode(both.trim()) else { return false };
+                let Some(at) = both.iter().position(|byte| *byte == b':') else { return false };
+                both[at + 1..].to_vec()
+            }
+            _ => return false,
+        };
+        Sha256::digest(brought)[..] == self.0
     }
+}
+
+/// Whether a request that changes something comes from a page of somebody else, which a browser sends along with the token that it
+/// remembers, or to a service on this machine that asks for none.
+fn is_strange(service: &Service, request: &Request) -> bool {
+    if [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method()) {
+        return false;
+    }
+    let headers = request.headers();
+    let Some(origin) = headers.get(header::ORIGIN) else { return false };
+    let named = |allowed: &String| allowed == "*" || allowed.as_bytes() == origin.as_bytes();
+    let own = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    !(own.is_some() && own == host || service.origins.iter().any(named))
 }
 
 /// Lets a request through that may ask: all, or those that bring the token; anyone may ask for health.
@@ -137,13 +163,19 @@ pub async fn admit(State(service): State<Arc<Service>>, request: Request, next: 
         Some(token) => health || token.is_brought(request.headers().get(header::AUTHORIZATION)),
         None => true,
     };
-    if admitted {
-        return next.run(request).await;
+    if !admitted {
+        let why = "a token is needed: Authorization: Bearer TOKEN, or as a browser's password";
+        let mut response = Trouble::body((StatusCode::UNAUTHORIZED, why.into())).into_response();
+        for scheme in ["Bearer", "Basic realm=\"paradised: any name, the token as password\""] {
+            response.headers_mut().append(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
+        }
+        return response;
     }
-    let why = "a token is needed: Authorization: Bearer TOKEN";
-    let mut response = Trouble::body((StatusCode::UNAUTHORIZED, why.into())).into_response();
-    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    response
+    if is_strange(&service, &request) {
+        let why = "a page of another origin may not do this (--cors names those that may)";
+        return Trouble::body((StatusCode::FORBIDDEN, why.into())).into_response();
+    }
+    next.run(request).await
 }
 
 /// `paradised check-config`: every setting with where it came from, and what is wrong with them. Opens bundles, keys and the token, and

@@ -54,6 +54,14 @@ pub enum Missing {
     Ambiguous(String),
 }
 
+impl Missing {
+    /// In words.
+    pub fn why(&self) -> &str {
+        let (Self::Unknown(why) | Self::Unavailable(why) | Self::Ambiguous(why)) = self;
+        why
+    }
+}
+
 /// Why a model was not loaded.
 #[derive(Debug)]
 pub enum Failed {

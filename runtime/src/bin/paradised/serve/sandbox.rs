@@ -35,6 +35,9 @@ pub fn confine(arguments: &Serve) -> anyhow::Result<()> {
     let mut writes: Vec<PathBuf> = model.remembered().into_iter().collect();
     let tables = &arguments.tables;
     writes.extend(tables.events.iter().map(|events| parent(&events.file)));
+    writes.extend(tables.samples.iter().map(|samples| parent(&samples.folder)));
+    writes.extend(tables.folder.iter().map(|folder| folder.path.clone()));
+    writes.extend(tables.folder.iter().filter_map(|folder| folder.journal.as_ref()).map(parent));
     let trusted = tables.camera.iter().filter_map(|camera| camera.ca.as_ref());
     let hooks = tables.webhook.iter().flat_map(|hook| hook.ca.iter().chain(&hook.token));
     reads.extend(trusted.chain(hooks).map(parent));

@@ -13,7 +13,7 @@ use paradise_engine::image::ImagePolicy;
 use paradise_runtime::oip::Pictures;
 use paradise_runtime::selftest::Report;
 use paradise_runtime::watch::Lockstep;
-use paradise_runtime::{Backend, Rule, Verdict};
+use paradise_runtime::{Backend, Bundle, Rule, Verdict};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -61,6 +61,8 @@ pub struct Served {
     pub labels: Vec<String>,
     /// Runs the self-test of its bundle on this device, beside what it serves.
     pub test: Test,
+    /// Opens its bundle.
+    pub open: Open,
     /// Whether its whole self-test was run here, not the brief part alone.
     pub whole: AtomicBool,
     /// What is watched of it.
@@ -93,7 +95,12 @@ pub struct Terms {
     pub limits: Limits,
     /// How closely it is watched.
     pub watching: Watching,
+    /// Opens its bundle.
+    pub open: Open,
 }
+
+/// Opens the bundle of a model that serves, if it is still there as it was.
+pub type Open = Arc<dyn Fn() -> anyhow::Result<Bundle> + Send + Sync>;
 
 /// The share of ordinary pictures that may be abstained from, as the site or the maker promised.
 fn promised(rule: &Rule, makers: Option<f64>) -> Option<f64> {
@@ -116,7 +123,7 @@ impl Served {
         test: Test,
     ) -> anyhow::Result<Self> {
         let Crew { workers, callers, mut lockstep } = crew;
-        let Terms { rule, makers, pins, limits, watching } = terms;
+        let Terms { rule, makers, pins, limits, watching, open } = terms;
         let (mut name, mut input, mut labels) = (String::new(), Shape::new(0, 0, 0), Vec::new());
         let (mut watched, mut policy) = (None, None);
         workers.first().context("no back end")?.with_model(&mut |model| {
@@ -144,6 +151,7 @@ impl Served {
             watched,
             makers,
             fresh,
+            open,
             workers,
             meters,
         })

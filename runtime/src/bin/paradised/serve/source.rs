@@ -173,7 +173,7 @@ impl Loader {
             ensure!(bundle.fingerprint() == tested, "{}: it is another bundle than was tested", folder.display());
             anyhow::Ok(bundle)
         });
-        let (same, shared) = (again.clone(), crew.lockstep.as_ref().map(Lockstep::beside));
+        let (same, open, shared) = (again.clone(), again.clone(), crew.lockstep.as_ref().map(Lockstep::beside));
         // The engine's memory is watched, so another worker may share it.
         let fresh: Fresh = match shared {
             Some(shared) => Arc::new(move || Ok(Box::new(shared.beside()))),
@@ -186,7 +186,7 @@ impl Loader {
             longest: arguments.stale_seconds.map(|seconds| Duration::from_secs(seconds.into())),
         };
         let makers = promised(bundle);
-        let terms = Terms { rule, makers, pins, limits, watching };
+        let terms = Terms { rule, makers, pins, limits, watching, open };
         let served = Served::start((version, bundle.fingerprint()), crew, fresh, terms, test)?;
         served.whole.store(!brief, Ordering::Relaxed);
         Ok(served)

@@ -62,7 +62,7 @@ fn report(service: &Service, served: &Served) -> Value {
 /// # Errors
 /// If there is no such model, or one is out of range.
 pub fn set(service: &Service, model: Option<&str>, thresholds: ThresholdArguments) -> anyhow::Result<Value> {
-    let served = named(service, model).map_err(|missing| anyhow!("{missing:?}"))?;
+    let served = named(service, model).map_err(|missing| anyhow!("{}", missing.why()))?;
     let backend = served.another()?;
     let rule = service.rules.send(backend.as_ref(), &served.name, thresholds)?;
     served.decide_by(rule)?;

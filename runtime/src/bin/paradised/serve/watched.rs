@@ -179,6 +179,11 @@ impl Watched {
         news
     }
 
+    /// How answers of late stand to those over the calibration images.
+    pub fn shifts(&self) -> Vec<Shift> {
+        locked(&self.seen).1.clone()
+    }
+
     /// What is known, for programs.
     pub fn report(&self) -> Value {
         let (sight, shifts) = locked(&self.seen).clone();

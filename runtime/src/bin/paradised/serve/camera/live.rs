@@ -1,5 +1,6 @@
 //! What is known of a camera now, for whoever asks, and what they ask of it.
 
+use super::site::Site;
 use super::source::Ender;
 use crate::arguments::tables::Camera;
 use crate::serve::lock::locked;
@@ -46,6 +47,8 @@ pub struct Live {
     pub name: String,
     /// The model that is asked, if one was named.
     pub model: Option<String>,
+    /// Pictures of this place, if they are collected.
+    pub site: Site,
     now: Mutex<Now>,
     asked: AtomicBool,
     stopped: AtomicBool,
@@ -79,6 +82,7 @@ impl Live {
         Self {
             name: camera.name.clone(),
             model: camera.model.clone(),
+            site: Site::new(camera.interval()),
             now: Mutex::new(Now {
                 known: Known::starting(),
                 picture: None,
@@ -163,6 +167,11 @@ impl Live {
     /// This is known.
     pub fn knows(&self, known: Known) {
         locked(&self.now).known = known;
+    }
+
+    /// What is known.
+    pub fn known(&self) -> Known {
+        locked(&self.now).known.clone()
     }
 
     /// The part that is looked at.

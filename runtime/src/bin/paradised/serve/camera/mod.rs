@@ -9,10 +9,12 @@
 mod live;
 mod reader;
 pub mod routes;
+mod site;
 mod source;
 mod watch;
 
 pub use live::Live;
+pub use routes::content_type;
 pub use source::Inlet;
 
 use super::http::Service;

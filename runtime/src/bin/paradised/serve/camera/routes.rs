@@ -1,6 +1,6 @@
 //! Paths of cameras, under `/v1/cameras`.
 
-use super::Live;
+use super::{Live, site};
 use crate::serve::body;
 use crate::serve::http::{Service, answer};
 use crate::serve::trouble::Trouble;
@@ -27,9 +27,14 @@ pub fn routes() -> Router<Arc<Service>> {
         .route("/v1/cameras/{camera}/answers", get(answers))
         .route("/v1/cameras/{camera}/classify", post(classify))
         .route("/v1/cameras/{camera}/region", put(region))
+        .route(
+            "/v1/cameras/{camera}/site",
+            get(site::report).post(site::begin).put(site::settle).delete(site::forget),
+        )
 }
 
-fn named<'s>(service: &'s Service, name: &str) -> Result<&'s Arc<Live>, Trouble> {
+/// The camera of a name.
+pub fn named<'s>(service: &'s Service, name: &str) -> Result<&'s Arc<Live>, Trouble> {
     service.cameras.get(name).ok_or_else(|| {
         let known: Vec<&str> = service.cameras.all().map(|live| live.name.as_str()).collect();
         Trouble::new(StatusCode::NOT_FOUND, format!("no camera {name:?}; there are {}", known.join(", ")))
@@ -51,13 +56,17 @@ async fn picture(State(service): State<Arc<Service>>, Path(name): Path<String>) 
     let Some(bytes) = named(&service, &name)?.picture() else {
         return Err(Trouble::new(StatusCode::NOT_FOUND, format!("camera {name:?} has shown no picture yet")));
     };
-    let kind = match &bytes[..] {
+    let headers = [(header::CONTENT_TYPE, content_type(&bytes)), (header::CACHE_CONTROL, "no-store")];
+    Ok((headers, bytes.to_vec()).into_response())
+}
+
+/// What a picture's bytes are.
+pub fn content_type(bytes: &[u8]) -> &'static str {
+    match bytes {
         [0xff, 0xd8, ..] => "image/jpeg",
         [0x89, b'P', b'N', b'G', ..] => "image/png",
         _ => "application/octet-stream",
-    };
-    let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-store")];
-    Ok((headers, bytes.to_vec()).into_response())
+    }
 }
 
 /// Answers of late, the oldest first.

@@ -96,6 +96,11 @@ impl Watch {
             // It counts as none: a camera of which nothing can be read is silent.
             Err(why) => return self.live.troubles(why),
         };
+        if self.live.site.wants()
+            && let Ok((served, input)) = self.input(service, &region)
+        {
+            self.live.site.sees(&served, &input);
+        }
         let (classify, mut turned) = self.observer.frame(digest, &cells, self.live.is_asked(), Instant::now());
         self.live.shows(bytes.clone(), size, self.observer.counts());
         let mut answer = None;
@@ -106,6 +111,7 @@ impl Watch {
                         Decision::Accept => Ok((verdict.class, verdict.score)),
                         Decision::Abstain(why) => Err(why),
                     };
+                    service.samples.offer(&self.live.name, &served.name, &bytes, &verdict);
                     let verdict = Arc::new(verdict);
                     self.live.answered(&served.name, verdict.clone());
                     self.served = Some(served);
@@ -138,13 +144,19 @@ impl Watch {
         Ok(Looked { size, digest, region, cells })
     }
 
-    fn ask(&self, service: &Service, region: &Picture) -> Result<(Arc<Served>, Verdict), String> {
+    /// The model, and its input for a region.
+    fn input(&self, service: &Service, region: &Picture) -> Result<(Arc<Served>, Vec<u8>), String> {
         let served = match &self.live.model {
             Some(name) => service.registry.get(name, None),
             None => service.registry.only(),
         };
-        let served = served.map_err(|missing| format!("{missing:?}"))?;
+        let served = served.map_err(|missing| missing.why().to_string())?;
         let input = region.input(&served.policy, served.input).map_err(|error| error.to_string())?;
+        Ok((served, input))
+    }
+
+    fn ask(&self, service: &Service, region: &Picture) -> Result<(Arc<Served>, Verdict), String> {
+        let (served, input) = self.input(service, region)?;
         let asked = self.runtime.block_on(served.ask(Pictures::Ready(input)));
         match asked {
             Ok(verdicts) => match <[Verdict; 1]>::try_from(verdicts) {

@@ -4,7 +4,6 @@
 use super::client::{Client, Incoming, Message};
 use crate::serve::http::Service;
 use crate::serve::lock::locked;
-use crate::serve::registry::Missing;
 use crate::serve::served::Refusal;
 use metrics::counter;
 use paradise_runtime::oip::Pictures;
@@ -82,9 +81,7 @@ async fn classify(service: &Service, incoming: &Incoming) -> Value {
     };
     let served = match served {
         Ok(served) => served,
-        Err(Missing::Unknown(why) | Missing::Unavailable(why) | Missing::Ambiguous(why)) => {
-            return json!({ "error": why });
-        }
+        Err(missing) => return json!({ "error": missing.why() }),
     };
     let pictures = || Pictures::Encoded(vec![incoming.payload().to_vec()]);
     loop {
