@@ -37,7 +37,7 @@ for (const colorScheme of ["light", "dark"]) {
   const page = await open({ colorScheme });
   await page.goto(url);
   await page.waitForFunction(() => document.querySelector("#state").textContent.startsWith("unknown") || document.querySelector("#state.label"));
-  await page.waitForFunction(() => document.querySelectorAll("#history rect").length > 0 && document.querySelectorAll("#drift table").length > 0);
+  await page.waitForFunction(() => document.querySelectorAll("#history rect").length > 0 && !document.querySelector("#drift").textContent.includes("nothing yet"));
   await page.waitForFunction(() => document.querySelector("#picture").naturalWidth > 0);
   await check(page, colorScheme);
   await page.screenshot({ path: `${folder}/${colorScheme}.png`, fullPage: true });

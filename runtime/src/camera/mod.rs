@@ -7,3 +7,4 @@ pub mod observer;
 pub mod pace;
 pub mod region;
 pub mod standing;
+pub mod yuyv;

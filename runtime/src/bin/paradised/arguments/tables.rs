@@ -24,11 +24,13 @@ pub struct Tables {
     pub folder: Vec<Folder>,
     /// `[samples]`.
     pub samples: Option<Samples>,
+    /// `[pins]`.
+    pub pins: Option<Pins>,
 }
 
 impl Tables {
     /// Their names.
-    pub const NAMES: [&str; 6] = ["camera", "webhook", "events", "mqtt", "folder", "samples"];
+    pub const NAMES: [&str; 7] = ["camera", "webhook", "events", "mqtt", "folder", "samples", "pins"];
 
     /// What must be so before anything is opened.
     ///
@@ -53,6 +55,11 @@ impl Tables {
         if let Some(samples) = &self.samples {
             samples.check().context("[samples]")?;
         }
+        if let Some(Pins { camera, .. }) = &self.pins {
+            let known = camera.as_ref().is_none_or(|name| self.camera.iter().any(|one| one.name == *name));
+            ensure!(known, "[pins] camera {:?}: there is none of that name", camera.as_deref().unwrap_or_default());
+            ensure!(camera.is_some() || self.camera.len() < 2, "[pins]: camera = which one do they show?");
+        }
         let over = self.camera.iter().find(|camera| camera.topic().is_some());
         if let (Some(camera), None) = (over, &self.mqtt) {
             bail!("[[camera]] {:?}: its pictures come over MQTT, and there is no [mqtt]", camera.name);
@@ -68,6 +75,7 @@ impl Tables {
             && self.mqtt.is_none()
             && self.folder.is_empty()
             && self.samples.is_none()
+            && self.pins.is_none()
     }
 
     /// Whether programs are run.
@@ -77,7 +85,8 @@ impl Tables {
 
     /// Devices that are opened.
     pub fn needs_devices(&self) -> bool {
-        self.camera.iter().any(|camera| camera.source.starts_with("v4l2:"))
+        let any = |camera: &Camera| camera.source.starts_with("v4l2:") || camera.trigger_line.is_some();
+        self.pins.is_some() || self.camera.iter().any(any)
     }
 }
 
@@ -103,6 +112,8 @@ pub struct Camera {
     /// When a picture is classified without being asked for: `motion` in the region, `always`, or `never`.
     #[serde(default)]
     pub trigger: Trigger,
+    /// A GPIO line by its name: when it rises, the next picture is classified.
+    pub trigger_line: Option<String>,
     /// Most inferences a second.
     #[serde(default = "per_second")]
     pub per_second: f64,
@@ -324,6 +335,22 @@ pub struct Folder {
     pub model: Option<String>,
     /// A file to which answers are written, a line of JSON each [default: NAME.json beside each picture].
     pub journal: Option<PathBuf>,
+}
+
+/// `[pins]`: GPIO lines, by their names, that say how a camera stands.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pins {
+    /// Which camera; needed where there are several.
+    pub camera: Option<String>,
+    /// High while a class is known.
+    pub accept: String,
+    /// High while nothing is known.
+    pub abstain: String,
+    /// High while there is no camera.
+    pub fault: String,
+    /// Changes each half second as long as the service answers.
+    pub heartbeat: Option<String>,
 }
 
 /// `[samples]`: keeps pictures that were abstained from, or had a low margin.

@@ -14,7 +14,7 @@ use super::sink::Sinks;
 use super::source::{Loader, SelfTestFailed};
 use super::tls::Tls;
 use super::trouble::Trouble;
-use super::{folder, logs, mqtt, native, notify, oip, page, sandbox, sentry, thresholds};
+use super::{folder, gpio_lines, logs, mqtt, native, notify, oip, page, sandbox, sentry, thresholds};
 use crate::arguments::Serve;
 use anyhow::{Context, bail, ensure};
 use axum::Router;
@@ -190,6 +190,15 @@ async fn serve(arguments: &Serve, addresses: &[SocketAddr], service: Arc<Service
     };
     let here = tokio::runtime::Handle::current();
     camera::start(&service, &here);
+    if let Some(line) = arguments.tables.pins.as_ref().and_then(|pins| pins.heartbeat.as_ref()) {
+        gpio_lines::beat(&service, line).context("[pins] heartbeat")?;
+    }
+    for camera in &arguments.tables.camera {
+        if let Some(line) = &camera.trigger_line {
+            gpio_lines::trigger(&service, &camera.name, line)
+                .with_context(|| format!("[[camera]] {:?}", camera.name))?;
+        }
+    }
     folder::start_all(&service, &arguments.tables.folder, &here)?;
     if let Some(hours) = arguments.selftest_hours {
         exam::schedule(&service, std::time::Duration::from_secs_f64(3600.0 * hours));

@@ -12,6 +12,7 @@ mod camera;
 mod exam;
 mod faults;
 mod folder;
+mod gpio_lines;
 mod guard;
 mod here;
 mod http;

@@ -10,6 +10,8 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
+use paradise_engine::Shape;
+use paradise_picture::Picture;
 use paradise_runtime::camera::region::Region;
 use serde::Deserialize;
 use serde_json::json;
@@ -56,8 +58,21 @@ async fn picture(State(service): State<Arc<Service>>, Path(name): Path<String>) 
     let Some(bytes) = named(&service, &name)?.picture() else {
         return Err(Trouble::new(StatusCode::NOT_FOUND, format!("camera {name:?} has shown no picture yet")));
     };
+    let bytes = shown(bytes)?;
     let headers = [(header::CONTENT_TYPE, content_type(&bytes)), (header::CACHE_CONTROL, "no-store")];
     Ok((headers, bytes.to_vec()).into_response())
+}
+
+/// A picture as browsers show it: one without compression becomes a PNG file.
+fn shown(bytes: Arc<[u8]>) -> Result<Vec<u8>, Trouble> {
+    if !bytes.starts_with(b"P6") {
+        return Ok(bytes.to_vec());
+    }
+    let failed = || Trouble::new(StatusCode::INTERNAL_SERVER_ERROR, "the picture cannot be shown");
+    let picture = Picture::decode(&bytes).map_err(|_| failed())?;
+    let side = |side: u32| u16::try_from(side).map_err(|_| failed());
+    let shape = Shape::new(side(picture.height())?, side(picture.width())?, 3);
+    paradise_picture::png(picture.pixels(), shape).ok_or_else(failed)
 }
 
 /// What a picture's bytes are.

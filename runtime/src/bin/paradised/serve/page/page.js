@@ -143,6 +143,7 @@ async function models() {
     const head = element("tr");
     ["of", "index", "", ""].forEach((text) => head.append(text ? element("th", text, { scope: "col" }) : element("td")));
     table.append(head);
+    if (!model.watch.drift.length) return element("p", model.name + ": too few answers yet; pictures " + model.watch.pictures);
     model.watch.drift.forEach((shift) => {
       const row = element("tr"), bar = element("td");
       row.append(element("th", shift.of, { scope: "row" }), element("td", shift.index.toFixed(3)));
@@ -180,7 +181,7 @@ async function tests(all) {
 async function samples() {
   const { kept, samples: all } = await ask("/v1/samples");
   $("samples-part").hidden = !kept;
-  $("samples-said").textContent = all.length + " pictures";
+  $("samples-said").textContent = all.length === 1 ? "1 picture" : all.length + " pictures";
   const list = $("samples");
   if (list.contains(document.activeElement)) return;
   list.replaceChildren(...all.slice(-30).reverse().map((sample) => {

@@ -7,8 +7,10 @@ mod webhook;
 
 pub use event::{Event, Known};
 
+use super::gpio_lines;
 use super::mqtt::{Outbox, Post};
 use crate::arguments::tables::Tables;
+use anyhow::Context;
 use metrics::counter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,6 +52,10 @@ impl Sinks {
         }
         for hook in &tables.webhook {
             places.push(place("webhook", Box::new(webhook::Hook::new(hook)?)));
+        }
+        if let Some(pins) = &tables.pins {
+            let lines = gpio_lines::Lines::open(pins).context("[pins]")?;
+            places.push(place("pins", Box::new(lines)));
         }
         let outbox = tables.mqtt.as_ref().map(|mqtt| Outbox::new(mqtt.waiting));
         places.extend(outbox.iter().map(|outbox| place("mqtt", Box::new(Post(outbox.clone())))));

@@ -3,6 +3,7 @@
 mod command;
 mod http;
 mod inlet;
+mod v4l2;
 
 pub use inlet::{Inlet, of_inlet};
 
@@ -39,6 +40,9 @@ pub fn opener(camera: &Camera) -> anyhow::Result<Open> {
     }
     if let Some(url) = camera.source.strip_prefix("mjpeg+") {
         return http::stream(url, camera);
+    }
+    if let Some(path) = camera.source.strip_prefix("v4l2:") {
+        return v4l2::opener(path);
     }
     http::snapshots(&camera.source, camera)
 }
