@@ -5,7 +5,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 APT ?= $(shell [ "$$(id -u)" = 0 ] && echo apt-get || echo sudo apt-get)
 
-.PHONY: help demo build check test test-all msrv lint venv tools package oci firmware firmware-classify firmware-images firmware-test aarch64 models method-runs method-table method-seeds bench bench-train bench-attack bench-engine bench-firmware bench-serve cuda check-cuda clean
+.PHONY: help demo build check test test-all msrv lint venv tools package oci firmware firmware-classify firmware-images firmware-test aarch64 models method-runs method-table method-seeds bench bench-train bench-attack bench-engine bench-firmware bench-serve bench-camera page-tools cuda check-cuda clean
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -187,6 +187,10 @@ bench-engine: .venv-peers/.ready aarch64 ## The int8 engine against LiteRT, ONNX
 
 bench-firmware: build tools venv ## Instructions and modelled cycles of ResNet-8 on Cortex-M4, M33 and M55, beside CMSIS-NN's
 	firmware/bench/run.sh $(CURDIR)/.venv/bin/python
+
+bench-camera: build ## What one camera costs, beside ffmpeg
+	@command -v ffmpeg >/dev/null || { $(call install,ffmpeg); }
+	$(PYTHON) runtime/benches/camera/bench.py target/release/paradised models/cifar10-resnet8-pm
 
 bench-serve: build $(addprefix .venv-serve-,$(addsuffix /.ready,fastapi mlserver litserve)) ## paradised under load beside FastAPI with ONNX Runtime, MLServer and LitServe
 	@for tool in wrk h2load taskset; do command -v $$tool >/dev/null || { $(call install,wrk nghttp2-client util-linux); break; }; done

@@ -50,7 +50,10 @@ fn a_fuzzer_of_the_description_finds_nothing() {
     if skipped("python", "a_fuzzer_of_the_description_finds_nothing") {
         return;
     }
-    let daemon = Daemon::start(&[&shipped()], &[]);
+    // With a camera that shows nothing.
+    let tables = tempfile::NamedTempFile::new().unwrap();
+    fs::write(tables.path(), "[[camera]]\nname = 'door'\nsource = 'http://127.0.0.1:9/'\n").unwrap();
+    let daemon = Daemon::start(&[&shipped()], &["--config", tables.path().to_str().unwrap()]);
     let url = format!("http://{}", daemon.address);
     let examples = if deep() { "500" } else { "20" };
     let fuzz = |config: &str, more: &[&str]| {
@@ -69,8 +72,9 @@ fn a_fuzzer_of_the_description_finds_nothing() {
     };
     // Names that it makes up, then the model's own, which nobody may take away meanwhile; and that alone.
     let own = "fashion-mnist-small";
-    let named =
-        format!("[parameters]\n\"path.model\" = {own:?}\n\"path.version\" = \"1\"\n\"query.model\" = {own:?}\n");
+    let named = format!(
+        "[parameters]\n\"path.model\" = {own:?}\n\"path.version\" = \"1\"\n\"query.model\" = {own:?}\n\"path.camera\" = \"door\"\n"
+    );
     fuzz("", &["--exclude-operation-id", "unload"]);
     fuzz(&named, &["--exclude-operation-id", "unload"]);
     fuzz(&named, &["--include-operation-id", "unload"]);

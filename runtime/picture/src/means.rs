@@ -35,7 +35,7 @@ impl Picture {
             }
             for (column, (mean, sum)) in means.iter_mut().zip(sums).enumerate() {
                 let [left, right] = edges(column, width);
-                *mean = (sum / ((bottom - top) * (right - left)) as u64 >> 8) as u8;
+                *mean = ((sum / ((bottom - top) * (right - left)) as u64) >> 8) as u8;
             }
         }
         means

@@ -266,7 +266,7 @@ pub struct Webhook {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mqtt {
-    /// mqtt://HOST[:PORT], or mqtts://HOST[:PORT] for TLS.
+    /// `mqtt://HOST[:PORT]`, or `mqtts://HOST[:PORT]` for TLS.
     pub broker: String,
     /// What this device is called [default: the machine's name].
     pub device: Option<String>,

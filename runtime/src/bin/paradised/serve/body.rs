@@ -4,6 +4,7 @@ use super::listen::BODY;
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
+use serde::de::DeserializeOwned;
 use std::time::Duration;
 
 /// What is told to whoever sends something else.
@@ -58,6 +59,16 @@ fn look(bytes: &[u8]) -> Result<(), Refusal> {
         _ => return Ok(()),
     };
     Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("this looks like {what}: {WANTED}")))
+}
+
+/// What an object in JSON says; serde would also take its values in a list, in their order.
+///
+/// # Errors
+/// If it is none, or says something else.
+pub fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let object: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    serde_json::from_value(object.into()).map_err(|error| error.to_string())
 }
 
 fn too_large(limit: usize) -> Refusal {

@@ -7,6 +7,7 @@
 //! folder of models --> guard: what is new --> source: checks, self-test --> registry
 //! ```
 
+mod asked;
 mod body;
 mod camera;
 mod exam;

@@ -1,5 +1,6 @@
 //! Paths of our own, under `/v1`: a picture's bytes in, a verdict out.
 
+use super::asked::Which;
 use super::body;
 use super::http::{Service, answer};
 use super::registry::State as Standing;
@@ -7,15 +8,14 @@ use super::served::Served;
 use super::trouble::Trouble;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use paradise_runtime::Verdict;
 use paradise_runtime::oip::Pictures;
 use paradise_runtime::watch::Fault;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Instant;
@@ -41,11 +41,6 @@ async fn metrics(State(service): State<Arc<Service>>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], service.counted.render()).into_response()
 }
 
-#[derive(Deserialize)]
-struct Which {
-    model: Option<String>,
-}
-
 /// The body of an answer.
 #[derive(Serialize)]
 struct Reply<'a> {
@@ -57,7 +52,7 @@ struct Reply<'a> {
 
 async fn classify(
     State(service): State<Arc<Service>>,
-    which: Result<Query<Which>, QueryRejection>,
+    which: Which,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Trouble> {
@@ -78,21 +73,15 @@ async fn classify(
 }
 
 /// The model that a query names, or the only one.
-fn named(service: &Service, which: Result<Query<Which>, QueryRejection>) -> Result<Arc<Served>, Trouble> {
-    let Ok(Query(which)) = which else {
-        return Err(Trouble::bad("the path may end with ?model=NAME, and with nothing else"));
-    };
-    Ok(match &which.model {
+fn named(service: &Service, which: Which) -> Result<Arc<Served>, Trouble> {
+    Ok(match &which.0 {
         Some(name) => service.registry.get(name, None)?,
         None => service.registry.only()?,
     })
 }
 
 /// Tests a model now, and answers with the report.
-async fn test(
-    State(service): State<Arc<Service>>,
-    which: Result<Query<Which>, QueryRejection>,
-) -> Result<Response, Trouble> {
+async fn test(State(service): State<Arc<Service>>, which: Which) -> Result<Response, Trouble> {
     let model = named(&service, which)?;
     match service.exams.test(&service, &model).await {
         Some(Ok(report)) => Ok(answer(StatusCode::OK, &*report)),
@@ -102,11 +91,8 @@ async fn test(
 }
 
 /// A model's last report.
-async fn last_test(
-    State(service): State<Arc<Service>>,
-    which: Result<Query<Which>, QueryRejection>,
-) -> Result<Response, Trouble> {
-    let Ok(Query(Which { model: Some(name) })) = &which else {
+async fn last_test(State(service): State<Arc<Service>>, which: Which) -> Result<Response, Trouble> {
+    let Which(Some(name)) = &which else {
         return last(&service, &named(&service, which)?.name);
     };
     // Of one that was taken out of service, too.
@@ -132,11 +118,8 @@ async fn faults(State(service): State<Arc<Service>>) -> Response {
 }
 
 /// Ends a model's fault, because somebody has looked at the device, and loads the model.
-async fn clear(
-    State(service): State<Arc<Service>>,
-    which: Result<Query<Which>, QueryRejection>,
-) -> Result<Response, Trouble> {
-    let Ok(Query(Which { model: Some(name) })) = which else {
+async fn clear(State(service): State<Arc<Service>>, which: Which) -> Result<Response, Trouble> {
+    let Which(Some(name)) = which else {
         return Err(Trouble::bad("whose fault? ?model=NAME"));
     };
     let cleared = {

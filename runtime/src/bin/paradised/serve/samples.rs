@@ -1,13 +1,14 @@
 //! Hard samples: pictures that were abstained from, or nearly were, kept for the next training if that was asked for. Without `[samples]` no
 //! picture is ever written.
 
+use super::asked::Name;
 use super::http::{Service, answer};
 use super::lock::locked;
 use super::trouble::Trouble;
 use crate::arguments::tables;
 use anyhow::Context;
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -94,7 +95,7 @@ impl Store {
                 samples.push(about);
             }
         }
-        samples.sort_by(|a, b| a.time.cmp(&b.time));
+        samples.sort_by_key(|about| about.time);
         let bytes = samples.iter().map(|about| about.bytes).sum();
         let kept = Kept { samples: samples.into(), bytes };
         Ok(Self { settings, kept: Mutex::new(kept), last: Mutex::default() })
@@ -236,7 +237,7 @@ fn missing(id: &str) -> Trouble {
     Trouble::new(StatusCode::NOT_FOUND, format!("no picture {id:?} is kept"))
 }
 
-async fn picture(State(service): State<Arc<Service>>, Path(id): Path<String>) -> Result<Response, Trouble> {
+async fn picture(State(service): State<Arc<Service>>, Name(id): Name) -> Result<Response, Trouble> {
     let store = service.samples.store()?;
     // A name that is kept has no path in it.
     if !locked(&store.kept).samples.iter().any(|about| about.id == id) {
@@ -251,7 +252,7 @@ fn failed(error: &std::io::Error) -> Trouble {
     Trouble::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }
 
-async fn delete(State(service): State<Arc<Service>>, Path(id): Path<String>) -> Result<Response, Trouble> {
+async fn delete(State(service): State<Arc<Service>>, Name(id): Name) -> Result<Response, Trouble> {
     match service.samples.store()?.delete(&id) {
         Ok(true) => Ok(answer(StatusCode::OK, &json!({ "deleted": 1 }))),
         Ok(false) => Err(missing(&id)),

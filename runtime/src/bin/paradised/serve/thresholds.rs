@@ -1,5 +1,6 @@
 //! `/v1/thresholds`: when a model abstains, and how that is changed while it serves.
 
+use super::asked::Which;
 use super::body;
 use super::http::{Service, answer};
 use super::registry::Missing;
@@ -9,11 +10,10 @@ use crate::arguments::ThresholdArguments;
 use anyhow::anyhow;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::get;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -23,11 +23,6 @@ const MAX_BODY: usize = 4096;
 /// The path.
 pub fn routes() -> Router<Arc<Service>> {
     Router::new().route("/v1/thresholds", get(read).put(write))
-}
-
-#[derive(Deserialize)]
-struct Which {
-    model: Option<String>,
 }
 
 /// The model of a name, or the only one.
@@ -70,24 +65,21 @@ pub fn set(service: &Service, model: Option<&str>, thresholds: ThresholdArgument
     Ok(report(service, &served))
 }
 
-async fn read(
-    State(service): State<Arc<Service>>,
-    Query(Which { model }): Query<Which>,
-) -> Result<Response, Trouble> {
+async fn read(State(service): State<Arc<Service>>, Which(model): Which) -> Result<Response, Trouble> {
     let served = named(&service, model.as_deref())?;
     Ok(answer(StatusCode::OK, &report(&service, &served)))
 }
 
 async fn write(
     State(service): State<Arc<Service>>,
-    Query(Which { model }): Query<Which>,
+    Which(model): Which,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Trouble> {
     // What is wrong with the name is another status than what is wrong with the body.
     named(&service, model.as_deref())?;
     let bytes = body::any(&headers, body, MAX_BODY).await.map_err(Trouble::body)?;
-    let sent = serde_json::from_slice(&bytes).map_err(|error| Trouble::bad(error.to_string()))?;
+    let sent = body::object(&bytes).map_err(Trouble::bad)?;
     let set = tokio::task::block_in_place(|| set(&service, model.as_deref(), sent));
     Ok(answer(StatusCode::OK, &set.map_err(|error| Trouble::bad(format!("{error:#}")))?))
 }

@@ -1,12 +1,13 @@
 //! Paths of cameras, under `/v1/cameras`.
 
 use super::{Live, site};
+use crate::serve::asked::Name;
 use crate::serve::body;
 use crate::serve::http::{Service, answer};
 use crate::serve::trouble::Trouble;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
@@ -49,12 +50,12 @@ async fn all(State(service): State<Arc<Service>>) -> Response {
     answer(StatusCode::OK, &json!({ "cameras": cameras }))
 }
 
-async fn one(State(service): State<Arc<Service>>, Path(name): Path<String>) -> Result<Response, Trouble> {
+async fn one(State(service): State<Arc<Service>>, Name(name): Name) -> Result<Response, Trouble> {
     Ok(answer(StatusCode::OK, &named(&service, &name)?.report()))
 }
 
 /// The last picture, as it came.
-async fn picture(State(service): State<Arc<Service>>, Path(name): Path<String>) -> Result<Response, Trouble> {
+async fn picture(State(service): State<Arc<Service>>, Name(name): Name) -> Result<Response, Trouble> {
     let Some(bytes) = named(&service, &name)?.picture() else {
         return Err(Trouble::new(StatusCode::NOT_FOUND, format!("camera {name:?} has shown no picture yet")));
     };
@@ -85,12 +86,12 @@ pub fn content_type(bytes: &[u8]) -> &'static str {
 }
 
 /// Answers of late, the oldest first.
-async fn answers(State(service): State<Arc<Service>>, Path(name): Path<String>) -> Result<Response, Trouble> {
+async fn answers(State(service): State<Arc<Service>>, Name(name): Name) -> Result<Response, Trouble> {
     Ok(answer(StatusCode::OK, &json!({ "answers": named(&service, &name)?.answers() })))
 }
 
 /// Asks for the next picture to be classified.
-async fn classify(State(service): State<Arc<Service>>, Path(name): Path<String>) -> Result<Response, Trouble> {
+async fn classify(State(service): State<Arc<Service>>, Name(name): Name) -> Result<Response, Trouble> {
     named(&service, &name)?.ask();
     Ok(answer(StatusCode::ACCEPTED, &json!({ "camera": name })))
 }
@@ -104,13 +105,13 @@ struct Looks {
 /// Looks at another part from now on, until the service is started anew.
 async fn region(
     State(service): State<Arc<Service>>,
-    Path(name): Path<String>,
+    Name(name): Name,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Trouble> {
     let live = named(&service, &name)?;
     let bytes = body::any(&headers, body, MAX_SETTING).await.map_err(Trouble::body)?;
-    let Looks { region } = serde_json::from_slice(&bytes).map_err(|error| Trouble::bad(error.to_string()))?;
+    let Looks { region } = body::object(&bytes).map_err(Trouble::bad)?;
     if let (Some(region), Some([width, height])) = (region, live.size()) {
         let [x, y, w, h] = region.into();
         if x + w > width || y + h > height {

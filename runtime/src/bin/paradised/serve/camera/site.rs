@@ -2,6 +2,7 @@
 //! model makes of them is kept.
 
 use super::Live;
+use crate::serve::asked::Name;
 use crate::serve::body;
 use crate::serve::http::{Service, answer};
 use crate::serve::lock::locked;
@@ -9,7 +10,7 @@ use crate::serve::served::Served;
 use crate::serve::trouble::Trouble;
 use anyhow::Context;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use paradise_runtime::Backend;
@@ -105,12 +106,12 @@ fn named<'s>(service: &'s Service, name: &str) -> Result<&'s Arc<Live>, Trouble>
 }
 
 /// How far it is.
-pub async fn report(State(service): State<Arc<Service>>, Path(name): Path<String>) -> Result<Response, Trouble> {
+pub async fn report(State(service): State<Arc<Service>>, Name(name): Name) -> Result<Response, Trouble> {
     Ok(answer(StatusCode::OK, &named(&service, &name)?.site.report()))
 }
 
 /// Begins anew.
-pub async fn begin(State(service): State<Arc<Service>>, Path(name): Path<String>) -> Result<Response, Trouble> {
+pub async fn begin(State(service): State<Arc<Service>>, Name(name): Name) -> Result<Response, Trouble> {
     let live = named(&service, &name)?;
     let served = match &live.model {
         Some(model) => service.registry.get(model, None)?,
@@ -122,7 +123,7 @@ pub async fn begin(State(service): State<Arc<Service>>, Path(name): Path<String>
 }
 
 /// Forgets what was collected.
-pub async fn forget(State(service): State<Arc<Service>>, Path(name): Path<String>) -> Result<Response, Trouble> {
+pub async fn forget(State(service): State<Arc<Service>>, Name(name): Name) -> Result<Response, Trouble> {
     let live = named(&service, &name)?;
     *locked(&live.site.now) = None;
     Ok(answer(StatusCode::OK, &live.site.report()))
@@ -144,14 +145,14 @@ impl Default for Promise {
 /// Lets what was collected decide, from now on.
 pub async fn settle(
     State(service): State<Arc<Service>>,
-    Path(name): Path<String>,
+    Name(name): Name,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Trouble> {
     let live = named(&service, &name)?;
     let bytes = body::any(&headers, body, 4096).await.map_err(Trouble::body)?;
-    let asked = if bytes.is_empty() { Ok(Promise::default()) } else { serde_json::from_slice(&bytes) };
-    let Promise { promise } = asked.map_err(|error| Trouble::bad(error.to_string()))?;
+    let asked = if bytes.is_empty() { Ok(Promise::default()) } else { body::object(&bytes) };
+    let Promise { promise } = asked.map_err(Trouble::bad)?;
     if !(0.0..=0.5).contains(&promise) || promise == 0.0 {
         return Err(Trouble::bad(format!("promise {promise}: a share above 0, at most 0.5")));
     }

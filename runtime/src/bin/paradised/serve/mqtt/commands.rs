@@ -4,7 +4,7 @@ use super::client::{Client, Incoming, Message};
 use super::topics::Topics;
 use crate::arguments::ThresholdArguments;
 use crate::serve::http::Service;
-use crate::serve::{guard, thresholds};
+use crate::serve::{body, guard, thresholds};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -74,7 +74,7 @@ async fn run(
             Ok(json!({ "models": models }))
         }
         "thresholds" => {
-            let Sent { model, thresholds } = serde_json::from_slice(payload).map_err(|error| error.to_string())?;
+            let Sent { model, thresholds } = body::object(payload)?;
             thresholds::set(service, model.as_deref(), thresholds).map_err(|error| format!("{error:#}"))
         }
         other => Err(format!("no command {other:?}; there are {}", ALL.join(", "))),

@@ -22,23 +22,30 @@ type Key = (String, Vec<u8>);
 
 /// Answers of late.
 #[derive(Default)]
-pub struct Answers(Mutex<(HashMap<Key, Vec<u8>>, VecDeque<Key>)>);
+pub struct Answers(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    answers: HashMap<Key, Vec<u8>>,
+    /// The oldest first.
+    order: VecDeque<Key>,
+}
 
 impl Answers {
     fn get(&self, key: &Key) -> Option<Vec<u8>> {
-        locked(&self.0).0.get(key).cloned()
+        locked(&self.0).answers.get(key).cloned()
     }
 
     fn put(&self, key: Key, answer: Vec<u8>) {
-        let mut answers = locked(&self.0);
-        let (known, order) = &mut *answers;
-        if known.insert(key.clone(), answer).is_none() {
+        let mut known = locked(&self.0);
+        let Known { answers, order } = &mut *known;
+        if answers.insert(key.clone(), answer).is_none() {
             order.push_back(key);
         }
         if order.len() > ANSWERS
             && let Some(oldest) = order.pop_front()
         {
-            known.remove(&oldest);
+            answers.remove(&oldest);
         }
     }
 }

@@ -2,15 +2,15 @@
 
 mod report;
 
+use super::asked::Which;
 use super::http::Service;
 use super::trouble::Trouble;
 use axum::Router;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use paradise_runtime::selftest;
-use serde::Deserialize;
 use std::sync::Arc;
 
 /// What a page of ours may load: what comes from here. Pictures that were dropped on it are its own.
@@ -50,16 +50,8 @@ async fn overview(State(service): State<Arc<Service>>) -> Response {
     page("text/html; charset=utf-8", ONLY_OURS, report::text(&service))
 }
 
-#[derive(Deserialize)]
-struct Which {
-    model: Option<String>,
-}
-
 /// The last self-test of a model, with its probe pictures.
-async fn tested(
-    State(service): State<Arc<Service>>,
-    Query(Which { model }): Query<Which>,
-) -> Result<Response, Trouble> {
+async fn tested(State(service): State<Arc<Service>>, Which(model): Which) -> Result<Response, Trouble> {
     let served = match &model {
         Some(name) => service.registry.get(name, None)?,
         None => service.registry.only()?,
