@@ -2,8 +2,10 @@
 
 use image::GrayImage;
 use paradise_data::embedded;
-use paradise_tests::{program, shipped, text, train};
+use paradise_tests::{program, root, shipped, text, train};
+use std::io::Write;
 use std::path::Path;
+use std::process::Stdio;
 
 /// Runs an example, which must succeed; what it prints.
 fn runs(name: &str, arguments: &[&Path]) -> String {
@@ -37,6 +39,13 @@ fn every_example_teaches_something_that_works() {
     assert!(out.starts_with("trouser (") && out.contains("rate "), "{out}");
     let out = runs("classify_no_std", &[]);
     assert!(out.contains("nothing: abstained") && out.contains("7056 bytes of arena"), "{out}");
+    let stream = std::fs::read(root().join("tests/golden/progressive-app14.jpg")).expect("a picture").repeat(9);
+    let mut watching =
+        program("examples/watch_camera").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("starts");
+    watching.stdin.take().expect("a pipe").write_all(&stream).expect("reads");
+    let out = text(&watching.wait_with_output().expect("ends")).0;
+    // The first, and those that follow a change.
+    assert!(out.ends_with("9 pictures, 6 worth a look\n"), "{out}");
     let out = runs("custom_source", &[&bundle]);
     assert_eq!(out.lines().count(), 3, "{out}");
 

@@ -1,6 +1,7 @@
 //! The body of a request, within the limits of size and time: a picture's bytes and nothing around them, or anything.
 
 use super::listen::BODY;
+use super::trouble::Trouble;
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
@@ -59,6 +60,21 @@ fn look(bytes: &[u8]) -> Result<(), Refusal> {
         _ => return Ok(()),
     };
     Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("this looks like {what}: {WANTED}")))
+}
+
+/// Largest body of a setting, bytes.
+const MAX_SETTING: usize = 4096;
+
+/// Reads the body of a setting: an object in JSON.
+pub async fn setting<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Trouble> {
+    let bytes = any(headers, body, MAX_SETTING).await.map_err(Trouble::body)?;
+    object(&bytes).map_err(Trouble::bad)
+}
+
+/// [`setting`], or nothing where there is no body.
+pub async fn setting_if_any<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<Option<T>, Trouble> {
+    let bytes = any(headers, body, MAX_SETTING).await.map_err(Trouble::body)?;
+    if bytes.is_empty() { Ok(None) } else { object(&bytes).map(Some).map_err(Trouble::bad) }
 }
 
 /// What an object in JSON says; serde would also take its values in a list, in their order.

@@ -186,12 +186,8 @@ fn classify(
     path: &Path,
     identity: &Identity,
 ) -> anyhow::Result<Option<Value>> {
-    let served = match &settings.model {
-        Some(name) => service.registry.get(name, None),
-        None => service.registry.only(),
-    };
     // It may be in service again later.
-    let Ok(served) = served else { return Ok(None) };
+    let Ok(served) = service.registry.named(settings.model.as_deref()) else { return Ok(None) };
     let read = paradise_picture::read(path);
     let mut answer = json!({ "time": Timestamp::now(), "model": served.name, "version": served.version });
     match read {

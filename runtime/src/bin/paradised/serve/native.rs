@@ -74,10 +74,7 @@ async fn classify(
 
 /// The model that a query names, or the only one.
 fn named(service: &Service, which: Which) -> Result<Arc<Served>, Trouble> {
-    Ok(match &which.0 {
-        Some(name) => service.registry.get(name, None)?,
-        None => service.registry.only()?,
-    })
+    Ok(service.registry.named(which.0.as_deref())?)
 }
 
 /// Tests a model now, and answers with the report.

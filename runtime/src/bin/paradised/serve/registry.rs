@@ -154,6 +154,14 @@ impl Registry {
         }
     }
 
+    /// The model of a name, or the only one where none is named.
+    ///
+    /// # Errors
+    /// As of the two.
+    pub fn named(&self, name: Option<&str>) -> Result<Arc<Served>, Missing> {
+        name.map_or_else(|| self.only(), |name| self.get(name, None))
+    }
+
     /// [`Registry::load`] of a model that nobody took out of service.
     ///
     /// # Errors

@@ -34,6 +34,18 @@ pub enum Refusal {
     Late,
 }
 
+impl Refusal {
+    /// In words.
+    pub fn why(&self) -> &str {
+        match self {
+            Self::Picture(why) | Self::Lost(why) => why,
+            Self::Busy => "the model is busy",
+            Self::Down => "the model is down",
+            Self::Late => "the model did not answer in time",
+        }
+    }
+}
+
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
         match failure {

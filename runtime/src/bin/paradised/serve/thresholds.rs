@@ -3,7 +3,6 @@
 use super::asked::Which;
 use super::body;
 use super::http::{Service, answer};
-use super::registry::Missing;
 use super::served::Served;
 use super::trouble::Trouble;
 use crate::arguments::ThresholdArguments;
@@ -17,20 +16,9 @@ use axum::routing::get;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Largest body, bytes.
-const MAX_BODY: usize = 4096;
-
 /// The path.
 pub fn routes() -> Router<Arc<Service>> {
     Router::new().route("/v1/thresholds", get(read).put(write))
-}
-
-/// The model of a name, or the only one.
-fn named(service: &Service, model: Option<&str>) -> Result<Arc<Served>, Missing> {
-    match model {
-        Some(name) => service.registry.get(name, None),
-        None => service.registry.only(),
-    }
 }
 
 /// How a model decides.
@@ -57,7 +45,7 @@ fn report(service: &Service, served: &Served) -> Value {
 /// # Errors
 /// If there is no such model, or one is out of range.
 pub fn set(service: &Service, model: Option<&str>, thresholds: ThresholdArguments) -> anyhow::Result<Value> {
-    let served = named(service, model).map_err(|missing| anyhow!("{}", missing.why()))?;
+    let served = service.registry.named(model).map_err(|missing| anyhow!("{}", missing.why()))?;
     let backend = served.another()?;
     let rule = service.rules.send(backend.as_ref(), &served.name, thresholds)?;
     served.decide_by(rule)?;
@@ -66,7 +54,7 @@ pub fn set(service: &Service, model: Option<&str>, thresholds: ThresholdArgument
 }
 
 async fn read(State(service): State<Arc<Service>>, Which(model): Which) -> Result<Response, Trouble> {
-    let served = named(&service, model.as_deref())?;
+    let served = service.registry.named(model.as_deref())?;
     Ok(answer(StatusCode::OK, &report(&service, &served)))
 }
 
@@ -77,9 +65,8 @@ async fn write(
     body: Body,
 ) -> Result<Response, Trouble> {
     // What is wrong with the name is another status than what is wrong with the body.
-    named(&service, model.as_deref())?;
-    let bytes = body::any(&headers, body, MAX_BODY).await.map_err(Trouble::body)?;
-    let sent = body::object(&bytes).map_err(Trouble::bad)?;
+    service.registry.named(model.as_deref())?;
+    let sent = body::setting(&headers, body).await?;
     let set = tokio::task::block_in_place(|| set(&service, model.as_deref(), sent));
     Ok(answer(StatusCode::OK, &set.map_err(|error| Trouble::bad(format!("{error:#}")))?))
 }

@@ -18,9 +18,6 @@ use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
 
-/// Largest body of a setting, bytes.
-const MAX_SETTING: usize = 4096;
-
 /// The paths.
 pub fn routes() -> Router<Arc<Service>> {
     Router::new()
@@ -110,8 +107,7 @@ async fn region(
     body: Body,
 ) -> Result<Response, Trouble> {
     let live = named(&service, &name)?;
-    let bytes = body::any(&headers, body, MAX_SETTING).await.map_err(Trouble::body)?;
-    let Looks { region } = body::object(&bytes).map_err(Trouble::bad)?;
+    let Looks { region } = body::setting(&headers, body).await?;
     if let (Some(region), Some([width, height])) = (region, live.size()) {
         let [x, y, w, h] = region.into();
         if x + w > width || y + h > height {

@@ -113,10 +113,7 @@ pub async fn report(State(service): State<Arc<Service>>, Name(name): Name) -> Re
 /// Begins anew.
 pub async fn begin(State(service): State<Arc<Service>>, Name(name): Name) -> Result<Response, Trouble> {
     let live = named(&service, &name)?;
-    let served = match &live.model {
-        Some(model) => service.registry.get(model, None)?,
-        None => service.registry.only()?,
-    };
+    let served = service.registry.named(live.model.as_deref())?;
     let begun = tokio::task::block_in_place(|| live.site.begin(served));
     begun.map_err(|error| Trouble::new(StatusCode::SERVICE_UNAVAILABLE, format!("{error:#}")))?;
     Ok(answer(StatusCode::ACCEPTED, &live.site.report()))
@@ -150,9 +147,7 @@ pub async fn settle(
     body: Body,
 ) -> Result<Response, Trouble> {
     let live = named(&service, &name)?;
-    let bytes = body::any(&headers, body, 4096).await.map_err(Trouble::body)?;
-    let asked = if bytes.is_empty() { Ok(Promise::default()) } else { body::object(&bytes) };
-    let Promise { promise } = asked.map_err(Trouble::bad)?;
+    let Promise { promise } = body::setting_if_any(&headers, body).await?.unwrap_or_default();
     if !(0.0..=0.5).contains(&promise) || promise == 0.0 {
         return Err(Trouble::bad(format!("promise {promise}: a share above 0, at most 0.5")));
     }

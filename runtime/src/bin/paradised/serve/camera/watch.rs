@@ -4,7 +4,7 @@ use super::Live;
 use super::reader::{Frames, News};
 use crate::arguments::tables::Camera;
 use crate::serve::http::Service;
-use crate::serve::served::{Refusal, Served};
+use crate::serve::served::Served;
 use crate::serve::sink::{Event, Known};
 use jiff::Timestamp;
 use paradise_engine::Decision;
@@ -146,10 +146,7 @@ impl Watch {
 
     /// The model, and its input for a region.
     fn input(&self, service: &Service, region: &Picture) -> Result<(Arc<Served>, Vec<u8>), String> {
-        let served = match &self.live.model {
-            Some(name) => service.registry.get(name, None),
-            None => service.registry.only(),
-        };
+        let served = service.registry.named(self.live.model.as_deref());
         let served = served.map_err(|missing| missing.why().to_string())?;
         let input = region.input(&served.policy, served.input).map_err(|error| error.to_string())?;
         Ok((served, input))
@@ -163,10 +160,7 @@ impl Watch {
                 Ok([verdict]) => Ok((served, verdict)),
                 Err(_) => Err("no verdict".into()),
             },
-            Err(Refusal::Picture(why) | Refusal::Lost(why)) => Err(why),
-            Err(Refusal::Busy) => Err("the model is busy".into()),
-            Err(Refusal::Down) => Err("the model is down".into()),
-            Err(Refusal::Late) => Err("the model did not answer in time".into()),
+            Err(refusal) => Err(refusal.why().to_string()),
         }
     }
 

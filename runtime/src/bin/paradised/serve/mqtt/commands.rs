@@ -1,6 +1,7 @@
 //! What a device is told to do over the broker; each is written down in the journal.
 
 use super::client::{Client, Incoming, Message};
+use super::standing;
 use super::topics::Topics;
 use crate::arguments::ThresholdArguments;
 use crate::serve::http::Service;
@@ -62,7 +63,9 @@ async fn run(
                 };
                 verdicts.push(json!({ "model": served.name, "version": served.version, "verdict": verdict }));
             }
-            say_selftest(client, topics, &verdicts).await;
+            for message in standing::messages(service, topics) {
+                let _ = client.send(message).await;
+            }
             Ok(json!({ "selftests": verdicts }))
         }
         "reload" => {
@@ -79,15 +82,4 @@ async fn run(
         }
         other => Err(format!("no command {other:?}; there are {}", ALL.join(", "))),
     }
-}
-
-/// Publishes the verdicts; the worst is the device's.
-async fn say_selftest(client: &Client, topics: &Topics, verdicts: &[Value]) {
-    let worst = verdicts.iter().find(|one| one["verdict"] != "passed").or_else(|| verdicts.first());
-    let verdict = worst.map_or(json!("no model"), |one| one["verdict"].clone());
-    let payload = json!({ "verdict": verdict, "time": jiff::Timestamp::now(), "models": verdicts }).to_string();
-    let topic = topics.selftest();
-    let json = Some("application/json");
-    let message = Message { topic, payload: payload.into(), retain: true, content_type: json, ..Message::default() };
-    let _ = client.send(message).await;
 }

@@ -9,6 +9,7 @@ mod commands;
 mod homeassistant;
 mod outbox;
 mod requests;
+mod standing;
 mod topics;
 
 pub use client::address;
@@ -19,7 +20,6 @@ use crate::arguments::tables::Mqtt;
 use anyhow::Context;
 use client::{Client, Incoming, Message, News};
 use requests::Answers;
-use serde_json::json;
 use std::sync::{Arc, Weak};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -54,7 +54,7 @@ struct Device {
 pub fn start(service: &Arc<Service>, settings: &Mqtt, outbox: Arc<Outbox>) -> anyhow::Result<Leave> {
     let device = device(settings);
     let topics = Topics::new(settings, &device);
-    let will = Message { topic: topics.status(), payload: b"offline".into(), retain: true, ..Message::default() };
+    let will = standing::retained(topics.status(), "offline");
     let client_id = settings.client_id.clone().unwrap_or_else(|| format!("paradised-{device}"));
     let (client, connection) = client::client(settings, &client_id, will).context("[mqtt]")?;
     let (news, heard) = mpsc::channel(WAITING);
@@ -64,6 +64,7 @@ pub fn start(service: &Arc<Service>, settings: &Mqtt, outbox: Arc<Outbox>) -> an
         let service = weak.upgrade().filter(|_| pictures)?;
         service.cameras.get(camera)?.picture()
     }));
+    tokio::spawn(standing::follow(client.clone(), topics.clone(), Arc::downgrade(service)));
     let leave = Leave { client: client.clone(), status: topics.status() };
     let answers = Arc::default();
     let post = Device {
@@ -88,7 +89,7 @@ pub struct Leave {
 impl Leave {
     /// Says so, and leaves.
     pub async fn leave(self) {
-        let message = Message { topic: self.status, payload: b"offline".into(), retain: true, ..Message::default() };
+        let message = standing::retained(self.status, "offline");
         let said = tokio::time::timeout(std::time::Duration::from_secs(1), self.client.send(message));
         let _ = said.await;
         self.client.leave().await;
@@ -133,19 +134,8 @@ impl Device {
 
     /// What is said when the connection is there.
     fn greeting(&self, service: &Service) -> Vec<Message> {
-        let retained =
-            |topic: String, payload: Vec<u8>| Message { topic, payload, retain: true, ..Message::default() };
-        let mut all = vec![retained(self.topics.status(), b"online".into())];
-        let models = service.registry.loaded();
-        if let Some(model) = models.first() {
-            let newest = service.guard.as_ref().and_then(|guard| guard.newest(&model.name));
-            let update = json!({
-                "installed_version": model.version,
-                "latest_version": newest.unwrap_or_else(|| model.version.clone()),
-                "title": model.name,
-            });
-            all.push(retained(self.topics.update(), update.to_string().into()));
-        }
+        let mut all = vec![standing::retained(self.topics.status(), "online")];
+        all.extend(standing::messages(service, &self.topics));
         if !self.settings.homeassistant.is_empty() {
             let (topic, message) = homeassistant::discovery(
                 &self.settings.homeassistant,
@@ -154,7 +144,7 @@ impl Device {
                 &service.cameras,
                 self.settings.pictures,
             );
-            all.push(retained(topic, message.to_string().into()));
+            all.push(standing::retained(topic, message.to_string()));
         }
         all
     }

@@ -82,11 +82,7 @@ pub async fn answer(service: &Service, client: &Client, answers: &Answers, devic
 }
 
 async fn classify(service: &Service, incoming: &Incoming) -> Value {
-    let served = match incoming.property("model") {
-        Some(name) => service.registry.get(name, None),
-        None => service.registry.only(),
-    };
-    let served = match served {
+    let served = match service.registry.named(incoming.property("model")) {
         Ok(served) => served,
         Err(missing) => return json!({ "error": missing.why() }),
     };
@@ -105,9 +101,7 @@ async fn classify(service: &Service, incoming: &Incoming) -> Value {
                 tokio::time::sleep(BUSY).await;
                 continue;
             }
-            Err(Refusal::Picture(why) | Refusal::Lost(why)) => json!({ "error": why }),
-            Err(Refusal::Down) => json!({ "error": "the model is down" }),
-            Err(Refusal::Late) => json!({ "error": "the model did not answer in time" }),
+            Err(refusal) => json!({ "error": refusal.why() }),
         };
     }
 }

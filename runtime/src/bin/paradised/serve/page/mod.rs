@@ -52,10 +52,7 @@ async fn overview(State(service): State<Arc<Service>>) -> Response {
 
 /// The last self-test of a model, with its probe pictures.
 async fn tested(State(service): State<Arc<Service>>, Which(model): Which) -> Result<Response, Trouble> {
-    let served = match &model {
-        Some(name) => service.registry.get(name, None)?,
-        None => service.registry.only()?,
-    };
+    let served = service.registry.named(model.as_deref())?;
     let Some(last) = service.exams.last(&served.name) else {
         return Err(Trouble::new(StatusCode::NOT_FOUND, format!("model {:?} was not tested yet", served.name)));
     };
