@@ -61,8 +61,8 @@ fn a_fuzzer_of_the_description_finds_nothing() {
         fs::write(folder.path().join("schemathesis.toml"), config).unwrap();
         let ran = Command::new(root().join(".venv-clients/bin/schemathesis"))
             .args(["run", &format!("{url}/openapi.json"), "--url", &url, "--seed", "7", "--workers", "1"])
-            // Bytes that are no picture are no request, which no schema can say.
-            .args(["--max-examples", examples, "--exclude-checks", "positive_data_acceptance"])
+            // Bytes that are no picture are no request, which no schema can say; a camera stays when what was collected of it is forgotten.
+            .args(["--max-examples", examples, "--exclude-checks", "positive_data_acceptance,use_after_free"])
             .args(more)
             .current_dir(folder.path())
             .output()
