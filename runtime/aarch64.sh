@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# For aarch64 Linux, on another machine: `daemon` builds paradised for a Raspberry Pi (64 bit), `build` the examples `kernels` and `tensors`,
+# For aarch64 Linux, on another machine: `daemon` builds paradised for a Raspberry Pi (64 bit), `build` the examples `kernels`, `tensors` and `watch_camera`,
 # `test` runs the engine's tests in QEMU once on a CPU with dot products and matrix multiplication and once on one without. With rustup's target where it is installed, otherwise with Debian's compiler
 # and its own standard-library source (packages rustc-web, cargo-web, rust-web-src).
 set -euo pipefail
@@ -31,6 +31,7 @@ daemon)
 build)
     run build paradise-engine --features std --example kernels
     run build paradise-picture --example tensors
+    run build paradise-runtime --no-default-features --example watch_camera
     ;;
 test)
     for cpu in max cortex-a57; do

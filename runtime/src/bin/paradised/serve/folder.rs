@@ -13,19 +13,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::runtime::Handle;
 
 /// A file that nobody announced, and that was written in the last seconds, may still be written.
 const SETTLED: Duration = Duration::from_secs(2);
-/// Between two looks at the whole folder.
-const LOOK: Duration = Duration::from_secs(1);
+/// Between two looks at the whole folder, for what came while nobody watched.
+const LOOK: Duration = Duration::from_secs(2);
+/// Between two looks at what was announced.
+const TICK: Duration = Duration::from_millis(100);
 /// Before a busy model is asked again.
 const BUSY: Duration = Duration::from_millis(50);
 
@@ -54,14 +56,15 @@ impl Identity {
 }
 
 /// Where answers go.
-enum Answers {
-    Beside,
-    Journal { file: File, path: PathBuf, answered: HashSet<Identity> },
+struct Answers {
+    journal: Option<(File, PathBuf)>,
+    /// Pictures that are known to have one.
+    answered: HashSet<Identity>,
 }
 
 impl Answers {
     fn open(settings: &Folder) -> anyhow::Result<Self> {
-        let Some(path) = &settings.journal else { return Ok(Self::Beside) };
+        let Some(path) = &settings.journal else { return Ok(Self { journal: None, answered: HashSet::new() }) };
         let open = || -> std::io::Result<(File, HashSet<Identity>)> {
             let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
             let mut text = Vec::new();
@@ -75,7 +78,7 @@ impl Answers {
             Ok((file, lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()))
         };
         let (file, answered) = open().with_context(|| path.display().to_string())?;
-        Ok(Self::Journal { file, path: path.clone(), answered })
+        Ok(Self { journal: Some((file, path.clone())), answered })
     }
 
     fn beside(picture: &Path) -> PathBuf {
@@ -84,31 +87,33 @@ impl Answers {
         name.into()
     }
 
-    fn has(&self, path: &Path, identity: &Identity) -> bool {
-        match self {
-            Self::Beside => {
-                let read = std::fs::read(Self::beside(path));
-                read.ok().and_then(|bytes| serde_json::from_slice::<Identity>(&bytes).ok()).as_ref() == Some(identity)
-            }
-            Self::Journal { answered, .. } => answered.contains(identity),
+    fn has(&mut self, path: &Path, identity: &Identity) -> bool {
+        if self.answered.contains(identity) {
+            return true;
         }
+        let read = || serde_json::from_slice::<Identity>(&std::fs::read(Self::beside(path)).ok()?).ok();
+        let has = self.journal.is_none() && read().as_ref() == Some(identity);
+        if has {
+            self.answered.insert(identity.clone());
+        }
+        has
     }
 
     fn put(&mut self, path: &Path, identity: Identity, answer: &Value) -> anyhow::Result<()> {
-        match self {
-            Self::Beside => {
+        match &mut self.journal {
+            None => {
                 let beside = Self::beside(path);
                 let text = serde_json::to_vec_pretty(answer)?;
-                write_whole(&beside, &text).with_context(|| beside.display().to_string())
+                write_whole(&beside, &text).with_context(|| beside.display().to_string())?;
             }
-            Self::Journal { file, path, answered } => {
+            Some((file, path)) => {
                 let mut line = serde_json::to_vec(answer)?;
                 line.push(b'\n');
                 file.write_all(&line).and_then(|()| file.sync_data()).with_context(|| path.display().to_string())?;
-                answered.insert(identity);
-                Ok(())
             }
         }
+        self.answered.insert(identity);
+        Ok(())
     }
 }
 
@@ -124,17 +129,27 @@ pub fn start(service: &Arc<Service>, settings: &Folder, runtime: &Handle) -> any
     let mut answers = Answers::open(settings)?;
     let (service, settings, runtime) = (Arc::downgrade(service), settings.clone(), runtime.clone());
     std::thread::spawn(move || {
+        let mut looked: Option<Instant> = None;
         loop {
-            // What was announced is whole; the rest of the folder is looked at, too, for what came while nobody watched.
             let announced = announced(&mut inotify);
+            let whole = looked.is_none_or(|then| then.elapsed() >= LOOK);
+            if whole {
+                looked = Some(Instant::now());
+            }
             let Some(service) = service.upgrade() else { return };
-            if let Err(error) = look(&service, &settings, &runtime, &mut answers, &announced) {
+            // What was announced is whole; a file that was not may still be written.
+            let outcome = if whole {
+                files(&settings.path)
+                    .and_then(|names| look(&service, &settings, &runtime, &mut answers, names, &announced))
+            } else {
+                let names = announced.iter().cloned().collect();
+                look(&service, &settings, &runtime, &mut answers, names, &announced)
+            };
+            if let Err(error) = outcome {
                 tracing::error!("{}: {error:#}", settings.path.display());
             }
             drop(service);
-            if announced.is_empty() {
-                std::thread::sleep(LOOK / 10);
-            }
+            std::thread::sleep(TICK);
         }
     });
     Ok(())
@@ -149,23 +164,30 @@ fn announced(inotify: &mut Inotify) -> HashSet<OsString> {
     }
 }
 
+/// All files of a folder.
+fn files(folder: &Path) -> anyhow::Result<Vec<OsString>> {
+    let names = std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.file_name()));
+    Ok(names.collect::<Result<_, _>>()?)
+}
+
+/// Whether a file of this name may be a picture.
+fn is_candidate(name: &OsStr) -> bool {
+    let text = name.to_string_lossy();
+    !text.starts_with('.') && ![".json", ".tmp", ".part"].iter().any(|ending| text.ends_with(ending))
+}
+
+/// Answers those of these files that have none.
 fn look(
     service: &Service,
     settings: &Folder,
     runtime: &Handle,
     answers: &mut Answers,
+    mut names: Vec<OsString>,
     announced: &HashSet<OsString>,
 ) -> anyhow::Result<()> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(&settings.path)? {
-        let name = entry?.file_name();
-        let text = name.to_string_lossy();
-        if !text.starts_with('.') && !text.ends_with(".json") && !text.ends_with(".tmp") && !text.ends_with(".part") {
-            files.push(name);
-        }
-    }
-    files.sort();
-    for name in files {
+    names.retain(|name| is_candidate(name));
+    names.sort();
+    for name in names {
         let path = settings.path.join(&name);
         // It may have been taken away meanwhile.
         let Ok(Some(identity)) = Identity::of(&path) else { continue };

@@ -82,3 +82,47 @@ impl Sink for Lines {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::sink::Known;
+    use jiff::Timestamp;
+
+    fn event(number: usize) -> Event {
+        Event {
+            id: number.to_string(),
+            time: Timestamp::UNIX_EPOCH,
+            camera: "door".into(),
+            model: String::new(),
+            version: String::new(),
+            known: Known::starting(),
+            answer: None,
+        }
+    }
+
+    #[test]
+    fn files_turn_and_a_line_that_broke_off_spoils_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("events.jsonl");
+        std::fs::write(&file, "{\"id\": \"bro").unwrap();
+        let settings = Events { file: file.clone(), bytes: 600, files: 2 };
+        let mut lines = Lines::open(&settings).unwrap();
+        (0..20).for_each(|number| lines.take(&event(number)));
+        let ids = |name: &str| {
+            let text = std::fs::read_to_string(folder.path().join(name)).unwrap();
+            assert!(text.len() <= 600 && text.ends_with('\n'), "{text}");
+            let id = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["id"].clone();
+            text.lines().map(|line| id(line).as_str().unwrap().parse::<usize>().unwrap()).collect::<Vec<_>>()
+        };
+        let kept = ["events.jsonl.2", "events.jsonl.1", "events.jsonl"].map(ids).concat();
+        // The last ones, none missing, none twice; the oldest files are gone.
+        assert_eq!(kept, (20 - kept.len()..20).collect::<Vec<_>>());
+        assert!(kept.len() < 20 && std::fs::read_dir(folder.path()).unwrap().count() == 3);
+        // It goes on where it was.
+        let written = std::fs::read_to_string(&file).unwrap();
+        Lines::open(&settings).unwrap().take(&event(20));
+        let after = std::fs::read_to_string(&file).unwrap();
+        assert!(after.starts_with(&written) || ids("events.jsonl.1").ends_with(&[19]), "{after}");
+    }
+}
