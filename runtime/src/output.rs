@@ -1,7 +1,9 @@
 //! Lines on standard output, and files that are written whole. Who reads may leave at any time, and a disk may be full: neither is a
 //! panic.
 
-use std::io::{ErrorKind, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::Path;
 
 /// Exit code where standard output takes nothing any more.
 pub const GONE: i32 = 4;
@@ -30,4 +32,33 @@ pub fn line(text: &str) {
 /// If it cannot be written.
 pub fn write_whole(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
     crate::files::replace(path, bytes)
+}
+
+/// Opens a file to which lines are added, and ends a line that broke off when the power went: it stays, as a line that is none. The file and
+/// its length.
+///
+/// # Errors
+/// If it cannot be read or written.
+pub fn open_lines(path: &Path) -> std::io::Result<(File, u64)> {
+    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    let bytes = file.metadata()?.len();
+    let mut last = [b'\n'];
+    if bytes > 0 {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+    }
+    if last == *b"\n" {
+        return Ok((file, bytes));
+    }
+    file.write_all(b"\n")?;
+    Ok((file, bytes + 1))
+}
+
+/// Text that means nothing to HTML.
+///
+/// ```
+/// assert_eq!(paradise_runtime::output::plain("<b> & \""), "&lt;b&gt; &amp; &quot;");
+/// ```
+pub fn plain(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -45,6 +45,11 @@ pub(super) fn text<'a>(name: &str, files: impl Iterator<Item = (&'a str, &'a [u8
     format!("{:#}\n", serde_json::json!(manifest))
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
+/// Bytes as hexadecimal digits, as hashes are written.
+///
+/// ```
+/// assert_eq!(paradise_runtime::bundle::hex(&[1, 0xab]), "01ab");
+/// ```
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

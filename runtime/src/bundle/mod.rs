@@ -8,7 +8,7 @@ mod write;
 pub use error::BundleError;
 pub use write::write;
 
-pub(crate) use manifest::hex;
+pub use manifest::hex;
 
 use manifest::{FORMAT, Manifest};
 use sha2::{Digest, Sha256};

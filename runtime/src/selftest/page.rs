@@ -2,6 +2,7 @@
 
 use super::{Report, Status, Verdict};
 use crate::bundle::{Bundle, SELFTEST};
+use crate::output::plain;
 use crate::pipeline::{Backend, BackendError};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -16,11 +17,6 @@ table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3rem .6
 .passed{color:var(--good);font-weight:600}.failed{color:var(--bad);font-weight:600}.not-run,.not-applicable{color:var(--dim)}\
 ul.probes{display:flex;flex-wrap:wrap;gap:.6rem;list-style:none;padding:0}\
 ul.probes li{width:8.5rem;font-size:.8rem}ul.probes img{width:100%;image-rendering:pixelated;display:block}";
-
-/// Text that means nothing to HTML.
-fn plain(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
 
 fn class(status: Status) -> &'static str {
     match status {

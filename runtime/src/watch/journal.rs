@@ -3,11 +3,12 @@
 //! elsewhere.
 
 use crate::bundle::hex;
+use crate::output::open_lines;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions};
-use std::io::{Error, Read, Result, Write};
+use std::io::{Error, Result, Write};
 use std::path::{Path, PathBuf};
 
 /// The file, in the folder of what is remembered.
@@ -74,14 +75,8 @@ impl Journal {
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
         let at = |e: Error| Error::new(e.kind(), format!("{}: {e}", path.display()));
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(at)?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(at)?;
-        if bytes.last().is_some_and(|last| *last != b'\n') {
-            // The power went while a line was written: what there is of it stays, as a line that is none.
-            file.write_all(b"\n").map_err(at)?;
-            bytes.push(b'\n');
-        }
+        let (file, _) = open_lines(&path).map_err(at)?;
+        let bytes = std::fs::read(&path).map_err(at)?;
         let text = String::from_utf8_lossy(&bytes);
         let (mut number, mut previous) = (0, String::new());
         if let Some(last) = text.lines().last() {

@@ -5,14 +5,14 @@ pub mod tables;
 
 pub use serve::{LogTo, Serve};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use clap::{Args, Parser, Subcommand};
 use paradise_engine::{Model, Thresholds};
 use paradise_runtime::site::{Site, SiteError};
 use paradise_runtime::store::{Distrust, Keys};
 use paradise_runtime::{Backend, BackendKind, Rule};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Runs robust image classifiers whose answers say when not to trust them.
@@ -126,6 +126,15 @@ pub struct ModelArguments {
     /// int8 (the engine, the same bits everywhere) or tract (the float encoder).
     #[arg(long, default_value = "int8", value_name = "int8|tract")]
     pub backend: BackendKind,
+}
+
+/// The first line of a file that holds a secret.
+///
+/// # Errors
+/// With its path, if it cannot be read.
+pub fn secret(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    Ok(text.lines().next().unwrap_or_default().to_string())
 }
 
 /// The keys that were given, if any was.

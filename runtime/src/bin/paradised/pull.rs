@@ -1,7 +1,7 @@
 //! `paradised pull`: a bundle from an OCI registry, by its digest, into the folder of models. Each layer of the artifact is a file of the
 //! bundle, named by its title, as `oras push` makes it. What is pulled is checked as what arrives any other way.
 
-use crate::arguments::{Pull, keys};
+use crate::arguments::{Pull, keys, secret};
 use anyhow::{Context, bail, ensure};
 use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::manifest::{OCI_IMAGE_MEDIA_TYPE, OciDescriptor, OciImageManifest};
@@ -93,10 +93,7 @@ fn place(part: &Path, bundle: &Bundle, model: &Path, version: &Version) -> anyho
 
 fn auth(arguments: &Pull) -> anyhow::Result<RegistryAuth> {
     match (&arguments.user, &arguments.password_file) {
-        (Some(user), Some(path)) => {
-            let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-            Ok(RegistryAuth::Basic(user.clone(), text.lines().next().unwrap_or_default().to_string()))
-        }
+        (Some(user), Some(path)) => Ok(RegistryAuth::Basic(user.clone(), secret(path)?)),
         (None, None) => Ok(RegistryAuth::Anonymous),
         _ => bail!("--user and --password-file: both or neither"),
     }

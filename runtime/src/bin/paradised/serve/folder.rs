@@ -7,14 +7,15 @@ use crate::arguments::tables::Folder;
 use anyhow::Context;
 use inotify::{Inotify, WatchMask};
 use jiff::Timestamp;
+use paradise_runtime::bundle::hex;
 use paradise_runtime::oip::Pictures;
-use paradise_runtime::output::write_whole;
+use paradise_runtime::output::{open_lines, write_whole};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -66,14 +67,11 @@ impl Answers {
     fn open(settings: &Folder) -> anyhow::Result<Self> {
         let Some(path) = &settings.journal else { return Ok(Self { journal: None, answered: HashSet::new() }) };
         let open = || -> std::io::Result<(File, HashSet<Identity>)> {
-            let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+            // Where a line broke off, its picture is answered again.
+            let (mut file, _) = open_lines(path)?;
             let mut text = Vec::new();
             file.seek(SeekFrom::Start(0))?;
             file.read_to_end(&mut text)?;
-            if text.last().is_some_and(|last| *last != b'\n') {
-                // The process ended while a line was written: its picture is answered again, and this line is none.
-                file.write_all(b"\n")?;
-            }
             let lines = text.split(|byte| *byte == b'\n');
             Ok((file, lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()))
         };
@@ -215,8 +213,7 @@ fn classify(
     match read {
         Err(error) => answer["error"] = json!(error.to_string()),
         Ok(bytes) => {
-            answer["sha256"] =
-                json!(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+            answer["sha256"] = json!(hex(&Sha256::digest(&bytes)));
             match runtime.block_on(served.ask(Pictures::Encoded(vec![bytes]))) {
                 Ok(verdicts) => {
                     let verdict = serde_json::to_value(verdicts.first().context("no verdict")?)?;

@@ -9,7 +9,7 @@ use embedded_hal::digital::{ErrorKind, ErrorType, OutputPin, StatefulOutputPin};
 use gpiocdev::Request;
 use gpiocdev::line::{EdgeDetection, Value};
 use paradise_runtime::pins::{CheckedPins, Shown};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// Half a beat.
@@ -75,7 +75,7 @@ fn output(name: &str) -> anyhow::Result<Line> {
 /// How a camera stands, on three lines.
 pub struct Lines {
     camera: Option<String>,
-    pins: Mutex<CheckedPins<Line>>,
+    pins: CheckedPins<Line>,
 }
 
 impl Lines {
@@ -86,7 +86,7 @@ impl Lines {
     pub fn open(settings: &Pins) -> anyhow::Result<Self> {
         let lines = [output(&settings.accept)?, output(&settings.abstain)?, output(&settings.fault)?];
         let pins = CheckedPins::new(lines).map_err(|error| anyhow::anyhow!("{error}"))?;
-        Ok(Self { camera: settings.camera.clone(), pins: Mutex::new(pins) })
+        Ok(Self { camera: settings.camera.clone(), pins })
     }
 }
 
@@ -100,7 +100,7 @@ impl Sink for Lines {
             "unknown" => Shown::Abstain,
             _ => Shown::Fault,
         };
-        if let Err(error) = super::lock::locked(&self.pins).show(shown) {
+        if let Err(error) = self.pins.show(shown) {
             tracing::error!("GPIO: {error}");
         }
     }

@@ -72,7 +72,7 @@ impl Rules {
         if let Some(path) = self.thresholds_file(&name).filter(|path| path.exists()) {
             now.thresholds = read(&path).with_context(|| path.display().to_string())?;
         }
-        self.rule(now, || self.site.rule(backend))
+        self.over(self.base(now, backend)?, &now.thresholds)
     }
 
     /// The site that is remembered; one that was made with another version of the model is of no use to this one.
@@ -87,12 +87,14 @@ impl Rules {
         }
     }
 
-    fn rule(&self, changed: &Changed, own: impl FnOnce() -> anyhow::Result<Rule>) -> anyhow::Result<Rule> {
-        let rule = match &changed.site {
-            Some(site) => Rule::from(site.clone()),
-            None => own()?,
-        };
-        changed.thresholds.over(self.thresholds.over(rule)?)
+    /// Whose pictures decide: this place's, or those that the settings or the maker name.
+    fn base(&self, changed: &Changed, backend: &dyn Backend) -> anyhow::Result<Rule> {
+        changed.site.as_ref().map_or_else(|| self.site.rule(backend), |site| Ok(Rule::from(site.clone())))
+    }
+
+    /// With the thresholds of the settings, and those that were sent.
+    fn over(&self, base: Rule, sent: &ThresholdArguments) -> anyhow::Result<Rule> {
+        sent.over(self.thresholds.over(base)?)
     }
 
     /// The thresholds that were sent for a model.
@@ -107,7 +109,7 @@ impl Rules {
     pub fn send(&self, backend: &dyn Backend, model: &str, thresholds: ThresholdArguments) -> anyhow::Result<Rule> {
         let mut all = locked(&self.changed);
         let next = Changed { site: all.get(model).and_then(|changed| changed.site.clone()), thresholds };
-        let rule = self.rule(&next, || self.site.rule(backend))?;
+        let rule = self.over(self.base(&next, backend)?, &next.thresholds)?;
         if let Some(path) = self.thresholds_file(model) {
             let text = serde_json::to_vec_pretty(&next.thresholds)?;
             write_whole(&path, &text).with_context(|| path.display().to_string())?;
@@ -126,9 +128,9 @@ impl Rules {
             site.write(&path)?;
         }
         let thresholds = all.get(model).map(|changed| changed.thresholds.clone()).unwrap_or_default();
-        let next = Changed { site: Some(Arc::new(site)), thresholds };
-        let rule = self.rule(&next, || unreachable!("there is a site"))?;
-        all.insert(model.into(), next);
+        let site = Arc::new(site);
+        let rule = self.over(Rule::from(site.clone()), &thresholds)?;
+        all.insert(model.into(), Changed { site: Some(site), thresholds });
         Ok(rule)
     }
 }

@@ -367,7 +367,7 @@ fn answer(
 }
 
 /// Refuses a picture whose decoding may take more memory than this.
-fn room(bytes: &[u8], most: u64) -> Result<(), PictureError> {
+pub fn room(bytes: &[u8], most: u64) -> Result<(), PictureError> {
     let need = Picture::memory(bytes)?;
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
     if need <= most {

@@ -7,6 +7,7 @@
 //! ```
 
 mod live;
+mod newest;
 mod reader;
 pub mod routes;
 mod site;

@@ -1,10 +1,10 @@
 //! Reads a source and hands on its newest picture; after a fault, opens it anew.
 
 use super::Live;
+use super::newest::Newest;
 use super::source::Open;
 use crate::arguments::tables::Camera;
-use crate::serve::lock::locked;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Between two tries to open, at first and at most: what comes back is seen within five seconds.
@@ -16,41 +16,17 @@ pub enum News {
     Picture(Vec<u8>),
     /// The source is lost, and why.
     Lost(String),
-    /// Nothing came.
-    Nothing,
-}
-
-/// Where the newest news lie; a picture that nobody took gives way to the next.
-#[derive(Default)]
-pub struct Frames {
-    slot: Mutex<Option<News>>,
-    came: Condvar,
-}
-
-impl Frames {
-    fn put(&self, news: News) {
-        *locked(&self.slot) = Some(news);
-        self.came.notify_one();
-    }
-
-    /// Waits for news at most so long.
-    pub fn take(&self, wait: Duration) -> News {
-        let slot = locked(&self.slot);
-        let waited = self.came.wait_timeout_while(slot, wait, |slot| slot.is_none());
-        let (mut slot, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        slot.take().unwrap_or(News::Nothing)
-    }
 }
 
 /// Starts to read.
-pub fn start(camera: &Camera, open: Open, live: Arc<Live>) -> Arc<Frames> {
-    let (frames, name) = (Arc::new(Frames::default()), camera.name.clone());
+pub fn start(camera: &Camera, open: Open, live: Arc<Live>) -> Arc<Newest<News>> {
+    let (frames, name) = (Arc::<Newest<News>>::default(), camera.name.clone());
     let mine = frames.clone();
     std::thread::spawn(move || read(&name, &open, &live, &mine));
     frames
 }
 
-fn read(name: &str, open: &Open, live: &Live, frames: &Frames) {
+fn read(name: &str, open: &Open, live: &Live, frames: &Newest<News>) {
     let [first, longest] = AGAIN;
     let (mut wait, mut said) = (first, None);
     while !live.is_stopped() {

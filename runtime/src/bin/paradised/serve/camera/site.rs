@@ -1,7 +1,7 @@
 //! Thresholds for this place from what a camera shows: its pictures are looked at until there are enough, and then decide. Nothing but what the
 //! model makes of them is kept.
 
-use super::Live;
+use super::routes::named;
 use crate::serve::asked::Name;
 use crate::serve::body;
 use crate::serve::http::{Service, answer};
@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 /// Most pictures that are looked at.
 const MOST: usize = 20_000;
+
 /// Pictures of this place so far.
 struct Collected {
     served: Arc<Served>,
@@ -99,10 +100,6 @@ impl Site {
         *collected = None;
         Ok(serde_json::to_value(&report)?)
     }
-}
-
-fn named<'s>(service: &'s Service, name: &str) -> Result<&'s Arc<Live>, Trouble> {
-    super::routes::named(service, name)
 }
 
 /// How far it is.

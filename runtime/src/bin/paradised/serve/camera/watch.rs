@@ -1,11 +1,13 @@
 //! Looks at a camera's pictures, asks the model about those that are worth it, and says when something else is known.
 
 use super::Live;
-use super::reader::{Frames, News};
+use super::newest::Newest;
+use super::reader::News;
 use crate::arguments::tables::Camera;
 use crate::serve::http::Service;
 use crate::serve::served::Served;
 use crate::serve::sink::{Event, Known};
+use crate::serve::worker::room;
 use jiff::Timestamp;
 use paradise_engine::Decision;
 use paradise_picture::Picture;
@@ -23,7 +25,7 @@ const HANGS: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(100);
 
 /// Starts to look.
-pub fn start(camera: Camera, frames: Arc<Frames>, live: Arc<Live>, service: Weak<Service>, runtime: Handle) {
+pub fn start(camera: Camera, frames: Arc<Newest<News>>, live: Arc<Live>, service: Weak<Service>, runtime: Handle) {
     let Some(observer) = Observer::new(camera.observed(), Instant::now()) else { return };
     std::thread::spawn(move || {
         let mut watch = Watch {
@@ -65,20 +67,20 @@ struct Looked {
 }
 
 impl Watch {
-    fn step(&mut self, service: &Service, news: News) {
+    fn step(&mut self, service: &Service, news: Option<News>) {
         let now = Instant::now();
         match news {
-            News::Picture(bytes) => {
+            Some(News::Picture(bytes)) => {
                 self.silent = now;
                 self.picture(service, bytes.into());
             }
-            News::Lost(why) => {
+            Some(News::Lost(why)) => {
                 self.live.troubles(why);
                 if self.observer.lost(now) {
                     self.tell(service, None);
                 }
             }
-            News::Nothing => {
+            None => {
                 if self.observer.tick(now) {
                     self.tell(service, None);
                 }
@@ -128,11 +130,8 @@ impl Watch {
 
     /// Decodes a picture, within limits, and cuts out its region.
     fn look(&self, service: &Service, bytes: &[u8]) -> Result<Looked, String> {
-        let need = Picture::memory(bytes).map_err(|error| error.to_string())?;
-        if need > service.max_decoded {
-            return Err(format!("a picture takes {} MiB to decode (--max-decoded)", need.div_ceil(1 << 20)));
-        }
-        let whole = Picture::decode(bytes).map_err(|error| error.to_string())?;
+        let whole = room(bytes, service.max_decoded).and_then(|()| Picture::decode(bytes));
+        let whole = whole.map_err(|error| error.to_string())?;
         let (size, digest) = ([whole.width(), whole.height()], crc32fast::hash(whole.pixels()));
         let region = match self.live.region() {
             None => whole,

@@ -1,6 +1,7 @@
 //! The only file that knows the MQTT library: a connection that comes back by itself, messages out until the broker has them, messages in that
 //! are acknowledged when they were dealt with.
 
+use crate::arguments::secret;
 use crate::arguments::tables::Mqtt;
 use anyhow::{Context, bail, ensure};
 use rumqttc::{
@@ -47,7 +48,25 @@ pub struct Incoming {
     connection: u64,
 }
 
+impl Message {
+    /// A text in JSON.
+    pub fn json(topic: String, payload: impl Into<Vec<u8>>) -> Self {
+        Self { topic, payload: payload.into(), content_type: Some("application/json"), ..Self::default() }
+    }
+
+    /// The same for those who come later, too.
+    pub fn retained(self) -> Self {
+        Self { retain: true, ..self }
+    }
+}
+
 impl Incoming {
+    /// An answer in JSON; nothing if none is expected.
+    pub fn answer(&self, payload: Vec<u8>) -> Option<Message> {
+        let correlation = self.correlation().map(<[u8]>::to_vec);
+        Some(Message { correlation, ..Message::json(self.response_topic()?.into(), payload) })
+    }
+
     /// Where it was sent.
     pub fn topic(&self) -> &str {
         std::str::from_utf8(&self.publish.topic).unwrap_or_default()
@@ -85,8 +104,6 @@ impl Incoming {
 pub enum News {
     /// It is there; whether the broker still knew this client.
     Up(bool),
-    /// It is gone.
-    Down,
     /// A message.
     Message(Box<Incoming>),
 }
@@ -179,11 +196,8 @@ pub fn client(settings: &Mqtt, client_id: &str, will: Message) -> anyhow::Result
         }))
         .set_last_will(LastWill::new(will.topic, will.payload, QoS::AtLeastOnce, will.retain, None));
     if let Some(user) = &settings.user {
-        let password = match &settings.password_file {
-            Some(path) => std::fs::read_to_string(path).with_context(|| path.display().to_string())?,
-            None => String::new(),
-        };
-        options.set_credentials(user, password.lines().next().unwrap_or_default().to_string());
+        let password = settings.password_file.as_deref().map(secret).transpose()?;
+        options.set_credentials(user, password.unwrap_or_default());
     }
     if tls {
         let configuration = match &settings.ca {
@@ -207,6 +221,11 @@ impl Client {
     pub async fn up(&self) {
         // The other side goes with the process.
         let _ = self.up.clone().wait_for(|up| *up).await;
+    }
+
+    /// The number of the connection that is there, or was last.
+    pub fn connection(&self) -> u64 {
+        self.connection.load(Ordering::SeqCst)
     }
 
     /// Sends a message, and waits until the broker has it.
@@ -238,7 +257,7 @@ impl Client {
     /// A message was dealt with: the broker may forget it.
     pub async fn done(&self, incoming: &Incoming) {
         // Over another connection it comes again.
-        if incoming.connection == self.connection.load(Ordering::SeqCst) {
+        if incoming.connection == self.connection() {
             let _ = self.inner.ack(&incoming.publish).await;
         }
     }
@@ -278,7 +297,8 @@ impl Connection {
                 Err(ConnectionError::RequestsDone) => return,
                 Err(error) => {
                     let why = error.to_string();
-                    if self.up.send_replace(false) && news.send(News::Down).await.is_err() {
+                    self.up.send_replace(false);
+                    if news.is_closed() {
                         return;
                     }
                     if said.as_ref() != Some(&why) {

@@ -1,6 +1,6 @@
 //! What a device is told to do over the broker; each is written down in the journal.
 
-use super::client::{Client, Incoming, Message};
+use super::client::{Client, Incoming};
 use super::standing;
 use super::topics::Topics;
 use crate::arguments::ThresholdArguments;
@@ -36,13 +36,11 @@ pub async fn obey(service: &Arc<Service>, client: &Client, topics: &Topics, comm
     };
     tracing::info!("MQTT: {command}: {said}");
     service.faults.note("command", "", &format!("over MQTT: {command}: {said}"));
-    let Some(topic) = incoming.response_topic() else { return };
     let payload = outcome.unwrap_or_else(|why| json!({ "error": why })).to_string().into_bytes();
-    let correlation = incoming.correlation().map(<[u8]>::to_vec);
-    let json = Some("application/json");
-    // Whoever asked may have gone.
-    let _ =
-        client.send(Message { topic: topic.into(), payload, retain: false, correlation, content_type: json }).await;
+    if let Some(answer) = incoming.answer(payload) {
+        // Whoever asked may have gone.
+        let _ = client.send(answer).await;
+    }
 }
 
 async fn run(

@@ -54,7 +54,7 @@ struct Device {
 pub fn start(service: &Arc<Service>, settings: &Mqtt, outbox: Arc<Outbox>) -> anyhow::Result<Leave> {
     let device = device(settings);
     let topics = Topics::new(settings, &device);
-    let will = standing::retained(topics.status(), "offline");
+    let will = status(&topics, "offline");
     let client_id = settings.client_id.clone().unwrap_or_else(|| format!("paradised-{device}"));
     let (client, connection) = client::client(settings, &client_id, will).context("[mqtt]")?;
     let (news, heard) = mpsc::channel(WAITING);
@@ -65,7 +65,7 @@ pub fn start(service: &Arc<Service>, settings: &Mqtt, outbox: Arc<Outbox>) -> an
         service.cameras.get(camera)?.picture()
     }));
     tokio::spawn(standing::follow(client.clone(), topics.clone(), Arc::downgrade(service)));
-    let leave = Leave { client: client.clone(), status: topics.status() };
+    let leave = Leave { client: client.clone(), says: status(&topics, "offline") };
     let answers = Arc::default();
     let post = Device {
         settings: settings.clone(),
@@ -80,17 +80,21 @@ pub fn start(service: &Arc<Service>, settings: &Mqtt, outbox: Arc<Outbox>) -> an
     Ok(leave)
 }
 
+/// Whether the device is there, for those who come later, too.
+fn status(topics: &Topics, payload: &str) -> Message {
+    Message { topic: topics.status(), payload: payload.into(), ..Message::default() }.retained()
+}
+
 /// Says that the device leaves.
 pub struct Leave {
     client: Client,
-    status: String,
+    says: Message,
 }
 
 impl Leave {
     /// Says so, and leaves.
     pub async fn leave(self) {
-        let message = standing::retained(self.status, "offline");
-        let said = tokio::time::timeout(std::time::Duration::from_secs(1), self.client.send(message));
+        let said = tokio::time::timeout(std::time::Duration::from_secs(1), self.client.send(self.says));
         let _ = said.await;
         self.client.leave().await;
     }
@@ -123,7 +127,6 @@ impl Device {
                         }
                     });
                 }
-                News::Down => {}
                 News::Message(incoming) => {
                     let work = self.work(&service, &incoming);
                     let _ = later.send((incoming, work));
@@ -134,8 +137,7 @@ impl Device {
 
     /// What is said when the connection is there.
     fn greeting(&self, service: &Service) -> Vec<Message> {
-        let mut all = vec![standing::retained(self.topics.status(), "online")];
-        all.extend(standing::messages(service, &self.topics));
+        let mut all = vec![status(&self.topics, "online")];
         if !self.settings.homeassistant.is_empty() {
             let (topic, message) = homeassistant::discovery(
                 &self.settings.homeassistant,
@@ -144,7 +146,7 @@ impl Device {
                 &service.cameras,
                 self.settings.pictures,
             );
-            all.push(standing::retained(topic, message.to_string()));
+            all.push(Message::json(topic, message.to_string()).retained());
         }
         all
     }

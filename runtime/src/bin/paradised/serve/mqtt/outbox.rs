@@ -86,10 +86,7 @@ impl Outbox {
                 continue;
             };
             client.up().await;
-            let topic = topics.camera(&camera);
-            let json = Some("application/json");
-            let message = Message { topic, payload, retain: true, content_type: json, ..Message::default() };
-            if client.send(message).await.is_err() {
+            if client.send(Message::json(topics.camera(&camera), payload).retained()).await.is_err() {
                 tokio::time::sleep(AGAIN).await;
                 continue;
             }

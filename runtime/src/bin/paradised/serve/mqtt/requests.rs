@@ -1,7 +1,7 @@
 //! Pictures that came over the broker: whoever of a group is free answers, and only then lets the broker forget the request. One that comes
 //! again, because its answer was lost or its sender impatient, gets the answer that it had.
 
-use super::client::{Client, Incoming, Message};
+use super::client::{Client, Incoming};
 use crate::serve::http::Service;
 use crate::serve::lock::locked;
 use crate::serve::served::Refusal;
@@ -56,8 +56,7 @@ pub async fn answer(service: &Service, client: &Client, answers: &Answers, devic
         tracing::warn!("{}: a request without a response topic", incoming.topic());
         return;
     };
-    let correlation = incoming.correlation().map(<[u8]>::to_vec);
-    let key = correlation.clone().map(|correlation| (topic.to_string(), correlation));
+    let key = incoming.correlation().map(|correlation| (topic.to_string(), correlation.to_vec()));
     let known = key.as_ref().and_then(|key| answers.get(key));
     if known.is_some() {
         counter!("paradise_requests_repeated").increment(1);
@@ -73,8 +72,7 @@ pub async fn answer(service: &Service, client: &Client, answers: &Answers, devic
     if let Some(key) = key {
         answers.put(key, payload.clone());
     }
-    let json = Some("application/json");
-    let message = Message { topic: topic.into(), payload, retain: false, correlation, content_type: json };
+    let Some(message) = incoming.answer(payload) else { return };
     while client.send(message.clone()).await.is_err() {
         client.up().await;
         tokio::time::sleep(BUSY).await;

@@ -11,15 +11,6 @@ use std::time::Duration;
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// A message for those who come later, too.
-pub fn retained(topic: String, payload: impl Into<Vec<u8>>) -> Message {
-    Message { topic, payload: payload.into(), retain: true, ..Message::default() }
-}
-
-fn json_message(topic: String, value: &Value) -> Message {
-    Message { content_type: Some("application/json"), ..retained(topic, value.to_string()) }
-}
-
 /// What is said of it.
 pub fn messages(service: &Service, topics: &Topics) -> Vec<Message> {
     let mut all = Vec::new();
@@ -31,7 +22,7 @@ pub fn messages(service: &Service, topics: &Topics) -> Vec<Message> {
             "latest_version": newest.unwrap_or_else(|| model.version.clone()),
             "title": model.name,
         });
-        all.push(json_message(topics.update(), &update));
+        all.push(Message::json(topics.update(), update.to_string()).retained());
     }
     let verdicts: Vec<Value> = service
         .registry
@@ -44,16 +35,22 @@ pub fn messages(service: &Service, topics: &Topics) -> Vec<Message> {
         .collect();
     // The worst is the device's.
     if let Some(worst) = verdicts.iter().find(|one| one["verdict"] != "passed").or_else(|| verdicts.first()) {
-        all.push(json_message(topics.selftest(), &json!({ "verdict": worst["verdict"], "models": verdicts })));
+        let said = json!({ "verdict": worst["verdict"], "models": verdicts });
+        all.push(Message::json(topics.selftest(), said.to_string()).retained());
     }
     all
 }
 
-/// Says what has changed, as long as the service runs.
+/// Says it over each connection, and what changes meanwhile, as long as the service runs.
 pub async fn follow(client: Client, topics: Topics, service: Weak<Service>) {
-    let mut said: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let (mut said, mut over) = (BTreeMap::<String, Vec<u8>>::new(), 0);
     loop {
         client.up().await;
+        let connection = client.connection();
+        if over != connection {
+            said.clear();
+            over = connection;
+        }
         let Some(messages) = service.upgrade().map(|service| messages(&service, &topics)) else { return };
         for message in messages {
             let Message { topic, payload, .. } = message.clone();

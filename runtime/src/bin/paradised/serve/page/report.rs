@@ -2,12 +2,8 @@
 
 use crate::serve::http::Service;
 use crate::serve::registry::State;
+use paradise_runtime::output::plain;
 use std::fmt::Write;
-
-/// Text that means nothing to HTML.
-fn plain(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
 
 /// A row of a table; the first cell is its head.
 fn row(page: &mut String, cells: &[String]) {

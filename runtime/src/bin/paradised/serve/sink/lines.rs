@@ -3,9 +3,10 @@
 use super::{Event, Sink, dropped};
 use crate::arguments::tables::Events;
 use anyhow::Context;
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use paradise_runtime::output::open_lines;
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
 
 /// The file.
 pub struct Lines {
@@ -14,29 +15,13 @@ pub struct Lines {
     bytes: u64,
 }
 
-fn open(path: &Path) -> std::io::Result<(File, u64)> {
-    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
-    let bytes = file.metadata()?.len();
-    let mut last = [b'\n'];
-    if bytes > 0 {
-        file.seek(SeekFrom::End(-1))?;
-        file.read_exact(&mut last)?;
-    }
-    if last != *b"\n" {
-        // The power went while a line was written.
-        file.write_all(b"\n")?;
-        return Ok((file, bytes + 1));
-    }
-    Ok((file, bytes))
-}
-
 impl Lines {
     /// Goes on with a file, or begins one.
     ///
     /// # Errors
     /// With its path, if it cannot be written.
     pub fn open(settings: &Events) -> anyhow::Result<Self> {
-        let (file, bytes) = open(&settings.file).with_context(|| settings.file.display().to_string())?;
+        let (file, bytes) = open_lines(&settings.file).with_context(|| settings.file.display().to_string())?;
         Ok(Self { settings: settings.clone(), file, bytes })
     }
 
@@ -58,7 +43,7 @@ impl Lines {
         if self.settings.files == 0 {
             std::fs::remove_file(&self.settings.file)?;
         }
-        (self.file, self.bytes) = open(&self.settings.file)?;
+        (self.file, self.bytes) = open_lines(&self.settings.file)?;
         Ok(())
     }
 

@@ -1,9 +1,9 @@
 //! Events as JSON, posted to an address. One that is not taken is tried again for a minute, while others wait.
 
 use super::{Event, Sink, dropped};
+use crate::arguments::secret;
 use crate::arguments::tables::Webhook;
 use crate::serve::http_client::client;
-use anyhow::Context;
 use std::time::{Duration, Instant};
 use ureq::Agent;
 
@@ -34,11 +34,7 @@ impl Hook {
     /// # Errors
     /// If the token or the certificate to trust cannot be read.
     pub fn new(settings: &Webhook) -> anyhow::Result<Self> {
-        let read = |path: &std::path::PathBuf| {
-            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-            anyhow::Ok(text.lines().next().unwrap_or_default().trim().to_string())
-        };
-        let token = settings.token.as_ref().map(read).transpose()?;
+        let token = settings.token.as_deref().map(secret).transpose()?.map(|token| token.trim().to_string());
         Ok(Self { agent: client(WAIT, settings.ca.as_deref())?, url: settings.url.clone(), token })
     }
 

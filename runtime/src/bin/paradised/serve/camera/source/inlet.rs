@@ -1,32 +1,25 @@
 //! Pictures that somebody else brings.
 
 use super::{Open, Source};
-use crate::serve::lock::locked;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use crate::serve::camera::newest::Newest;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// Where they are put; one that nobody took gives way to the next.
-#[derive(Default)]
-pub struct Inlet {
-    newest: Mutex<Option<Vec<u8>>>,
-    came: Condvar,
-}
+/// Where they are put.
+pub type Inlet = Newest<Vec<u8>>;
 
-impl Inlet {
-    /// Brings a picture.
-    pub fn put(&self, picture: Vec<u8>) {
-        *locked(&self.newest) = Some(picture);
-        self.came.notify_one();
-    }
-}
+/// Between two looks; whoever observes the camera says that nothing comes.
+const LOOK: Duration = Duration::from_secs(3600);
 
 struct Brought(Arc<Inlet>);
 
 impl Source for Brought {
     fn next(&mut self) -> anyhow::Result<Vec<u8>> {
-        let empty = locked(&self.0.newest);
-        let mut newest =
-            self.0.came.wait_while(empty, |newest| newest.is_none()).unwrap_or_else(PoisonError::into_inner);
-        Ok(newest.take().unwrap_or_default())
+        loop {
+            if let Some(picture) = self.0.take(LOOK) {
+                return Ok(picture);
+            }
+        }
     }
 }
 
