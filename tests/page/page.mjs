@@ -81,6 +81,8 @@ await page.click("#site-begin");
 await page.waitForFunction(() => !document.querySelector("#site-answers").hidden && document.querySelectorAll("#site-answers tbody tr").length >= 20, null, { timeout: 60000 });
 await page.screenshot({ path: `${folder}/collecting.png`, fullPage: true });
 await page.waitForFunction(() => !document.querySelector("#site-settle").disabled, null, { timeout: 150000 });
+// Of 200 exactly, one that is unlike all others would be one too few.
+await page.waitForFunction(() => parseInt(document.querySelector("#site-count").textContent, 10) >= 230, null, { timeout: 60000 });
 await page.click("#site-settle");
 await page.waitForFunction(() => document.querySelector("#site-said").textContent.startsWith("From now on") || document.querySelector("#site-settle").disabled === false, null, { timeout: 60000 });
 await page.waitForTimeout(500);
