@@ -36,7 +36,7 @@ venv: .venv/.ready .venv-clients/.ready ## Python with onnx and onnxruntime, the
 
 # Installs packages; Debian's compiler and its standard library's source, where rustup has not the target.
 install = echo "installing as root, by $(APT): $(1)" && $(APT) update -qq && DEBIAN_FRONTEND=noninteractive $(APT) install -y -qq $(1)
-rust_for = if ! rustup target list --installed 2>/dev/null | grep -q '^$(1)$$' && ! [ -x /usr/bin/rustc -a -x /usr/bin/cargo -a -d /usr/lib/rustlib/src ]; then \
+rust_for = if ! rustup target list --installed 2>/dev/null | grep -x '$(1)' >/dev/null && ! [ -x /usr/bin/rustc -a -x /usr/bin/cargo -a -d /usr/lib/rustlib/src ]; then \
 		$(call install,rustc-web cargo-web rust-web-src); fi
 
 tools: ## QEMU, a bare-metal Rust where rustup has none, defmt-print
@@ -118,7 +118,7 @@ test: ## Every promise, one case of each; installs what is missing (PARADISE_SKI
 	PARADISE_REQUIRE=python,firmware,aarch64,minisign,systemd,faketime,strace,mosquitto,ffmpeg,chromium $(timed) 2>&1 | tee -a target/test.log
 	$(CARGO) test --release --workspace --doc 2>&1 | tee -a target/test.log
 	@echo "the ten slowest:"
-	@sed -nE 's/^test (.*) \.\.\. (ok|FAILED) <([0-9.]+)s>$$/\3 s  \1/p' target/test.log | sort -rn | head -10
+	@sed -nE 's/^test (.*) \.\.\. (ok|FAILED) <([0-9.]+)s>$$/\3 s  \1/p' target/test.log | sort -rn | sed -n 1,10p
 	@awk '/^test result:/ { passed += $$4; failed += $$6; skipped += $$8 } /^skipped:/ { skipped++ } \
 		END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped; exit passed == 0 || failed > 0 }' target/test.log
 

@@ -30,7 +30,7 @@ cd "$(dirname "$0")"
 cargo build --quiet --release --features tools --bin seal --bin prepare --bin cycles --target-dir target/host
 export DEFMT_LOG=${DEFMT_LOG:-info}
 flags="-C target-cpu=$cpu"
-if rustup target list --installed 2>/dev/null | grep -q "^$target$"; then
+if rustup target list --installed 2>/dev/null | grep -x "$target" >/dev/null; then
     build=(cargo build --release)
 elif [ -x /usr/bin/rustc ] && [ -x /usr/bin/cargo ]; then
     host=$(rustc -vV | sed -n 's/^host: //p')

@@ -41,7 +41,7 @@ finish() {
 trap finish EXIT
 # QEMU says which terminal stands for the serial port.
 for _ in {1..100}; do
-    port=$(sed -n 's/.*redirected to \(\S*\) .*/\1/p' "$said" "$log.defmt" 2>/dev/null | head -1)
+    port=$(sed -n 's/.*redirected to \(\S*\) .*/\1/p' "$said" "$log.defmt" 2>/dev/null | sed -n 1p)
     [ -z "$port" ] || break
     sleep 0.1
 done

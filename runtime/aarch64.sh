@@ -8,7 +8,7 @@ target=aarch64-unknown-linux-gnu
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 cargo=(cargo)
 std=()
-if rustup target list --installed 2>/dev/null | grep -q "^$target$"; then
+if rustup target list --installed 2>/dev/null | grep -x "$target" >/dev/null; then
     :
 elif [ -x /usr/bin/rustc ] && [ -x /usr/bin/cargo ]; then
     export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1
