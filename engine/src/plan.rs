@@ -3,7 +3,9 @@
 use crate::arena::{Block, place};
 use crate::header::Header;
 use crate::kernel::grid::Grid;
+use crate::kernel::isa::Isa;
 use crate::kernel::map::{Columns, SLACK};
+use crate::kernel::winograd::Winograd;
 use crate::layer::{Layer, Op, Window};
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
@@ -21,8 +23,10 @@ pub(crate) struct Plan {
     pub groups: Vec<Range<usize>>,
     /// Each activation, its border as wide as its readers need.
     pub grids: Vec<Grid>,
-    /// First byte of the room for a depthwise convolution's columns.
+    /// First byte of the room for a depthwise convolution's columns, or for Winograd's tiles.
     pub columns: usize,
+    /// For each layer that may be one of Winograd's: its tiles.
+    pub tiles: Vec<Option<Winograd>>,
     /// Bytes of an inference's memory.
     pub len: usize,
     /// How often each activation is read.
@@ -88,8 +92,9 @@ fn groups(header: &Header) -> Vec<Range<usize>> {
 }
 
 impl Plan {
-    /// The plan of a valid model, its bytes stored with `flip`; `None` if it would take too much memory.
-    pub fn new(header: &Header, flip: u8) -> Option<Self> {
+    /// The plan of a valid model for an instruction set; `None` if it would take too much memory.
+    pub fn new(header: &Header, isa: Isa) -> Option<Self> {
+        let flip = isa.flip();
         let groups = groups(header);
         let mut grids: Vec<Grid> = header
             .activations
@@ -107,16 +112,20 @@ impl Plan {
         let (offsets, end) = place(&blocks, ALIGN, MAX_MEMORY)?;
         grids.iter_mut().zip(offsets).for_each(|(grid, at)| grid.at = at);
         let columns = (end + SLACK).next_multiple_of(ALIGN);
-        let room = |(i, layer): (usize, Layer)| match &layer.op {
-            Op::Conv { window, groups, .. } => {
-                let [x, y] = [&grids[layer.inputs[0] as usize], &grids[i + 1]];
-                if is_depthwise(*groups, x, y) { self::columns(x, window, y).len() } else { 0 }
+        let mut room = 0;
+        let mut tiles = vec![None; header.layers.len()];
+        for (i, layer) in header.layers.iter().enumerate() {
+            let Op::Conv { window, groups, .. } = &layer.op else { continue };
+            let [x, y] = [&grids[layer.inputs[0] as usize], &grids[i + 1]];
+            if is_depthwise(*groups, x, y) {
+                room = room.max(self::columns(x, window, y).len());
+            } else if let (1, Some(uses)) = (*groups, isa.winograd()) {
+                tiles[i] = Winograd::of(uses, window, x.shape, y.shape).map(|w| Winograd { at: columns, ..w });
+                room = room.max(tiles[i].map_or(0, |w| w.len()));
             }
-            _ => 0,
-        };
-        let room = header.layers.iter().enumerate().map(room).max().unwrap_or(0);
+        }
         let len = columns.checked_add(room)?;
-        (len <= MAX_MEMORY).then_some(Self { groups, grids, columns, len, readers: readers(header) })
+        (len <= MAX_MEMORY).then_some(Self { groups, grids, columns, tiles, len, readers: readers(header) })
     }
 
     /// Whether an activation is read more than once.

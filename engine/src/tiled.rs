@@ -7,6 +7,7 @@ use crate::kernel::grid::{Grid, View};
 use crate::kernel::isa::Isa;
 use crate::kernel::map::{self, Map, Sum};
 use crate::kernel::packed::{CacheLine, DEPTH, LANES, Packed, push_constants};
+use crate::kernel::winograd::{self, Winograd};
 use crate::layer::{Activation, Head, Layer, Op, Window};
 use crate::plan::{Plan, columns, is_depthwise};
 use crate::requant::Output;
@@ -22,6 +23,7 @@ type Taps = Vec<usize>;
 #[derive(Debug, Clone)]
 enum Step {
     Linear(Packed, Taps),
+    Winograd(Packed, Winograd),
     /// Maps side by side.
     Grouped(Vec<Packed>, Taps),
     Depthwise(Packed, Taps),
@@ -36,6 +38,7 @@ impl Step {
     fn kernel(&self) -> &'static str {
         match self {
             Self::Linear(..) => "tiles",
+            Self::Winograd(..) => "winograd",
             Self::Grouped(..) => "tiles by group",
             Self::Depthwise(..) => "tiles by channel",
             Self::Affine(_) | Self::Plain => "rows",
@@ -72,7 +75,7 @@ impl Tiled {
     pub fn new(model: &Model, isa: Isa) -> Option<Self> {
         let header = model.header();
         let (order, flip) = (isa.order(), isa.flip());
-        let plan = Plan::new(header, flip)?;
+        let plan = Plan::new(header, isa)?;
         let mut lines = Vec::new();
         let mut steps = Vec::with_capacity(header.layers.len());
         for (i, layer) in header.layers.iter().enumerate() {
@@ -82,7 +85,14 @@ impl Tiled {
                 Op::Conv { window, groups, weight, bias, scale, .. } => {
                     let map = rows(model, *weight, *bias, *scale);
                     let kernel @ [kernel_h, kernel_w] = window.kernel.map(usize::from);
-                    if *groups == 1 {
+                    let tiles = plan.tiles[i].zip(isa.winograd());
+                    let by_tiles = tiles.and_then(|(w, uses)| {
+                        let packed = winograd::push(&mut lines, map, c, w.side, uses.order, flip)?;
+                        Some(Step::Winograd(packed, w))
+                    });
+                    if let Some(step) = by_tiles {
+                        step
+                    } else if *groups == 1 {
                         let taps = (0..kernel_h).map(|row| row * x.pitch()).collect();
                         Step::Linear(Packed::push(&mut lines, map, kernel_h, kernel_w * c, order, flip), taps)
                     } else if is_depthwise(*groups, x, y) {
@@ -264,14 +274,19 @@ impl Tiled {
         let y = &plan.grids[layers.start + 1];
         let out = |layer: usize, relu| Output::new(self.activations[layer + 1].zero_point, relu);
         let own = |relu| out(layers.start, relu);
-        if let Step::Linear(packed, taps) = &self.steps[layers.start] {
-            let mut map = match &layer.op {
-                Op::Conv { window, relu, .. } => self.sliding(*packed, taps, [x, y], window, own(*relu)),
-                Op::Dense { relu, .. } => {
-                    Map { x: x.inside().at, ..Map::new(&self.lines, *packed, taps, own(*relu)) }
-                }
-                _ => unreachable!("only convolutions and dense layers are packed"),
-            };
+        let map = match (&self.steps[layers.start], &layer.op) {
+            (Step::Linear(packed, taps), Op::Conv { window, relu, .. }) => {
+                Some(self.sliding(*packed, taps, [x, y], window, own(*relu)))
+            }
+            (Step::Winograd(packed, w), Op::Conv { window, relu, .. }) => {
+                Some(Map { winograd: Some(*w), ..self.sliding(*packed, &[], [x, y], window, own(*relu)) })
+            }
+            (Step::Linear(packed, taps), Op::Dense { relu, .. }) => {
+                Some(Map { x: x.inside().at, ..Map::new(&self.lines, *packed, taps, own(*relu)) })
+            }
+            _ => None,
+        };
+        if let Some(mut map) = map {
             let mut last = y;
             map.y = Some(y.inside());
             for next in layers.start + 1..layers.end {

@@ -3,14 +3,15 @@
 // Kernels are called here: each block says which check above it makes it sound.
 #![allow(unsafe_code)]
 
+#[cfg(all(test, target_arch = "x86_64"))]
+use super::avx2::vnni::wide;
 use super::grid::Grid;
 use super::map::Map;
 #[cfg(target_arch = "aarch64")]
 use super::neon::{dotprod, i8mm, plain};
 use super::packed::Order;
-use super::rows;
-#[cfg(target_arch = "x86_64")]
-use super::{avx2, avx512};
+use super::{avx2, avx2::vnni, avx512};
+use super::{rows, winograd};
 use crate::artifact::Model;
 use crate::image::{Axis, ImagePolicy, Pixels, separable};
 use crate::inference::{Evidence, Posterior};
@@ -21,37 +22,44 @@ use crate::tensor::{Le, Shape};
 /// The sets of an architecture, the fastest first: token, module, name in reports, how its kernels read weights, what is
 /// xored into stored int8 values, and the features for which `rows` is compiled.
 macro_rules! instruction_sets {
-    ($($(#[$doc:meta])* $set:ident, $module:ident, $name:literal, $order:expr, $flip:literal, $features:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $(#[cfg($when:meta)])? $set:ident, $module:ident, $name:literal, $order:expr, $tiles:expr, $flip:literal, $features:literal;)*) => {
         /// An instruction set that this CPU has: the tokens are proof.
         #[derive(Debug, Clone, Copy)]
         pub enum Isa {
-            $($(#[$doc])* $set($module::$set),)*
+            $($(#[doc = $doc])* $(#[cfg($when)])? $set($module::$set),)*
         }
 
         impl Isa {
             /// Every set of this CPU that has kernels, the fastest first.
             pub fn all() -> impl Iterator<Item = Self> {
-                [$($module::detect().map(Self::$set)),*].into_iter().flatten()
+                [$($(#[cfg($when)])? $module::detect().map(Self::$set),)*].into_iter().flatten()
             }
 
             /// As reports name it.
             pub fn name(self) -> &'static str {
                 match self {
-                    $(Self::$set(_) => $name,)*
+                    $($(#[cfg($when)])? Self::$set(_) => $name,)*
                 }
             }
 
             /// How its kernels read weights.
             pub fn order(self) -> Order {
                 match self {
-                    $(Self::$set(_) => $order,)*
+                    $($(#[cfg($when)])? Self::$set(_) => $order,)*
+                }
+            }
+
+            /// What it makes of Winograd's tiles, if it has kernels for them.
+            pub fn winograd(self) -> Option<winograd::Uses> {
+                match self {
+                    $($(#[cfg($when)])? Self::$set(_) => $tiles,)*
                 }
             }
 
             /// What is xored into stored int8 values: 0x80 where the kernels multiply unsigned inputs.
             pub fn flip(self) -> u8 {
                 match self {
-                    $(Self::$set(_) => $flip,)*
+                    $($(#[cfg($when)])? Self::$set(_) => $flip,)*
                 }
             }
 
@@ -64,7 +72,7 @@ macro_rules! instruction_sets {
                 // SAFETY: the token proves the instructions, the check that every tile stays in memory and lines.
                 unsafe {
                     match self {
-                        $(Self::$set(_) => $module::map(map, memory.as_mut_ptr()),)*
+                        $($(#[cfg($when)])? Self::$set(_) => $module::map(map, memory.as_mut_ptr()),)*
                     }
                 }
             }
@@ -79,7 +87,7 @@ macro_rules! instruction_sets {
                 // SAFETY: as `map`.
                 unsafe {
                     match self {
-                        $(Self::$set(_) => $module::real(map, memory.as_ptr(), y),)*
+                        $($(#[cfg($when)])? Self::$set(_) => $module::real(map, memory.as_ptr(), y),)*
                     }
                 }
             }
@@ -89,7 +97,7 @@ macro_rules! instruction_sets {
                 // SAFETY: the token proves the instructions.
                 unsafe {
                     match self {
-                        $(Self::$set(_) => $module::multiply_at_peak(rounds),)*
+                        $($(#[cfg($when)])? Self::$set(_) => $module::multiply_at_peak(rounds),)*
                     }
                 }
             }
@@ -99,7 +107,7 @@ macro_rules! instruction_sets {
                 // SAFETY: the token proves the instructions.
                 unsafe {
                     match self {
-                        $(Self::$set(_) => {
+                        $($(#[cfg($when)])? Self::$set(_) => {
                             #[target_feature(enable = $features)]
                             fn compiled(x: (&Grid, &[u8]), constants: [Le<f32>; 2], out: Output, y: (&Grid, &mut [u8])) {
                                 rows::affine(x, $flip, constants, out, y);
@@ -115,7 +123,7 @@ macro_rules! instruction_sets {
                 // SAFETY: the token proves the instructions.
                 unsafe {
                     match self {
-                        $(Self::$set(_) => {
+                        $($(#[cfg($when)])? Self::$set(_) => {
                             #[target_feature(enable = $features)]
                             fn compiled(ab: [(&Grid, &[u8]); 2], ratio: [f32; 2], out: Output, y: (&Grid, &mut [u8])) {
                                 rows::add(ab, $flip, ratio, out, y);
@@ -131,7 +139,7 @@ macro_rules! instruction_sets {
                 // SAFETY: the token proves the instructions.
                 unsafe {
                     match self {
-                        $(Self::$set(_) => {
+                        $($(#[cfg($when)])? Self::$set(_) => {
                             #[target_feature(enable = $features)]
                             fn compiled(m: &Model, image: &[u8], p: &Posterior, scratch: &mut [f32]) -> Evidence {
                                 Evidence::side_by_side(m, image, p, scratch)
@@ -147,7 +155,7 @@ macro_rules! instruction_sets {
                 // SAFETY: the token proves the instructions.
                 unsafe {
                     match self {
-                        $(Self::$set(_) => {
+                        $($(#[cfg($when)])? Self::$set(_) => {
                             #[target_feature(enable = $features)]
                             fn compiled(p: &Pixels, policy: &ImagePolicy, to: Shape, axes: [Axis; 2], out: &mut [u8]) {
                                 separable::resize(p, policy, to, axes, out);
@@ -163,7 +171,7 @@ macro_rules! instruction_sets {
                 // SAFETY: the token proves the instructions.
                 unsafe {
                     match self {
-                        $(Self::$set(_) => {
+                        $($(#[cfg($when)])? Self::$set(_) => {
                             #[target_feature(enable = $features)]
                             fn compiled(x: (&Grid, &[u8]), window: &Window, y: (&Grid, &mut [u8])) {
                                 rows::max_pool(x, $flip, window, y);
@@ -179,7 +187,7 @@ macro_rules! instruction_sets {
                 // SAFETY: the token proves the instructions.
                 unsafe {
                     match self {
-                        $(Self::$set(_) => {
+                        $($(#[cfg($when)])? Self::$set(_) => {
                             #[target_feature(enable = $features)]
                             fn compiled(x: (&Grid, &[u8]), w: &Window, scale: f32, out: Output, y: (&Grid, &mut [u8])) {
                                 rows::avg_pool(x, $flip, w, scale, out, y);
@@ -193,20 +201,31 @@ macro_rules! instruction_sets {
     };
 }
 
+/// Winograd's tiles from so many input channels on.
+#[cfg(target_arch = "x86_64")]
+fn by_pairs(least: u16) -> Option<winograd::Uses> {
+    Some(winograd::Uses { order: winograd::Order::Pairs, least })
+}
+
 #[cfg(target_arch = "x86_64")]
 instruction_sets! {
     /// AVX-512 with VNNI.
-    Avx512, avx512, "avx512-vnni", Order::Quads, 0x80, "avx512f,avx512bw,avx512vl";
+    Avx512, avx512, "avx512-vnni", Order::Quads, by_pairs(32), 0x80, "avx512f,avx512bw,avx512vl";
+    /// AVX-VNNI.
+    AvxVnni, vnni, "avx-vnni", Order::Quads, by_pairs(32), 0x80, "avx2";
+    /// AVX-VNNI's kernels as AVX-512 encodes them.
+    #[cfg(test)]
+    Avx512Ymm, wide, "avx512-vnni-ymm", Order::Quads, by_pairs(32), 0x80, "avx2";
     /// AVX2.
-    Avx2, avx2, "avx2", Order::Pairs, 0x80, "avx2";
+    Avx2, avx2, "avx2", Order::Pairs, by_pairs(8), 0x80, "avx2";
 }
 
 #[cfg(target_arch = "aarch64")]
 instruction_sets! {
     /// NEON with matrix multiplication.
-    I8mm, i8mm, "neon-i8mm", Order::Eights, 0, "neon";
+    I8mm, i8mm, "neon-i8mm", Order::Eights, None, 0, "neon";
     /// NEON with dot products.
-    Dotprod, dotprod, "neon-dotprod", Order::Quads, 0, "neon";
+    Dotprod, dotprod, "neon-dotprod", Order::Quads, None, 0, "neon";
     /// NEON.
-    Neon, plain, "neon", Order::Quads, 0, "neon";
+    Neon, plain, "neon", Order::Quads, None, 0, "neon";
 }

@@ -2,6 +2,7 @@
 
 use super::grid::View;
 use super::packed::{CacheLine, DEPTH, LANES, Packed};
+use super::winograd::Winograd;
 use crate::requant::Output;
 
 /// Bytes after the last grid that a tile may read: what lies there meets weights of 0 or is not stored.
@@ -100,6 +101,8 @@ pub struct Map<'a> {
     pub out: Output,
     /// For a depthwise convolution: whose rows are laid side by side before each row of pixels.
     pub columns: Option<Columns>,
+    /// For a convolution by tiles of more than one pixel: how they lie.
+    pub winograd: Option<Winograd>,
     /// Where the map, or the sum if there is one, is written, if anyone reads it.
     pub y: Option<View>,
     /// The sum that follows.
@@ -131,6 +134,7 @@ impl<'a> Map<'a> {
             pixel: packed.channels,
             out,
             columns: None,
+            winograd: None,
             y: None,
             sum: None,
             affine: None,
@@ -158,12 +162,22 @@ impl<'a> Map<'a> {
         let Self { packed, extent: [rows, columns], .. } = *self;
         assert!(rows > 0 && columns > 0 && packed.runs > 0 && packed.channels > 0, "an empty map");
         let last = (rows - 1) * self.step[1] + (columns - 1) * self.step[0];
-        assert_eq!(self.taps.len(), packed.runs, "runs of taps");
         let farthest = self.taps.iter().max().copied().unwrap_or(0);
         let blocks = packed.channels.div_ceil(LANES);
-        let end = match &self.columns {
-            None => self.x + last + farthest + 4 * packed.steps,
-            Some(c) => {
+        if self.winograd.is_none() {
+            assert_eq!(self.taps.len(), packed.runs, "runs of taps");
+        }
+        let end = match (&self.columns, &self.winograd) {
+            (None, None) => self.x + last + farthest + 4 * packed.steps,
+            (_, Some(w)) => {
+                let cut = Winograd { together: w.together, at: w.at, ..Winograd::new(w.side, w.width, self.extent) };
+                assert_eq!((*w, packed.runs, 2 * packed.steps), (cut, w.positions(), w.width), "tiles of {packed:?}");
+                assert!(matches!(w.side, 2 | 4) && w.together > 0, "tiles of {w:?}");
+                // Two rows and columns more than outputs, each pixel in whole blocks.
+                let input = self.x + last + 2 * self.step[0] + 2 * self.step[1] + w.width;
+                input.max(w.at + w.len())
+            }
+            (Some(c), None) => {
                 // Every row of pixels reads the same columns; the input is read in whole blocks.
                 let read = (columns - 1) * self.step[0] + farthest + packed.steps * LANES * DEPTH;
                 assert!(

@@ -20,6 +20,8 @@ pub mod ring;
 #[cfg(all(feature = "std", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod rows;
 pub mod scalar;
+#[cfg(all(feature = "std", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub(crate) mod winograd;
 
 /// [`scalar::affine`] by the chip's instructions, where it has some.
 pub(crate) fn affine(x: &[i8], map: &ring::Affine, y: &mut [i8]) {

@@ -8,7 +8,7 @@ use alloc::{vec, vec::Vec};
 pub enum Order {
     /// A line is `[16 channels][4 inputs]`.
     Quads,
-    /// A line is `[even and odd inputs][2 halves][8 channels][2 inputs]`.
+    /// Two lines, of the even and the odd inputs, are `[16 channels][2 inputs]` as i16.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     Pairs,
     /// Two lines are `[16 channels][8 inputs]`.
@@ -22,12 +22,22 @@ impl Order {
         if self == Self::Eights { 2 } else { 1 }
     }
 
-    /// Where the weight of input `i` and channel `lane` stands in the lines of these steps.
-    fn place(self, lane: usize, i: usize) -> usize {
-        match self {
+    /// Lines of a step.
+    fn lines(self) -> usize {
+        if self == Self::Pairs { 2 } else { 1 }
+    }
+
+    /// Puts the weight of input `i` and channel `lane` into the lines of these steps.
+    fn put(self, lines: &mut [CacheLine], [lane, i]: [usize; 2], weight: i8) {
+        let at = match self {
             Self::Quads => 4 * lane + i,
-            Self::Pairs => 32 * (i % 2) + 16 * (lane / 8) + 2 * (lane % 8) + i / 2,
+            Self::Pairs => 64 * (i % 2) + 4 * lane + 2 * (i / 2),
             Self::Eights => 8 * lane + i,
+        };
+        let to = &mut lines[at / 64].0[at % 64..];
+        match self {
+            Self::Pairs => to[..2].copy_from_slice(&i16::from(weight).to_le_bytes()),
+            _ => to[0] = weight as u8,
         }
     }
 
@@ -61,6 +71,19 @@ pub fn push_constants(lines: &mut Vec<CacheLine>, constants: impl Iterator<Item 
     }
 }
 
+/// Appends a map's biases, less `flip sum w` of each channel, and its scales.
+pub fn push_ends(lines: &mut Vec<CacheLine>, rows: Rows, flip: u8) {
+    let channels = rows.bias.len();
+    let width = rows.weight.len() / channels.max(1);
+    let shifted = |channel: usize| {
+        let sum: i32 = rows.weight[channel * width..][..width].iter().map(|w| i32::from(*w)).sum();
+        // Modulo 2^32, as the sums that it meets.
+        rows.bias.at(channel).wrapping_sub(sum.wrapping_mul(i32::from(flip)))
+    };
+    push_constants(lines, (0..channels).map(|c| shifted(c).to_le_bytes()));
+    push_constants(lines, rows.scale.iter().map(f32::to_le_bytes));
+}
+
 /// Where a linear map over `runs` runs of neighbouring inputs lies in a block of lines.
 ///
 /// A convolution's taps of one kernel row lie side by side in NHWC, so a run is `kw * c` inputs; it is cut into steps of
@@ -73,8 +96,10 @@ pub struct Packed {
     pub at: usize,
     /// Runs.
     pub runs: usize,
-    /// Steps of four inputs a run.
+    /// Steps a run.
     pub steps: usize,
+    /// Lines of a step and a block.
+    pub lines: usize,
     /// Output channels.
     pub channels: usize,
 }
@@ -87,32 +112,25 @@ impl Packed {
     pub fn push(lines: &mut Vec<CacheLine>, rows: Rows, runs: usize, run: usize, order: Order, flip: u8) -> Self {
         let channels = rows.bias.len();
         assert_eq!(rows.weight.len(), channels * runs * run, "weights of {channels} x {runs} x {run}");
-        let this = Self { at: lines.len(), runs, steps: run.div_ceil(4).next_multiple_of(order.steps()), channels };
+        let steps = run.div_ceil(4).next_multiple_of(order.steps());
+        let this = Self { at: lines.len(), runs, steps, lines: order.lines(), channels };
         lines.reserve(this.end() - this.at);
         for block in 0..this.blocks() {
             for row in 0..runs {
                 for step in (0..this.steps).step_by(order.steps()) {
                     let start = lines.len();
-                    lines.resize(start + order.steps(), CacheLine([0; 64]));
+                    lines.resize(start + order.steps() * order.lines(), CacheLine([0; 64]));
                     for lane in 0..LANES.min(channels - block * LANES) {
                         let own = &rows.weight[((block * LANES + lane) * runs + row) * run..][..run];
                         let taps = own.iter().skip(4 * step).take(4 * order.steps());
                         for (i, tap) in taps.enumerate() {
-                            let at = order.place(lane, i);
-                            lines[start + at / 64].0[at % 64] = *tap as u8;
+                            order.put(&mut lines[start..], [lane, i], *tap);
                         }
                     }
                 }
             }
         }
-        let shifted = |channel: usize| {
-            let own = &rows.weight[channel * runs * run..][..runs * run];
-            let sum: i32 = own.iter().map(|w| i32::from(*w)).sum();
-            // Modulo 2^32, as the sums that it meets.
-            rows.bias.at(channel).wrapping_sub(sum.wrapping_mul(i32::from(flip)))
-        };
-        push_constants(lines, (0..channels).map(|c| shifted(c).to_le_bytes()));
-        push_constants(lines, rows.scale.iter().map(f32::to_le_bytes));
+        push_ends(lines, rows, flip);
         this
     }
 
@@ -173,7 +191,7 @@ impl Packed {
 
     /// Lines of a block's weights.
     pub fn span(&self) -> usize {
-        self.runs * self.steps
+        self.runs * self.steps * self.lines
     }
 
     /// The first line of the biases.

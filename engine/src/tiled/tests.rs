@@ -6,6 +6,7 @@ use crate::kernel::isa::Isa;
 use crate::kernel::map::{Affine, Map, SLACK, Sum};
 use crate::kernel::packed::{CacheLine, LANES, Packed, push_constants};
 use crate::kernel::scalar::{self, Rows, Source, Target};
+use crate::kernel::winograd::{self, Winograd};
 use crate::layer::Window;
 use crate::plan::columns;
 use crate::requant::Output;
@@ -36,7 +37,7 @@ fn words(values: impl Iterator<Item = u32>) -> Vec<u8> {
     values.flat_map(u32::to_le_bytes).collect()
 }
 
-/// Every instruction set of this CPU; a test says so where there is none.
+/// Every instruction set of this CPU, AVX-VNNI's kernels in AVX-512's encoding among them; a test says so where there is none.
 fn sets() -> Vec<Isa> {
     let all: Vec<Isa> = Isa::all().collect();
     if all.is_empty() {
@@ -94,9 +95,25 @@ impl Memory {
     }
 }
 
-/// A convolution alone, with a sum, with an affine map, and with both, against the scalar kernels one after the other.
+/// A convolution alone, with a sum, with an affine map, and with both, against the scalar kernels one after the other: pixel by
+/// pixel, and by Winograd's tiles of both sizes where there are such.
 fn convolution_is_equal(isa: Isa, shape: Shape, window: Window, channels: usize, zeros: [i8; 4], seed: u64) {
     let Some([h, w]) = window.output(shape) else { return };
+    let by_tiles = isa.winograd().filter(|_| window.kernel == [3, 3] && window.stride == [1, 1]);
+    for side in [None, Some(4), Some(2)].into_iter().filter(|side| side.is_none() || by_tiles.is_some()) {
+        convolution_is_equal_by(isa, side, (shape, window), [h, w], channels, zeros, seed);
+    }
+}
+
+fn convolution_is_equal_by(
+    isa: Isa,
+    side: Option<usize>,
+    (shape, window): (Shape, Window),
+    [h, w]: [u16; 2],
+    channels: usize,
+    zeros: [i8; 4],
+    seed: u64,
+) {
     let extent = [h, w].map(usize::from);
     let run = window.kernel[1] as usize * shape.c as usize;
     let case = Case::new(channels, window.kernel[0] as usize * run, seed);
@@ -132,11 +149,27 @@ fn convolution_is_equal(isa: Isa, shape: Shape, window: Window, channels: usize,
             push_constants(&mut lines, mul.as_chunks().0.iter().copied());
             let summands = lines.len();
             push_constants(&mut lines, add.as_chunks().0.iter().copied());
-            let packed = Packed::push(&mut lines, case.rows(), window.kernel[0] as usize, run, isa.order(), flip);
+            let (packed, winograd) = match (side, isa.winograd()) {
+                (Some(side), Some(uses)) => {
+                    let pushed = winograd::push(&mut lines, case.rows(), shape.c.into(), side, uses.order, flip);
+                    let Some(packed) = pushed else { return };
+                    let w = Winograd::new(side, shape.c.into(), extent);
+                    // Few tiles together, so that several groups are run.
+                    (packed, Some(Winograd { together: 1 + seed as usize % w.together, ..w }))
+                }
+                _ => {
+                    let kernel = window.kernel[0] as usize;
+                    (Packed::push(&mut lines, case.rows(), kernel, run, isa.order(), flip), None)
+                }
+            };
+            let room = memory.bytes.len();
+            let winograd = winograd.map(|w| Winograd { at: room, ..w });
+            memory.bytes.resize(room + winograd.map_or(0, |w| w.len()) + SLACK, 0x55);
             let start = from.before(window.pad[0] as usize, window.pad[1] as usize);
-            let taps: Vec<usize> = (0..packed.runs).map(|run| run * start.pitch).collect();
+            let taps: Vec<usize> = (0..window.kernel[0] as usize).map(|run| run * start.pitch).collect();
             let map = Map {
                 x: start.at,
+                winograd,
                 step: [window.stride[1] as usize * shape.c as usize, window.stride[0] as usize * start.pitch],
                 extent,
                 y: Some(y.inside()),
@@ -150,7 +183,8 @@ fn convolution_is_equal(isa: Isa, shape: Shape, window: Window, channels: usize,
                 ..Map::new(&lines, packed, &taps, out(zeros[1]))
             };
             isa.map(&map, &mut memory.bytes);
-            let name = std::format!("{} {shape:?} {window:?} {channels} {with_sum} {with_affine}", isa.name());
+            let name =
+                std::format!("{} {side:?} {shape:?} {window:?} {channels} {with_sum} {with_affine}", isa.name());
             assert_eq!(memory.read(&y), want, "{name}");
             if with_affine {
                 assert_eq!(memory.read(&after), mapped, "{name}");
@@ -161,7 +195,9 @@ fn convolution_is_equal(isa: Isa, shape: Shape, window: Window, channels: usize,
             let mut refilled = memory.bytes.clone();
             [from, residual, y, after].iter().for_each(|g| g.fill_border(&mut refilled));
             assert!(refilled == memory.bytes, "{name}: a border was overwritten");
-            assert!(memory.bytes[memory.bytes.len() - SLACK..].iter().all(|b| *b == 0x55), "{name}");
+            let end = memory.bytes.len() - SLACK;
+            let unused = memory.bytes[room - SLACK..room].iter().chain(&memory.bytes[end..]);
+            assert!(unused.copied().all(|b| b == 0x55), "{name}");
         }
     }
 }
@@ -287,6 +323,8 @@ fn the_shapes_of_real_networks_are_equal() {
     let square = |kernel, stride, pad| Window { kernel: [kernel; 2], stride: [stride; 2], pad: [pad; 4] };
     for (shape, window, channels) in [
         (Shape::new(32, 32, 3), square(3, 1, 1), 16),
+        (Shape::new(7, 13, 16), square(3, 1, 1), 16),
+        (Shape::new(8, 8, 128), square(3, 1, 1), 24),
         (Shape::new(32, 32, 16), square(3, 1, 1), 16),
         (Shape::new(32, 32, 16), square(3, 2, 1), 32),
         (Shape::new(32, 32, 16), square(1, 2, 0), 32),
@@ -329,5 +367,14 @@ proptest! {
         let (shape, window) = (Shape::new(h, w, c), Window { kernel, stride, pad });
         sets().into_iter().for_each(|isa| convolution_is_equal(isa, shape, window, channels, zeros, seed));
         channelwise_operations_are_equal(shape, window, scale, [zeros[0], zeros[1]], seed);
+    }
+
+    #[test]
+    fn convolutions_by_winograds_tiles_are_equal(
+        h in 1u16..20, w in 1u16..20, c in 1u16..70, channels in 1usize..40, pad in [0u16..3, 0u16..3, 0u16..3, 0u16..3],
+        zeros in any::<[i8; 4]>(), seed: u64,
+    ) {
+        let window = Window { kernel: [3, 3], stride: [1, 1], pad };
+        sets().into_iter().for_each(|isa| convolution_is_equal(isa, Shape::new(h, w, c), window, channels, zeros, seed));
     }
 }

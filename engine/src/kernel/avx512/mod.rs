@@ -7,17 +7,21 @@
 // Intrinsics: each block says which check above it makes it sound.
 #![allow(unsafe_code)]
 
+mod finish;
 mod rounding;
 mod sums;
+mod tiles;
 
 pub use sums::multiply_at_peak;
 
-use super::grid::View;
 use super::map::{Map, Roundings};
 use super::packed::LANES;
+use super::winograd;
 use core::arch::x86_64::*;
-use rounding::{Rounding, store};
+use finish::{finish, lanes};
+use rounding::Rounding;
 use sums::{interleave, sums};
+use tiles::Zmm;
 
 /// Proof that the CPU has AVX-512 F, BW, VL and VNNI and that the system keeps their registers; only [`detect`] makes it.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +48,9 @@ pub unsafe fn map(m: &Map, memory: *mut u8) {
     let roundings = m.roundings(|out| Rounding::new(out));
     // SAFETY: as this function's callers.
     unsafe {
+        if let Some(w) = &m.winograd {
+            return winograd::sweep::<Zmm>(m, w, &roundings, memory);
+        }
         if let Some(columns) = &m.columns {
             for block in 0..m.packed.blocks() {
                 for row in 0..m.extent[0] {
@@ -178,56 +185,20 @@ unsafe fn tile<
     memory: *mut u8,
 ) {
     let [block, row, column] = place;
-    let channels = m.packed.channels;
-    let pixel = |view: View, p: usize, q: usize| {
-        // Blocks that do not exist hold nothing that is kept.
-        let q = q.min(Q - 1);
-        view.at + row * view.pitch + (column + p) * m.pixel + (block + q) * LANES
-    };
-    // SAFETY: `Map::check` has held for pixels and whole blocks of every view; constants have whole blocks.
+    // SAFETY: this function's callers.
     unsafe {
         let sums = sums::<P, Q, OWN, STEP>(m, place, memory);
         for first in (0..P * Q).step_by(4) {
-            let mut values = [_mm512_setzero_ps(); 4];
-            let mut mapped = [_mm512_setzero_ps(); 4];
+            let mut four = [_mm512_setzero_si512(); 4];
+            let mut places = [[block, row, column]; 4];
             for j in 0..4 {
-                if first + j >= P * Q {
-                    break;
+                if first + j < P * Q {
+                    let (p, q) = ((first + j) / Q, (first + j) % Q);
+                    four[j] = sums[p][q];
+                    places[j] = [block + q, row, column + p];
                 }
-                let (p, q) = ((first + j) / Q, (first + j) % Q);
-                let channel = (block + q) * LANES;
-                let scale = _mm512_loadu_ps(m.scale().add(channel));
-                let mut value = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[p][q]), scale);
-                let mut rounding = &roundings.own;
-                if let (true, Some(sum), Some(own)) = (SUM, &m.sum, &roundings.sum) {
-                    let bytes = _mm_loadu_si128(memory.add(pixel(sum.other, p, q)).cast());
-                    let zero = _mm512_set1_epi32(i32::from(sum.other_zero));
-                    let other = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_cvtepu8_epi32(bytes), zero));
-                    let [a, b] = sum.ratio.map(|r| _mm512_set1_ps(r));
-                    // Three roundings, as the definition has them: no FMA.
-                    value = _mm512_add_ps(_mm512_mul_ps(rounding.whole(value), a), _mm512_mul_ps(other, b));
-                    rounding = own;
-                }
-                if let (true, Some(affine)) = (AFFINE, &m.affine) {
-                    value = rounding.whole(value);
-                    let mul = _mm512_loadu_ps(m.line(affine.mul).cast::<f32>().add(channel));
-                    let add = _mm512_loadu_ps(m.line(affine.add).cast::<f32>().add(channel));
-                    mapped[j] = _mm512_add_ps(_mm512_mul_ps(value, mul), add);
-                }
-                values[j] = value;
             }
-            let at = |view: View| [0, 1, 2, 3].map(|j| pixel(view, (first + j) / Q, (first + j) % Q));
-            let kept = [0, 1, 2, 3].map(|j| match first + j {
-                i if i < P * Q => lanes(channels - (block + i % Q) * LANES),
-                _ => 0,
-            });
-            if let Some(y) = m.y {
-                let rounding = roundings.sum.as_ref().filter(|_| SUM).unwrap_or(&roundings.own);
-                store(rounding.bytes(values), at(y), kept, memory);
-            }
-            if let (true, Some(affine), Some(own)) = (AFFINE, &m.affine, &roundings.affine) {
-                store(own.bytes(mapped), at(affine.y), kept, memory);
-            }
+            finish::<SUM, AFFINE>(m, places, four, (P * Q - first).min(4), roundings, memory);
         }
     }
 }
@@ -248,10 +219,4 @@ pub unsafe fn real(m: &Map, memory: *const u8, y: &mut [f32]) {
             _mm512_mask_storeu_ps(y.as_mut_ptr().add(first), lanes(y.len() - first), values);
         }
     }
-}
-
-/// The first `n` of sixteen lanes.
-#[inline]
-fn lanes(n: usize) -> u16 {
-    if n >= LANES { u16::MAX } else { (1 << n) - 1 }
 }

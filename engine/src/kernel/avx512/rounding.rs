@@ -44,7 +44,7 @@ impl Rounding {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
     pub fn bytes(&self, values: [__m512; 4]) -> __m512i {
         const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-        let [a, b, c, d] = values.map(|v| _mm512_cvt_roundps_epi32::<NEAREST>(_mm512_min_ps(v, self.high)));
+        let [a, b, c, d] = values.map(|v| _mm512_cvt_roundps_epi32::<NEAREST>(_mm512_min_ps(self.high, v)));
         let ab = _mm512_adds_epi16(_mm512_packs_epi32(a, b), self.zero);
         let cd = _mm512_adds_epi16(_mm512_packs_epi32(c, d), self.zero);
         // Each quarter of the register holds four channels of a, b, c and d.

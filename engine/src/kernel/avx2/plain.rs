@@ -1,0 +1,113 @@
+//! Products without VNNI: pairs of i16.
+
+// Intrinsics: each block says which check above it makes it sound.
+#![allow(unsafe_code)]
+
+use super::finish::Block;
+use super::tiles::{self, Products};
+use crate::kernel::map::Map;
+use crate::kernel::packed::LANES;
+use core::arch::x86_64::*;
+
+/// `vpmaddwd` and `vpaddd`.
+enum Plain {}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn pairs(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+    let mut sum = _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
+    // SAFETY: no instruction. Without it the compiler adds up in another order, for which there are not enough registers.
+    unsafe { core::arch::asm!("/* {0} */", inout(ymm_reg) sum, options(pure, nomem, nostack, preserves_flags)) };
+    sum
+}
+
+impl Products for Plain {
+    const PIXELS: usize = 4;
+    const TILES: usize = 4;
+
+    #[inline(always)]
+    unsafe fn pairs(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: the trait's contract.
+        unsafe { pairs(sum, a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn sums<const P: usize, const OWN: bool>(
+        m: &Map,
+        place @ [block, ..]: [usize; 3],
+        memory: *const u8,
+    ) -> [Block<__m256i>; P] {
+        let Map { step, packed, .. } = m;
+        // SAFETY: `Map::check` proved that every step of every tile lies in the memory, and that there are lines and biases
+        // for all blocks; the callers' tiles end with the row.
+        unsafe {
+            let (from, line) = m.tile(place, memory);
+            let mut line = line.cast::<__m256i>();
+            let bias = m.bias().add(block * LANES).cast::<__m256i>();
+            let mut sums = [[_mm256_loadu_si256(bias), _mm256_loadu_si256(bias.add(1))]; P];
+            let low_bytes = _mm256_set1_epi16(0xff);
+            for tap in m.taps {
+                let inputs = from.add(*tap);
+                for k in 0..packed.steps {
+                    // `[even and odd][half][8 channels][2 inputs]`.
+                    let even = [_mm256_load_si256(line), _mm256_load_si256(line.add(1))];
+                    let odd = [_mm256_load_si256(line.add(2)), _mm256_load_si256(line.add(3))];
+                    for (p, sums) in sums.iter_mut().enumerate() {
+                        let fours = if OWN {
+                            let at = inputs.add(p * step[0] + 64 * k);
+                            [_mm256_loadu_si256(at.cast()), _mm256_loadu_si256(at.add(32).cast())]
+                        } else {
+                            let at = inputs.add(p * step[0] + 4 * k).cast::<i32>();
+                            [_mm256_set1_epi32(at.read_unaligned()); 2]
+                        };
+                        for (h, (sum, four)) in sums.iter_mut().zip(fours).enumerate() {
+                            let pairs = [_mm256_and_si256(four, low_bytes), _mm256_srli_epi16::<8>(four)];
+                            *sum = Self::pairs(Self::pairs(*sum, pairs[0], even[h]), pairs[1], odd[h]);
+                        }
+                    }
+                    line = line.add(4);
+                }
+            }
+            sums
+        }
+    }
+}
+
+/// The map at every pixel, and what follows it.
+///
+/// # Safety
+/// The CPU has the instructions, and [`Map::check`] has held for the bytes at `memory`.
+#[target_feature(enable = "avx2")]
+pub unsafe fn map(m: &Map, memory: *mut u8) {
+    // SAFETY: this function's callers.
+    unsafe { tiles::map::<Plain>(m, memory) }
+}
+
+/// `f32(acc) * scale` of a map of one pixel, `[channels]`.
+///
+/// # Safety
+/// As [`map`].
+#[target_feature(enable = "avx2")]
+pub unsafe fn real(m: &Map, memory: *const u8, y: &mut [f32]) {
+    // SAFETY: this function's callers.
+    unsafe { tiles::real::<Plain>(m, memory, y) }
+}
+
+/// `rounds` times twelve products of sixteen pairs and their sums, which do not wait for each other; returns the number of
+/// products.
+#[target_feature(enable = "avx2")]
+pub fn multiply_at_peak(rounds: u32) -> u64 {
+    let (mut a, b) = (_mm256_set1_epi16(1), _mm256_set1_epi16(2));
+    let mut sums = [_mm256_setzero_si256(); 12];
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            // SAFETY: no instruction. The compiler must believe that `a` changes, or it keeps the products.
+            unsafe {
+                core::arch::asm!("/* {0} */", inout(ymm_reg) a, options(pure, nomem, nostack, preserves_flags))
+            };
+            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(a, b));
+        }
+    }
+    core::hint::black_box(sums);
+    u64::from(rounds) * 12 * 16
+}

@@ -1,0 +1,147 @@
+//! Products with VNNI, unsigned by signed bytes: AVX-VNNI's instructions, and AVX-512's at the same width for the tests of
+//! machines that have only those.
+
+// Intrinsics: each block says which check above it makes it sound.
+#![allow(unsafe_code)]
+
+use super::finish::Block;
+use super::tiles::{self, Products};
+use crate::kernel::map::Map;
+use crate::kernel::packed::LANES;
+use core::arch::x86_64::*;
+
+/// Proof that the CPU has AVX2 and AVX-VNNI; only [`detect`] makes it.
+#[derive(Debug, Clone, Copy)]
+pub struct AvxVnni(());
+
+/// The token, where the CPU has what it takes.
+pub fn detect() -> Option<AvxVnni> {
+    (std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("avxvnni")).then_some(AvxVnni(()))
+}
+
+/// The kernels over `$bytes`, which multiplies four bytes by four, and `$pairs`, two i16 by two, in the functions that enable
+/// `$features`.
+macro_rules! kernels {
+    ($features:literal, $bytes:ident, $pairs:literal) => {
+        enum Dot {}
+
+        /// `sum` and the products of i16 pairs, in the one instruction for both: for the intrinsic the compiler takes two.
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn pairs(mut sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+            // SAFETY: the instruction is there, and touches registers alone.
+            unsafe {
+                core::arch::asm!(
+                    $pairs, sum = inout(ymm_reg) sum, a = in(ymm_reg) a, b = in(ymm_reg) b,
+                    options(pure, nomem, nostack, preserves_flags)
+                );
+            }
+            sum
+        }
+
+        impl Products for Dot {
+            const PIXELS: usize = 6;
+            const TILES: usize = 6;
+
+            #[inline(always)]
+            unsafe fn pairs(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+                // SAFETY: the trait's contract.
+                unsafe { pairs(sum, a, b) }
+            }
+
+            #[inline(always)]
+            unsafe fn sums<const P: usize, const OWN: bool>(
+                m: &Map,
+                place @ [block, ..]: [usize; 3],
+                memory: *const u8,
+            ) -> [Block<__m256i>; P] {
+                let Map { step, packed, .. } = m;
+                // SAFETY: `Map::check` proved that every step of every tile lies in the memory, and that there are lines and
+                // biases for all blocks; the callers' tiles end with the row.
+                unsafe {
+                    let (from, line) = m.tile(place, memory);
+                    let mut line = line.cast::<__m256i>();
+                    let bias = m.bias().add(block * LANES).cast::<__m256i>();
+                    let mut sums = [[_mm256_loadu_si256(bias), _mm256_loadu_si256(bias.add(1))]; P];
+                    for tap in m.taps {
+                        let inputs = from.add(*tap);
+                        for k in 0..packed.steps {
+                            let weights = [_mm256_load_si256(line), _mm256_load_si256(line.add(1))];
+                            for (p, sums) in sums.iter_mut().enumerate() {
+                                let fours = if OWN {
+                                    let at = inputs.add(p * step[0] + 64 * k);
+                                    [_mm256_loadu_si256(at.cast()), _mm256_loadu_si256(at.add(32).cast())]
+                                } else {
+                                    let at = inputs.add(p * step[0] + 4 * k).cast::<i32>();
+                                    [_mm256_set1_epi32(at.read_unaligned()); 2]
+                                };
+                                sums[0] = $bytes(sums[0], fours[0], weights[0]);
+                                sums[1] = $bytes(sums[1], fours[1], weights[1]);
+                            }
+                            line = line.add(2);
+                        }
+                    }
+                    sums
+                }
+            }
+        }
+
+        /// The map at every pixel, and what follows it.
+        ///
+        /// # Safety
+        /// The CPU has the instructions, and [`Map::check`] has held for the bytes at `memory`.
+        #[target_feature(enable = $features)]
+        pub unsafe fn map(m: &Map, memory: *mut u8) {
+            // SAFETY: this function's callers.
+            unsafe { tiles::map::<Dot>(m, memory) }
+        }
+
+        /// `f32(acc) * scale` of a map of one pixel, `[channels]`.
+        ///
+        /// # Safety
+        /// As [`map`].
+        #[target_feature(enable = $features)]
+        pub unsafe fn real(m: &Map, memory: *const u8, y: &mut [f32]) {
+            // SAFETY: this function's callers.
+            unsafe { tiles::real::<Dot>(m, memory, y) }
+        }
+
+        /// `rounds` times twelve instructions that do not wait for each other; returns the number of products.
+        #[target_feature(enable = $features)]
+        pub fn multiply_at_peak(rounds: u32) -> u64 {
+            let (mut a, b) = (_mm256_set1_epi8(1), _mm256_set1_epi8(2));
+            let mut sums = [_mm256_setzero_si256(); 12];
+            for _ in 0..rounds {
+                // SAFETY: no instruction. The compiler must believe that `a` changes, or it multiplies instead of adding.
+                unsafe {
+                    core::arch::asm!("/* {0} */", inout(ymm_reg) a, options(pure, nomem, nostack, preserves_flags))
+                };
+                for sum in &mut sums {
+                    *sum = $bytes(*sum, a, b);
+                }
+            }
+            core::hint::black_box(sums);
+            u64::from(rounds) * 12 * 32
+        }
+    };
+}
+
+kernels!("avx2,avxvnni", _mm256_dpbusd_avx_epi32, "{{vex}} vpdpwssd {sum}, {a}, {b}");
+
+/// The same instructions as AVX-512 encodes them.
+#[cfg(test)]
+pub mod wide {
+    use super::*;
+
+    /// Proof that the CPU has AVX-512's VNNI at 256 bits; only [`detect`] makes it.
+    #[derive(Debug, Clone, Copy)]
+    pub struct Avx512Ymm(());
+
+    /// The token, where the CPU has what it takes.
+    pub fn detect() -> Option<Avx512Ymm> {
+        let all = std::is_x86_feature_detected!("avx512vl") && std::is_x86_feature_detected!("avx512vnni");
+        all.then_some(Avx512Ymm(()))
+    }
+
+    kernels!("avx2,avx512f,avx512vl,avx512vnni", _mm256_dpbusd_epi32, "vpdpwssd {sum}, {a}, {b}");
+}

@@ -1,0 +1,165 @@
+//! Winograd's tiles: inputs in registers of sixteen channels as i16, sums in registers of sixteen as i32.
+
+// Intrinsics: each block says which check above it makes it sound.
+#![allow(unsafe_code)]
+
+use super::finish::finish;
+use super::rounding::Rounding;
+use crate::kernel::map::{Map, Roundings};
+use crate::kernel::packed::LANES;
+use crate::kernel::winograd::{Factors, NINTH, Set};
+use core::arch::x86_64::*;
+
+/// The set's vectors.
+pub enum Zmm {}
+
+/// `sum` and the products of i16 pairs, in the one instruction for both: for the intrinsic the compiler takes two.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn pairs(mut sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+    // SAFETY: the instruction is there, and touches registers alone.
+    unsafe {
+        core::arch::asm!(
+            "vpdpwssd {sum}, {a}, {b}", sum = inout(zmm_reg) sum, a = in(zmm_reg) a, b = in(zmm_reg) b,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    sum
+}
+
+impl Set for Zmm {
+    type Words = __m256i;
+    const WORDS: usize = 16;
+    type Sums = __m512i;
+    const SUMS: usize = 16;
+    const TILES: usize = 8;
+    const BLOCKS: usize = 2;
+    type Finish = Roundings<Rounding>;
+
+    #[inline(always)]
+    unsafe fn widened(from: *const u8) -> __m256i {
+        // SAFETY: the trait's contract.
+        unsafe { _mm256_cvtepu8_epi16(_mm_loadu_si128(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn keep_words(v: __m256i, to: *mut u8) {
+        // SAFETY: the trait's contract.
+        unsafe { _mm256_storeu_si256(to.cast(), v) }
+    }
+
+    #[inline(always)]
+    unsafe fn plus(a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: the trait's contract.
+        unsafe { _mm256_add_epi16(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn minus(a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: the trait's contract.
+        unsafe { _mm256_sub_epi16(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn fourfold(a: __m256i) -> __m256i {
+        // SAFETY: the trait's contract.
+        unsafe { _mm256_slli_epi16::<2>(a) }
+    }
+
+    #[inline(always)]
+    unsafe fn sums(from: *const i32) -> __m512i {
+        // SAFETY: the trait's contract.
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn keep_sums(v: __m512i, to: *mut i32) {
+        // SAFETY: the trait's contract.
+        unsafe { _mm512_storeu_si512(to.cast(), v) }
+    }
+
+    #[inline(always)]
+    unsafe fn sum(a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: the trait's contract.
+        unsafe { _mm512_add_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn difference(a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: the trait's contract.
+        unsafe { _mm512_sub_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn quadruple(a: __m512i) -> __m512i {
+        // SAFETY: the trait's contract.
+        unsafe { _mm512_slli_epi32::<2>(a) }
+    }
+
+    #[inline(always)]
+    unsafe fn ninth(a: __m512i) -> __m512i {
+        // SAFETY: the trait's contract.
+        unsafe { _mm512_mullo_epi32(a, _mm512_set1_epi32(NINTH)) }
+    }
+
+    #[inline(always)]
+    unsafe fn halved(a: __m512i, n: u32) -> __m512i {
+        // SAFETY: the trait's contract.
+        unsafe { _mm512_sra_epi32(a, _mm_cvtsi32_si128(n as i32)) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply<const P: usize, const Q: usize>(f: Factors, to: *mut i32) {
+        // SAFETY: the trait's contract.
+        unsafe {
+            let mut sums = [[_mm512_setzero_si512(); P]; Q];
+            let mut k = 0;
+            while k < f.steps {
+                for i in 0..4 {
+                    let mut weights = [_mm512_setzero_si512(); Q];
+                    for (q, weights) in weights.iter_mut().enumerate() {
+                        *weights = _mm512_load_si512(f.lines.add(q * f.span + k + i).cast());
+                    }
+                    for p in 0..P {
+                        let at = f.inputs.add(p * f.stride + 4 * (k + i)).cast::<i32>();
+                        let pair = _mm512_set1_epi32(at.read_unaligned());
+                        for q in 0..Q {
+                            sums[q][p] = pairs(sums[q][p], weights[q], pair);
+                        }
+                    }
+                }
+                k += 4;
+            }
+            for (q, sums) in sums.into_iter().enumerate() {
+                for (p, sum) in sums.into_iter().enumerate() {
+                    _mm512_storeu_si512(to.add(p * f.apart + q * LANES).cast(), sum);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn finish(
+        m: &Map,
+        [block, row, column]: [usize; 3],
+        pixels: usize,
+        sums: *const i32,
+        roundings: &Roundings<Rounding>,
+        memory: *mut u8,
+    ) {
+        let places = [0, 1, 2, 3].map(|p| [block, row, column + p]);
+        // SAFETY: the trait's contract; past the pixels, zeros.
+        unsafe {
+            let mut four = [_mm512_setzero_si512(); 4];
+            for (p, sum) in four.iter_mut().enumerate().take(pixels) {
+                *sum = _mm512_loadu_si512(sums.add(p * LANES).cast());
+            }
+            match (m.sum.is_some(), m.affine.is_some()) {
+                (false, false) => finish::<false, false>(m, places, four, pixels, roundings, memory),
+                (true, false) => finish::<true, false>(m, places, four, pixels, roundings, memory),
+                (false, true) => finish::<false, true>(m, places, four, pixels, roundings, memory),
+                (true, true) => finish::<true, true>(m, places, four, pixels, roundings, memory),
+            }
+        }
+    }
+}
