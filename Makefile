@@ -181,8 +181,11 @@ bench-attack: .venv-bench/.ready ## AutoAttack against torchattacks' on the same
 	$(MAKE) method-runs ROWS="standard paradise-pm:gamma=10 paradise-am:gamma=3"
 	$(CARGO) bench --workspace --bench autoattack -- $(CURDIR)/.venv-bench/bin/python 8/255 $(addprefix $(CURDIR)/runs/method-table/,standard paradise-pm-gamma-10 paradise-am-gamma-3)
 
-bench-engine: .venv-peers/.ready aarch64 ## The int8 engine against LiteRT, ONNX Runtime and OpenVINO, batch 1, one thread; instructions on aarch64
-	gcc -O2 -fPIC -shared -o target/aarch64/instructions.so train/benches/instructions.c
+bench-engine: .venv-peers/.ready aarch64 ## The int8 engine against LiteRT, ONNX Runtime and OpenVINO, batch 1, one and two threads, on this CPU and held to smaller ones; instructions under valgrind and on aarch64
+	@for tool in valgrind objdump; do command -v $$tool >/dev/null || { $(call install,valgrind binutils); break; }; done
+	gcc -O2 -fPIC -shared -o target/aarch64/count.so train/benches/instructions/count.c
+	[ -e target/aarch64/peers/usr/bin/python3 ] || PIP=".venv-peers/bin/python -m pip" APT="$(APT)" train/benches/instructions/aarch64.sh target/aarch64/peers
+	$(CARGO) build --release --workspace --example kernels
 	$(CARGO) bench --workspace --bench engine -- $(CURDIR)/.venv-peers/bin/python $(NETS)
 
 bench-firmware: build tools venv ## Instructions and modelled cycles of ResNet-8 on Cortex-M4, M33 and M55, beside CMSIS-NN's

@@ -73,6 +73,8 @@ pub use decision::{Decision, PValues, Reason, Thresholds};
 pub use error::{FormatError, RunError};
 pub use header::Header;
 pub use inference::{Answer, Workspace, classify};
+#[cfg(feature = "std")]
+pub use kernel::team::Team;
 pub use layer::{Layer, Op};
 pub use lowered::Lowered;
 #[cfg(feature = "alloc")]

@@ -27,7 +27,9 @@ pub(crate) struct Plan {
     pub columns: usize,
     /// For each layer that may be one of Winograd's: its tiles.
     pub tiles: Vec<Option<Winograd>>,
-    /// Bytes of an inference's memory.
+    /// Bytes of that room for one thread; the next one's follows.
+    pub room: usize,
+    /// Bytes of an inference's memory on one thread.
     pub len: usize,
     /// How often each activation is read.
     readers: Vec<usize>,
@@ -124,8 +126,9 @@ impl Plan {
                 room = room.max(tiles[i].map_or(0, |w| w.len()));
             }
         }
+        let room = room.next_multiple_of(ALIGN);
         let len = columns.checked_add(room)?;
-        (len <= MAX_MEMORY).then_some(Self { groups, grids, columns, tiles, len, readers: readers(header) })
+        (len <= MAX_MEMORY).then_some(Self { groups, grids, columns, tiles, room, len, readers: readers(header) })
     }
 
     /// Whether an activation is read more than once.

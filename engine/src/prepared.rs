@@ -7,7 +7,7 @@ use crate::encoder::{self, Heads};
 use crate::error::RunError;
 use crate::inference::{self, Answer, Evidence, Posterior, Workspace};
 use crate::kernel::scalar;
-use crate::tiled::{Memory, Tiled};
+use crate::tiled::{Memory, Team, Tiled};
 use crate::watch::Watch;
 
 /// A model ready to run.
@@ -106,7 +106,12 @@ impl<'m> Prepared<'m> {
 
     /// Bytes of scratch memory that an inference needs beside its [`Workspace`].
     pub fn scratch_len(&self) -> usize {
-        self.tiled.as_ref().map_or(0, Tiled::scratch_len)
+        self.scratch_len_of(1)
+    }
+
+    /// [`Prepared::scratch_len`] of an inference that a team of so many members shares.
+    pub fn scratch_len_of(&self, members: usize) -> usize {
+        self.tiled.as_ref().map_or(0, |tiled| tiled.scratch_len(members))
     }
 
     /// The kernel of the set that computes a layer, as reports name it: `tiles`, `tiles by group`, `depthwise` or `rows`;
@@ -138,7 +143,23 @@ impl<'m> Prepared<'m> {
         scratch: &mut [u8],
         watch: Watch,
     ) -> Result<Answer<'w>, RunError> {
-        self.run(image, memory.reborrow(), scratch, watch)
+        self.run(image, memory.reborrow(), scratch, watch, None)
+    }
+
+    /// [`Prepared::classify`] by a team: the same bits. A small network, and the scalar kernels, stay on the caller's thread.
+    ///
+    /// # Errors
+    /// As [`Prepared::classify`].
+    #[cfg(feature = "std")]
+    pub fn classify_together<'w>(
+        &self,
+        image: &[u8],
+        memory: &'w mut Workspace<'_>,
+        scratch: &mut [u8],
+        watch: Watch,
+        team: &mut Team,
+    ) -> Result<Answer<'w>, RunError> {
+        self.run(image, memory.reborrow(), scratch, watch, Some(team))
     }
 
     /// [`Prepared::classify`] in memory whose answer may outlive its [`Workspace`].
@@ -148,8 +169,13 @@ impl<'m> Prepared<'m> {
         memory: Workspace<'w>,
         scratch: &mut [u8],
         watch: Watch,
+        team: Option<&mut Team>,
     ) -> Result<Answer<'w>, RunError> {
-        let need = self.scratch_len();
+        #[cfg(feature = "std")]
+        let members = team.as_ref().map_or(1, |team| team.members());
+        #[cfg(not(feature = "std"))]
+        let members = 1;
+        let need = self.scratch_len_of(members);
         if scratch.len() < need {
             return Err(RunError::Scratch { need, got: scratch.len() });
         }
@@ -160,7 +186,7 @@ impl<'m> Prepared<'m> {
         };
         let encode = |arena: &mut [i8], heads: Heads| {
             if let Some(tiled) = &self.tiled {
-                return tiled.run(model, image, Memory { scratch, arena }, watch, heads);
+                return tiled.run(model, image, Memory { scratch, arena, team }, watch, heads);
             }
             let mut watch = watch;
             if let Watch::Groups(after) = &mut watch {

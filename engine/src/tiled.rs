@@ -7,6 +7,7 @@ use crate::kernel::grid::{Grid, View};
 use crate::kernel::isa::Isa;
 use crate::kernel::map::{self, Map, Sum};
 use crate::kernel::packed::{CacheLine, DEPTH, LANES, Packed, push_constants};
+pub(crate) use crate::kernel::team::Team;
 use crate::kernel::winograd::{self, Winograd};
 use crate::layer::{Activation, Head, Layer, Op, Window};
 use crate::plan::{Plan, columns, is_depthwise};
@@ -18,6 +19,12 @@ use core::ops::Range;
 
 /// Bytes from a pixel's first tap to each of its runs.
 type Taps = Vec<usize>;
+
+/// Products below which one thread is done before two had agreed.
+const TINY: u64 = 2_000_000;
+
+/// Products below which it depends on the machine.
+const SMALL: u64 = 30_000_000;
 
 /// A layer's numbers in the block of lines.
 #[derive(Debug, Clone)]
@@ -58,16 +65,20 @@ pub(crate) struct Tiled {
     lines: Vec<CacheLine>,
     steps: Vec<Step>,
     heads: [Packed; 2],
+    /// Products of an inference.
+    products: u64,
     /// Of the block, as it was made.
     checksum: u32,
 }
 
 /// What an inference runs over.
 pub(crate) struct Memory<'a> {
-    /// At least [`Tiled::scratch_len`] bytes.
+    /// At least [`Tiled::scratch_len`] bytes for the members of the team.
     pub scratch: &'a mut [u8],
     /// The model's arena, for layers that are observed.
     pub arena: &'a mut [i8],
+    /// Who shares the work, if anyone.
+    pub team: Option<&'a mut Team>,
 }
 
 impl Tiled {
@@ -127,7 +138,8 @@ impl Tiled {
             |h: &Head| Packed::push(&mut lines, rows(model, h.weight, h.bias, h.scale), 1, features, order, flip);
         let heads = [head(&header.mu), head(&header.sigma)];
         let (layers, activations) = (header.layers.iter().collect(), header.activations.iter().collect());
-        let mut this = Self { isa, plan, layers, activations, lines, steps, heads, checksum: 0 };
+        let products = header.total_macs();
+        let mut this = Self { isa, plan, layers, activations, lines, steps, heads, products, checksum: 0 };
         this.checksum = this.sum(0..this.packed_len());
         Some(this)
     }
@@ -190,13 +202,18 @@ impl Tiled {
 
     /// CRC-32 of what belongs to no layer.
     pub fn rest_sum(&self) -> u32 {
-        let Plan { groups, len, columns, .. } = &self.plan;
-        shown(&(&self.heads, &self.activations[0], &self.plan.grids[0], groups, len, columns))
+        let Plan { groups, len, room, columns, .. } = &self.plan;
+        shown(&(&self.heads, &self.activations[0], &self.plan.grids[0], groups, len, room, columns))
     }
 
-    /// Bytes of scratch memory of an inference, at any alignment.
-    pub fn scratch_len(&self) -> usize {
-        self.plan.len + align_of::<CacheLine>()
+    /// Bytes of scratch memory of an inference on so many threads, at any alignment.
+    pub fn scratch_len(&self, members: usize) -> usize {
+        self.plan.len + (self.sharers(members) - 1) * self.plan.room + align_of::<CacheLine>()
+    }
+
+    /// How many of a team share an inference: a small network stays on one thread.
+    fn sharers(&self, members: usize) -> usize {
+        if self.products < TINY { 1 } else { members }
     }
 
     /// From a u8 HWC image of the model's input length to its heads.
@@ -210,34 +227,48 @@ impl Tiled {
             // u8 - 128, exactly.
             to.iter_mut().zip(pixels).for_each(|(to, pixel)| *to = pixel ^ 0x80 ^ flip);
         }
+        let arena = memory.arena;
+        match memory.team.filter(|team| self.sharers(team.members()) > 1) {
+            Some(team) if self.products < SMALL => {
+                team.briefly(|team| self.layers(model, scratch, arena, watch, team));
+            }
+            team => self.layers(model, scratch, arena, watch, team),
+        }
+        self.heads(scratch, heads);
+    }
+
+    /// Runs every layer.
+    fn layers(&self, model: &Model, scratch: &mut [u8], arena: &mut [i8], watch: Watch, mut team: Option<&mut Team>) {
+        let mut group = |layers: Range<usize>, scratch: &mut [u8]| {
+            self.group(model, layers, scratch, team.as_deref_mut());
+        };
         match watch {
-            Watch::Nobody => self.plan.groups.iter().for_each(|group| self.group(model, group.clone(), scratch)),
+            Watch::Nobody => self.plan.groups.iter().for_each(|layers| group(layers.clone(), scratch)),
             Watch::Groups(after) => {
                 after(0..0);
-                for group in &self.plan.groups {
-                    self.group(model, group.clone(), scratch);
-                    after(group.clone());
+                for layers in &self.plan.groups {
+                    group(layers.clone(), scratch);
+                    after(layers.clone());
                 }
             }
             Watch::Memory(after) => {
                 // The same bytes wherever the memory begins.
                 let len = self.plan.len;
                 after(0..0, &mut scratch[..len]);
-                for group in &self.plan.groups {
-                    self.group(model, group.clone(), scratch);
-                    after(group.clone(), &mut scratch[..len]);
+                for layers in &self.plan.groups {
+                    group(layers.clone(), scratch);
+                    after(layers.clone(), &mut scratch[..len]);
                 }
             }
             Watch::Layers(observe) => {
                 for (layer, activation) in self.activations.iter().skip(1).enumerate() {
-                    self.group(model, layer..layer + 1, scratch);
-                    let output = &mut memory.arena[activation.range()];
-                    self.plan.grids[layer + 1].read(scratch, flip, output);
+                    group(layer..layer + 1, scratch);
+                    let output = &mut arena[activation.range()];
+                    self.plan.grids[layer + 1].read(scratch, self.isa.flip(), output);
                     observe(layer, output);
                 }
             }
         }
-        self.heads(scratch, heads);
     }
 
     fn heads(&self, scratch: &[u8], heads: Heads) {
@@ -262,11 +293,12 @@ impl Tiled {
         let from = x.before(top, left);
         let step = [right * x.shape.c as usize, down * from.pitch];
         let extent = [y.shape.h, y.shape.w].map(usize::from);
-        Map { x: from.at, step, extent, y: Some(y.inside()), ..Map::new(&self.lines, packed, taps, out) }
+        let room = self.plan.room;
+        Map { x: from.at, step, extent, room, y: Some(y.inside()), ..Map::new(&self.lines, packed, taps, out) }
     }
 
     /// Runs layers in one go.
-    fn group(&self, model: &Model, layers: Range<usize>, scratch: &mut [u8]) {
+    fn group(&self, model: &Model, layers: Range<usize>, scratch: &mut [u8], team: Option<&mut Team>) {
         let layer = &self.layers[layers.start];
         let Self { isa, plan, .. } = self;
         let grid = |activation: u16| &plan.grids[activation as usize];
@@ -317,11 +349,11 @@ impl Tiled {
             if map.y.is_some() {
                 last.fill_border(scratch);
             }
-            return isa.map(&map, scratch);
+            return isa.map(&map, scratch, team);
         }
         y.fill_border(scratch);
         if let Op::Conv { window, groups, relu, .. } = &layer.op {
-            return self.by_group(layers.start, (window, *groups), [x, y], own(*relu), scratch);
+            return self.by_group(layers.start, (window, *groups), [x, y], own(*relu), scratch, team);
         }
         let (a, b, to) = borrow(scratch, [x.range(), second.range()], y.range());
         match &layer.op {
@@ -343,6 +375,7 @@ impl Tiled {
         [x, y]: [&Grid; 2],
         out: Output,
         scratch: &mut [u8],
+        mut team: Option<&mut Team>,
     ) {
         match &self.steps[layer] {
             Step::Grouped(maps, taps) => {
@@ -353,7 +386,8 @@ impl Tiled {
                     let map = self.sliding(*packed, taps, [x, y], window, out);
                     let to = View { at: y.inside().at + first, ..y.inside() };
                     let from = map.x + first * groups / channels * depth;
-                    self.isa.map(&Map { x: from, pixel: channels, y: Some(to), ..map }, scratch);
+                    let map = Map { x: from, pixel: channels, y: Some(to), ..map };
+                    self.isa.map(&map, scratch, team.as_deref_mut());
                     first += packed.channels;
                 }
             }
@@ -361,7 +395,7 @@ impl Tiled {
                 let map = self.sliding(*packed, taps, [x, y], window, out);
                 let step = [window.stride[1] as usize * LANES * DEPTH, 0];
                 let columns = Some(columns(x, window, y));
-                self.isa.map(&Map { x: self.plan.columns, step, columns, ..map }, scratch);
+                self.isa.map(&Map { x: self.plan.columns, step, columns, ..map }, scratch, team);
             }
             _ => unreachable!("a convolution of one group is one map"),
         }

@@ -13,7 +13,15 @@ pub(crate) enum Tiled {}
 pub(crate) struct Memory<'a> {
     pub scratch: &'a mut [u8],
     pub arena: &'a mut [i8],
+    pub team: Option<&'a mut Team>,
 }
+
+#[cfg(feature = "std")]
+pub(crate) use crate::kernel::team::Team;
+
+/// Threads: none here.
+#[cfg(not(feature = "std"))]
+pub(crate) enum Team {}
 
 impl Tiled {
     pub fn nth(_: &Model, _: usize) -> Option<Self> {
@@ -55,7 +63,7 @@ impl Tiled {
         match *self {}
     }
 
-    pub fn scratch_len(&self) -> usize {
+    pub fn scratch_len(&self, _: usize) -> usize {
         match *self {}
     }
 
@@ -68,7 +76,7 @@ impl Tiled {
     }
 
     pub fn run(&self, _: &Model, _: &[u8], memory: Memory, _: Watch, _: Heads) {
-        let _ = (memory.scratch, memory.arena);
+        let _ = (memory.scratch, memory.arena, memory.team);
         match *self {}
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::bundle::{Bundle, BundleError, MODEL};
 use crate::pipeline::{Backend, BackendError, BackendKind};
-use paradise_engine::{Answer, FormatError, Memory, Model, Prepared, Watch, Workspace};
+use paradise_engine::{Answer, FormatError, Memory, Model, Prepared, Team, Watch, Workspace};
 use self_cell::self_cell;
 use std::ops::Range;
 use std::sync::Arc;
@@ -27,6 +27,7 @@ pub struct Int8 {
     arena: Vec<i8>,
     floats: Vec<f32>,
     scratch: Vec<u8>,
+    team: Option<Team>,
 }
 
 impl std::fmt::Debug for Int8 {
@@ -54,7 +55,7 @@ impl Int8 {
         Ok(Self::over(Arc::new(resident)))
     }
 
-    /// Another workspace over the same model in memory.
+    /// Another workspace over the same model in memory, for one thread.
     pub fn beside(&self) -> Self {
         Self::over(self.resident.clone())
     }
@@ -77,7 +78,14 @@ impl Int8 {
         let mut arena = vec![0; model.header().arena_bytes as usize];
         arena.resize(arena.len() + GUARD, CANARY);
         let (floats, scratch) = (vec![0.0; model.float_len()], vec![0; prepared.scratch_len()]);
-        Self { resident, arena, floats, scratch }
+        Self { resident, arena, floats, scratch, team: None }
+    }
+
+    /// The same, whose inferences a team shares: the same bits. A small network stays on the caller's thread.
+    #[must_use]
+    pub fn with_team(self, team: Team) -> Self {
+        let scratch = vec![0; self.prepared().scratch_len_of(team.members())];
+        Self { scratch, team: Some(team), ..self }
     }
 
     /// The model.
@@ -224,8 +232,11 @@ impl Int8 {
         let prepared = self.resident.borrow_dependent();
         let end = self.arena.len() - GUARD;
         let mut memory = Workspace { arena: &mut self.arena[..end], floats: &mut self.floats };
-        let answer = prepared.classify(input, &mut memory, &mut self.scratch, watch).map_err(BackendError::Run)?;
-        read(prepared.model(), &answer);
+        let answer = match &mut self.team {
+            Some(team) => prepared.classify_together(input, &mut memory, &mut self.scratch, watch, team),
+            None => prepared.classify(input, &mut memory, &mut self.scratch, watch),
+        };
+        read(prepared.model(), &answer.map_err(BackendError::Run)?);
         Ok(())
     }
 }

@@ -35,6 +35,7 @@ pub mod selftest;
 pub mod site;
 pub mod store;
 pub mod tables;
+pub mod threads;
 pub mod watch;
 
 pub use bundle::{Bundle, BundleError};

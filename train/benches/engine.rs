@@ -1,17 +1,21 @@
-//! The int8 engine against LiteRT, ONNX Runtime and OpenVINO on the same networks, int8, batch 1, one thread, all taking
-//! turns in one run: `make bench-engine`.
+//! The int8 engine against LiteRT, ONNX Runtime and OpenVINO on the same networks, int8, batch 1, on one thread and on two, all
+//! taking turns in one run: `make bench-engine`.
 //!
 //! Ours is the whole answer of a device: pixels to class, rate, entropies and decision. The peers run the same float
 //! network from image to logits, quantised by their own tools, and what their Python binding costs on an empty network is
-//! taken off their times. Where `make aarch64` has built the engine, the table also counts its instructions in QEMU, which
-//! say nothing of latency. Ends with `ratio NAME OURS/PEER` lines, below 1: ours is better.
+//! taken off their times. OpenVINO is also held to the instructions of smaller CPUs, as ours is: AVX2, and AVX-VNNI where this
+//! CPU has it. Instructions, which say nothing of latency, are counted where that can be done: under valgrind, whose CPU ends with
+//! AVX2, and in QEMU where `make aarch64` has built the engine (`instructions.rs`). Ends with `ratio NAME OURS/PEER` lines, below 1:
+//! ours is better.
 
 use paradise_data::{Dataset, Splits, Training};
 use paradise_engine::image::{Geometry, ImagePolicy, Polarity};
 use paradise_engine::{Model, Shape};
 use paradise_evaluate::prediction::int8;
 use paradise_runtime::int8::Int8;
+use paradise_runtime::pipeline::BackendError;
 use paradise_runtime::profile;
+use paradise_runtime::threads::Threads;
 use paradise_runtime::{Backend, BackendKind, Bundle, load};
 use paradise_support::random::{self, Purpose};
 use paradise_train::confidence;
@@ -26,6 +30,7 @@ use std::time::Instant;
 use tract_onnx::prelude::*;
 use turns::{Outcome, Side, median};
 
+mod instructions;
 mod turns;
 
 /// Networks, rows and columns of their images, how often the two sides take turns, and inferences a turn.
@@ -38,6 +43,9 @@ const NETS: [(&str, Kind, u16, usize, usize); 5] = [
 ];
 
 const PEERS: [&str; 3] = ["litert", "onnxruntime", "openvino"];
+
+/// Threads that share an inference.
+const THREADS: [usize; 2] = [1, 2];
 
 /// Images behind ranges and confidence.
 const IMAGES: usize = 60;
@@ -53,10 +61,6 @@ fn main() -> Outcome<()> {
     let peers = (python != "alone").then_some(python.as_str());
     let wanted = |name: &str| only.is_empty() || only.iter().any(|o| o == name);
     let mut ratios = Vec::new();
-    println!(
-        "{:12} {:>9} {:>12} {:>9} {:>9} {:>9} {:>12} {:>9}",
-        "net", "MMAC", "kernels", "ours ms", "of peak", "litert", "onnxruntime", "openvino"
-    );
     for (net, kind, extent, turns, runs) in NETS {
         if wanted(net) {
             compare(peers, (net, kind), extent, [turns, runs], &mut ratios)?;
@@ -103,29 +107,6 @@ fn tract(bundle: &Path) -> Outcome<(String, f64)> {
     Ok(("float-back-end-vs-tract-called-directly".into(), a / b))
 }
 
-/// Instructions of one inference on an emulated aarch64 CPU, by a set of kernels: what two more cost than one.
-fn instructions(folder: &Path, cpu: &str, set: &str) -> Outcome<u64> {
-    let target = turns::root().join("target/aarch64");
-    let built = target.join("aarch64-unknown-linux-gnu/release/examples/kernels");
-    let (plugin, log) = (target.join("instructions.so"), folder.join("instructions.log"));
-    let executed = |n: &str| -> Outcome<u64> {
-        let status = Command::new("qemu-aarch64")
-            .args(["-L", "/usr/aarch64-linux-gnu", "-cpu", cpu, "-d", "plugin", "-plugin"])
-            .arg(&plugin)
-            .arg("-D")
-            .arg(&log)
-            .arg(&built)
-            .args([folder.join("model.pmq"), folder.join("images.bin")])
-            .args([set, n])
-            .status()?;
-        if !status.success() {
-            return Err(format!("{} on {cpu}: {status}", built.display()).into());
-        }
-        Ok(std::fs::read_to_string(&log)?.trim().parse()?)
-    };
-    Ok((executed("3")? - executed("1")?) / 2)
-}
-
 /// Random pictures: what they show matters to nobody here.
 fn pictures(shape: Shape) -> Dataset {
     let mut rng = random::stream(0, Purpose::Noise, 0, 0, 0);
@@ -158,8 +139,66 @@ fn models(name: &str, kind: Kind, images: &Dataset) -> Outcome<[Vec<u8>; 2]> {
     Ok([float_onnx::encode(&network.frozen())?, model])
 }
 
+/// What the peers may use of the CPU, and which of our sets stands against them.
+struct Held {
+    /// As ratios name it.
+    name: &'static str,
+    /// For oneDNN, which is OpenVINO's; LiteRT and ONNX Runtime cannot be held.
+    onednn: Option<&'static str>,
+    /// Our set.
+    ours: String,
+    peers: &'static [&'static str],
+}
+
+/// The whole CPU, and what of it smaller ones have; what this one has not is said to be skipped.
+fn held(sets: &[String]) -> Vec<Held> {
+    let mut all = vec![Held { name: "native", onednn: None, ours: sets[0].clone(), peers: &PEERS }];
+    for (name, onednn, ours) in [("avx2-vnni", "AVX2_VNNI", "avx-vnni"), ("avx2", "AVX2", "avx2")] {
+        if sets.iter().any(|set| set == ours) {
+            all.push(Held { name, onednn: Some(onednn), ours: ours.into(), peers: &["openvino"] });
+        } else {
+            println!("skipped: {name}, which this CPU has not");
+        }
+    }
+    all
+}
+
+/// The peers under one `Held` on so many threads.
+struct Peers {
+    held: usize,
+    threads: usize,
+    side: Side,
+    /// For each, what inferences took.
+    seconds: Vec<Vec<f64>>,
+}
+
+/// Our engine by one set on so many threads.
+struct Ours {
+    set: String,
+    threads: Threads,
+    int8: Int8,
+    seconds: Vec<f64>,
+    peaks: Vec<f64>,
+}
+
+impl Ours {
+    /// Times so many inferences.
+    fn turn(&mut self, images: &Dataset, runs: usize) -> Result<(), BackendError> {
+        self.threads.take_place(0);
+        self.peaks.push(profile::peak(&self.int8));
+        // One unmeasured inference, for the caches.
+        self.int8.answer(images.image(0), &mut |_, _| {})?;
+        for i in 0..runs {
+            let began = Instant::now();
+            self.int8.answer(images.image(i % IMAGES), &mut |_, _| {})?;
+            self.seconds.push(began.elapsed().as_secs_f64());
+        }
+        Ok(())
+    }
+}
+
 fn compare(
-    peers: Option<&str>,
+    python: Option<&str>,
     (net, kind): (&str, Kind),
     extent: u16,
     [turns, runs]: [usize; 2],
@@ -171,56 +210,80 @@ fn compare(
     let folder = std::env::temp_dir().join(format!("paradise-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     std::fs::write(folder.join("model.pmq"), &bytes)?;
-    let mut sets = Int8::new(bytes)?.with_every_kernel();
-    // The scalar kernels are no contender, and slow.
-    sets.pop();
     std::fs::write(folder.join("encoder.onnx"), float)?;
     std::fs::write(folder.join("images.bin"), &images.images)?;
-    let script = turns::script("engine.py");
-    let mut peers = peers.map(|python| Side::start(Command::new(python).arg(script).arg(&folder))).transpose()?;
-    let mut ours = vec![Vec::new(); sets.len()];
-    let mut peaks = vec![Vec::new(); sets.len()];
-    let mut theirs = vec![Vec::new(); PEERS.len()];
+    let mut ours = Vec::new();
+    for threads in THREADS {
+        let mut sets = Int8::new(bytes.clone())?.with_every_kernel();
+        // The scalar kernels are no contender, and slow.
+        sets.pop();
+        for int8 in sets {
+            let set = int8.kernels().to_string();
+            let threads = Threads::new(threads, &[])?;
+            let int8 = threads.share(int8, 0);
+            ours.push(Ours { set, threads, int8, seconds: Vec::new(), peaks: Vec::new() });
+        }
+    }
+    let sets: Vec<String> = ours.iter().filter(|o| o.threads.count() == 1).map(|o| o.set.clone()).collect();
+    println!("{net}: {:.1} million products", macs as f64 / 1e6);
+    let held = held(&sets);
+    let mut peers = Vec::new();
+    if let Some(python) = python {
+        let script = turns::script("engine.py");
+        let prepared = Command::new(python).arg(&script).arg("prepare").arg(&folder).output()?;
+        if !prepared.status.success() {
+            let log = std::fs::read_to_string(folder.join("peers.log")).unwrap_or_default();
+            return Err(format!("engine.py prepare: {}\n{log}", prepared.status).into());
+        }
+        print!("{}", String::from_utf8_lossy(&prepared.stdout).replace(';', "\n"));
+        for threads in THREADS {
+            for (i, held) in held.iter().enumerate() {
+                let mut command = Command::new(python);
+                command.arg(&script).arg("time").arg(&folder).arg(threads.to_string()).args(held.peers);
+                if let Some(isa) = held.onednn {
+                    command.env("ONEDNN_MAX_CPU_ISA", isa);
+                }
+                let seconds = vec![Vec::new(); held.peers.len()];
+                peers.push(Peers { held: i, threads, side: Side::start(&mut command)?, seconds });
+            }
+        }
+    }
     for _ in 0..turns {
-        for ((int8, seconds), peaks) in sets.iter_mut().zip(&mut ours).zip(&mut peaks) {
-            peaks.push(profile::peak(int8));
-            // One unmeasured inference, for the caches.
-            int8.answer(images.image(0), &mut |_, _| {})?;
-            for i in 0..runs {
-                let began = Instant::now();
-                int8.answer(images.image(i % IMAGES), &mut |_, _| {})?;
-                seconds.push(began.elapsed().as_secs_f64());
-            }
+        for own in &mut ours {
+            // A thread of its own: where it may run is not for the peers.
+            std::thread::scope(|scope| scope.spawn(|| own.turn(&images, runs)).join())
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                .map_err(|e| e.to_string())?;
         }
-        if let Some(peers) = &mut peers {
-            for (peer, seconds) in PEERS.iter().zip(&mut theirs) {
-                seconds.extend(peers.turn(&format!("{peer} {runs}"))?);
+        for Peers { held: of, side, seconds, .. } in &mut peers {
+            for (peer, seconds) in held[*of].peers.iter().zip(seconds) {
+                seconds.extend(side.turn(&format!("{peer} {runs}"))?);
             }
         }
     }
-    let theirs: Vec<f64> = theirs.iter().map(|s| if s.is_empty() { f64::NAN } else { 1e3 * median(s) }).collect();
-    let found = peers.map(Side::finish).transpose()?;
-    print!("{}", found.unwrap_or_default().replace(';', "\n"));
-    for (cpu, set) in [("max", "neon-i8mm"), ("max", "neon-dotprod"), ("cortex-a57", "neon")] {
-        match instructions(&folder, cpu, set) {
-            Ok(count) => println!(
-                "{net:12} {:>9.1} {set:>12} {count:>9} instructions, {:.3} a product",
-                macs as f64 / 1e6,
-                count as f64 / macs as f64
-            ),
-            Err(why) => println!("{net:12} {:>9.1} {set:>12} not counted: {why}", macs as f64 / 1e6),
-        }
+    let plural = |threads: usize| if threads == 1 { "1-thread".to_string() } else { format!("{threads}-threads") };
+    for Ours { set, threads, seconds, peaks, .. } in &ours {
+        let (ms, peak, threads) = (1e3 * median(seconds), median(peaks), threads.count());
+        let share = 100.0 * macs as f64 / 1e6 / ms / peak;
+        println!("  ours {set:>16} {:>9} {ms:>9.4} ms {share:>5.0} % of one core's peak", plural(threads));
+        let one = ours.iter().find(|o| o.set == *set && o.threads.count() == 1).filter(|_| threads > 1);
+        ratios.extend(one.map(|one| {
+            let name = format!("{net}-{set}-{}-vs-one", plural(threads));
+            (name, median(seconds) / median(&one.seconds))
+        }));
     }
+    for Peers { held: of, threads, side, seconds } in peers {
+        let Held { name, ours: set, peers, .. } = &held[of];
+        for (peer, theirs) in peers.iter().zip(&seconds) {
+            let theirs = median(theirs);
+            println!("  {peer:>11} {name:>10} {:>9} {:>9.4} ms", plural(threads), 1e3 * theirs);
+            let own = ours.iter().find(|o| o.set == *set && o.threads.count() == threads).ok_or("a set of ours")?;
+            let name = format!("{net}-{set}-{}-vs-{peer}-{name}", plural(threads));
+            ratios.push((name, median(&own.seconds) / theirs));
+        }
+        print!("{}\n", side.finish()?.replace(';', "\n"));
+    }
+    ratios.extend(instructions::compare(python, net, &folder, macs)?);
     std::fs::remove_dir_all(&folder)?;
-    for ((int8, seconds), peaks) in sets.iter().zip(&ours).zip(&peaks) {
-        let ours = 1e3 * median(seconds);
-        let kernels = int8.kernels();
-        let share = 100.0 * macs as f64 / 1e6 / ours / median(peaks);
-        print!("{net:12} {:>9.1} {kernels:>12} {ours:>9.4} {share:>7.0} %", macs as f64 / 1e6);
-        println!(" {:>9.4} {:>12.4} {:>9.4}", theirs[0], theirs[1], theirs[2]);
-        for (peer, theirs) in PEERS.iter().zip(&theirs) {
-            ratios.push((format!("{net}-{kernels}-vs-{peer}"), ours / theirs));
-        }
-    }
     Ok(())
 }

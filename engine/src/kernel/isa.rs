@@ -10,6 +10,9 @@ use super::map::Map;
 #[cfg(target_arch = "aarch64")]
 use super::neon::{dotprod, i8mm, plain};
 use super::packed::Order;
+use super::part::{Part, Parts, Shares};
+use super::team::Team;
+#[cfg(target_arch = "x86_64")]
 use super::{avx2, avx2::vnni, avx512};
 use super::{rows, winograd};
 use crate::artifact::Model;
@@ -18,6 +21,19 @@ use crate::inference::{Evidence, Posterior};
 use crate::layer::Window;
 use crate::requant::Output;
 use crate::tensor::{Le, Shape};
+
+/// The memory of an inference, as members of a team share it.
+#[derive(Clone, Copy)]
+struct Shared(*mut u8);
+
+// SAFETY: `Isa::map` says who writes what.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn first(self) -> *mut u8 {
+        self.0
+    }
+}
 
 /// The sets of an architecture, the fastest first: token, module, name in reports, how its kernels read weights, what is
 /// xored into stored int8 values, and the features for which `rows` is compiled.
@@ -63,17 +79,37 @@ macro_rules! instruction_sets {
                 }
             }
 
-            /// A linear map at every pixel of a grid, and what follows it.
+            /// A linear map at every pixel of a grid, and what follows it, by all members of a team.
             ///
             /// # Panics
             /// If a tile would leave the memory or the lines.
-            pub fn map(self, map: &Map, memory: &mut [u8]) {
-                map.check(memory.len());
-                // SAFETY: the token proves the instructions, the check that every tile stays in memory and lines.
-                unsafe {
-                    match self {
-                        $($(#[cfg($when)])? Self::$set(_) => $module::map(map, memory.as_mut_ptr()),)*
+            pub fn map(self, map: &Map, memory: &mut [u8], team: Option<&mut Team>) {
+                let members = team.as_ref().map_or(1, |t| t.members());
+                map.check(memory.len(), members);
+                let map = &map.for_members(members);
+                let parts = Parts::new(map, members);
+                let memory = Shared(memory.as_mut_ptr());
+                let run = |map: &Map, part: Part| {
+                    // SAFETY: the token proves the instructions, the check that every tile stays in memory and lines. The
+                    // memory is this function's alone until it returns; parts write pixels of their own, and no part
+                    // reads what another writes.
+                    unsafe {
+                        match self {
+                            $($(#[cfg($when)])? Self::$set(_) => $module::map(map, part, memory.first()),)*
+                        }
                     }
+                };
+                match team {
+                    Some(team) if parts.len() > 1 => {
+                        let shares = Shares::new(&parts, members);
+                        team.run(&|member| {
+                            let own = map.of_member(member);
+                            while let Some(n) = shares.next(member) {
+                                run(&own, parts.nth(n));
+                            }
+                        });
+                    }
+                    _ => run(map, map.whole()),
                 }
             }
 
@@ -82,7 +118,7 @@ macro_rules! instruction_sets {
             /// # Panics
             /// If a tile would leave the memory or the lines, or the outputs do not fit the map.
             pub fn real(self, map: &Map, memory: &[u8], y: &mut [f32]) {
-                map.check(memory.len());
+                map.check(memory.len(), 1);
                 assert_eq!((map.extent, y.len()), ([1, 1], map.packed.channels), "outputs of a head");
                 // SAFETY: as `map`.
                 unsafe {
@@ -227,5 +263,5 @@ instruction_sets! {
     /// NEON with dot products.
     Dotprod, dotprod, "neon-dotprod", Order::Quads, None, 0, "neon";
     /// NEON.
-    Neon, plain, "neon", Order::Quads, None, 0, "neon";
+    Neon, plain, "neon", Order::Quads, Some(winograd::Uses { order: winograd::Order::Apart, least: 8 }), 0, "neon";
 }

@@ -2,6 +2,7 @@
 
 use super::grid::View;
 use super::packed::{CacheLine, DEPTH, LANES, Packed};
+use super::part::{Part, Parts};
 use super::winograd::Winograd;
 use crate::requant::Output;
 
@@ -101,6 +102,8 @@ pub struct Map<'a> {
     pub out: Output,
     /// For a depthwise convolution: whose rows are laid side by side before each row of pixels.
     pub columns: Option<Columns>,
+    /// Bytes from where one thread lays columns or tiles to where the next one does.
+    pub room: usize,
     /// For a convolution by tiles of more than one pixel: how they lie.
     pub winograd: Option<Winograd>,
     /// Where the map, or the sum if there is one, is written, if anyone reads it.
@@ -135,6 +138,7 @@ impl<'a> Map<'a> {
             out,
             columns: None,
             winograd: None,
+            room: 0,
             y: None,
             sum: None,
             affine: None,
@@ -154,11 +158,41 @@ impl<'a> Map<'a> {
         Roundings { own: new(self.out), sum: self.sum.map(|s| new(s.out)), affine: self.affine.map(|a| new(a.out)) }
     }
 
-    /// Refuses a memory of `len` bytes that a tile would leave.
+    /// Every pixel and channel.
+    pub fn whole(&self) -> Part {
+        Parts::new(self, 1).nth(0)
+    }
+
+    /// The same map for so many threads: Winograd's tiles in groups that are enough for all.
+    pub fn for_members(&self, members: usize) -> Self {
+        let winograd = self.winograd.filter(|_| members > 1).map(|w| {
+            let each = (w.tiles[0] * w.tiles[1]).div_ceil(2 * members).max(2);
+            Winograd { together: w.together.min(each), ..w }
+        });
+        Self { winograd: winograd.or(self.winograd), ..*self }
+    }
+
+    /// The same map for another thread, whose columns or tiles lie in the `member`-th room.
+    pub fn of_member(&self, member: usize) -> Self {
+        let further = member * self.room;
+        let winograd = self.winograd.map(|w| Winograd { at: w.at + further, ..w });
+        Self { x: self.x + if self.columns.is_some() { further } else { 0 }, winograd, ..*self }
+    }
+
+    /// Refuses a memory of `len` bytes that a tile of one of so many threads would leave.
     ///
     /// # Panics
     /// If it would.
-    pub fn check(&self, len: usize) {
+    pub fn check(&self, len: usize, members: usize) {
+        if members > 1 {
+            let need = match (&self.columns, &self.winograd) {
+                (Some(c), _) => c.len(),
+                (None, Some(w)) => w.len(),
+                (None, None) => 0,
+            };
+            assert!(need <= self.room, "room for {} bytes, not {need}", self.room);
+            self.of_member(members - 1).check(len, 1);
+        }
         let Self { packed, extent: [rows, columns], .. } = *self;
         assert!(rows > 0 && columns > 0 && packed.runs > 0 && packed.channels > 0, "an empty map");
         let last = (rows - 1) * self.step[1] + (columns - 1) * self.step[0];

@@ -16,10 +16,14 @@ pub mod mve;
 mod neon;
 #[cfg(all(feature = "std", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(crate) mod packed;
+#[cfg(all(feature = "std", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub(crate) mod part;
 pub mod ring;
 #[cfg(all(feature = "std", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod rows;
 pub mod scalar;
+#[cfg(feature = "std")]
+pub(crate) mod team;
 #[cfg(all(feature = "std", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(crate) mod winograd;
 

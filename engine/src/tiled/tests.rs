@@ -182,7 +182,7 @@ fn convolution_is_equal_by(
                 affine: with_affine.then(|| Affine { mul: 0, add: summands, out: out(zeros[3]), y: after.inside() }),
                 ..Map::new(&lines, packed, &taps, out(zeros[1]))
             };
-            isa.map(&map, &mut memory.bytes);
+            isa.map(&map, &mut memory.bytes, None);
             let name =
                 std::format!("{} {side:?} {shape:?} {window:?} {channels} {with_sum} {with_affine}", isa.name());
             assert_eq!(memory.read(&y), want, "{name}");
@@ -237,7 +237,7 @@ fn channelwise_operations_are_equal(shape: Shape, window: Window, scale: f32, ze
                 y: Some(to.inside()),
                 ..Map::new(&lines, packed, &taps, out)
             };
-            isa.map(&map, &mut memory.bytes);
+            isa.map(&map, &mut memory.bytes, None);
             assert_eq!(memory.read(&to), conv, "{} conv {shape:?} {window:?}", isa.name());
             assert!(
                 memory.bytes[room + columns.len()..].iter().all(|b| *b == 0x55),
@@ -350,9 +350,9 @@ fn a_map_that_would_leave_its_memory_is_refused() {
         y: Some(view(y)),
         ..Map::new(lines, packed, &[0], Output::new(0, false))
     };
-    map(0, 16, &lines).check(32);
+    map(0, 16, &lines).check(32, 1);
     for bad in [map(29, 16, &lines), map(0, 17, &lines), map(0, 16, &lines[1..])] {
-        assert!(std::panic::catch_unwind(|| bad.check(32)).is_err());
+        assert!(std::panic::catch_unwind(|| bad.check(32, 1)).is_err());
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::int8::Int8;
 use crate::pipeline::{Backend, BackendError, BackendKind};
-use paradise_engine::{Answer, Model, PValues, float};
+use paradise_engine::{Answer, Model, PValues, Team, float};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -37,6 +37,12 @@ impl Lockstep {
     /// Another of the same model in memory, the same count and the same scalar copy.
     pub fn beside(&self) -> Self {
         Self { fast: self.fast.beside(), shared: self.shared.clone() }
+    }
+
+    /// The same, whose fast inferences a team shares.
+    #[must_use]
+    pub fn with_team(self, team: Team) -> Self {
+        Self { fast: self.fast.with_team(team), ..self }
     }
 
     /// The engine that answers.

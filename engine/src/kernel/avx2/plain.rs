@@ -7,6 +7,7 @@ use super::finish::Block;
 use super::tiles::{self, Products};
 use crate::kernel::map::Map;
 use crate::kernel::packed::LANES;
+use crate::kernel::part::Part;
 use core::arch::x86_64::*;
 
 /// `vpmaddwd` and `vpaddd`.
@@ -73,14 +74,14 @@ impl Products for Plain {
     }
 }
 
-/// The map at every pixel, and what follows it.
+/// A part of the map, and what follows it.
 ///
 /// # Safety
 /// The CPU has the instructions, and [`Map::check`] has held for the bytes at `memory`.
 #[target_feature(enable = "avx2")]
-pub unsafe fn map(m: &Map, memory: *mut u8) {
+pub unsafe fn map(m: &Map, part: Part, memory: *mut u8) {
     // SAFETY: this function's callers.
-    unsafe { tiles::map::<Plain>(m, memory) }
+    unsafe { tiles::map::<Plain>(m, part, memory) }
 }
 
 /// `f32(acc) * scale` of a map of one pixel, `[channels]`.

@@ -6,6 +6,7 @@
 use super::finish::{Block, Rounding, finish, scaled};
 use crate::kernel::map::{Columns, Map, Roundings};
 use crate::kernel::packed::LANES;
+use crate::kernel::part::Part;
 use crate::kernel::winograd::{self, Factors, NINTH};
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
@@ -31,12 +32,12 @@ pub trait Products {
     unsafe fn pairs(sum: __m256i, a: __m256i, b: __m256i) -> __m256i;
 }
 
-/// The map at every pixel, and what follows it.
+/// A part of the map, and what follows it.
 ///
 /// # Safety
 /// As [`Products`].
 #[inline(always)]
-pub unsafe fn map<D: Products>(m: &Map, memory: *mut u8) {
+pub unsafe fn map<D: Products>(m: &Map, part: Part, memory: *mut u8) {
     // SAFETY: as this function's callers.
     unsafe {
         let roundings = Roundings {
@@ -51,10 +52,10 @@ pub unsafe fn map<D: Products>(m: &Map, memory: *mut u8) {
             },
         };
         if let Some(w) = &m.winograd {
-            return winograd::sweep::<Ymm<D>>(m, w, &roundings, memory);
+            return winograd::sweep::<Ymm<D>>(m, w, part, &roundings, memory);
         }
-        for block in 0..m.packed.blocks() {
-            for row in 0..m.extent[0] {
+        for block in part.blocks[0]..part.blocks[1] {
+            for row in part.rows[0]..part.rows[1] {
                 if let Some(columns) = &m.columns {
                     interleave(m, columns, [block, row], memory);
                     pixels::<D, true>(m, [block, row], &roundings, memory);

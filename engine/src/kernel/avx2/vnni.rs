@@ -8,6 +8,7 @@ use super::finish::Block;
 use super::tiles::{self, Products};
 use crate::kernel::map::Map;
 use crate::kernel::packed::LANES;
+use crate::kernel::part::Part;
 use core::arch::x86_64::*;
 
 /// Proof that the CPU has AVX2 and AVX-VNNI; only [`detect`] makes it.
@@ -86,14 +87,14 @@ macro_rules! kernels {
             }
         }
 
-        /// The map at every pixel, and what follows it.
+        /// A part of the map, and what follows it.
         ///
         /// # Safety
         /// The CPU has the instructions, and [`Map::check`] has held for the bytes at `memory`.
         #[target_feature(enable = $features)]
-        pub unsafe fn map(m: &Map, memory: *mut u8) {
+        pub unsafe fn map(m: &Map, part: Part, memory: *mut u8) {
             // SAFETY: this function's callers.
-            unsafe { tiles::map::<Dot>(m, memory) }
+            unsafe { tiles::map::<Dot>(m, part, memory) }
         }
 
         /// `f32(acc) * scale` of a map of one pixel, `[channels]`.

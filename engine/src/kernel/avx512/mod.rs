@@ -16,6 +16,7 @@ pub use sums::multiply_at_peak;
 
 use super::map::{Map, Roundings};
 use super::packed::LANES;
+use super::part::Part;
 use super::winograd;
 use core::arch::x86_64::*;
 use finish::{finish, lanes};
@@ -39,21 +40,21 @@ pub fn detect() -> Option<Avx512> {
 /// Pixels of a tile at most.
 const PIXELS: usize = 8;
 
-/// The map at every pixel, and what follows it.
+/// A part of the map, and what follows it.
 ///
 /// # Safety
 /// The CPU has the instructions, and [`Map::check`] has held for the bytes at `memory`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-pub unsafe fn map(m: &Map, memory: *mut u8) {
+pub unsafe fn map(m: &Map, part: Part, memory: *mut u8) {
     let roundings = m.roundings(|out| Rounding::new(out));
     // SAFETY: as this function's callers.
     unsafe {
         if let Some(w) = &m.winograd {
-            return winograd::sweep::<Zmm>(m, w, &roundings, memory);
+            return winograd::sweep::<Zmm>(m, w, part, &roundings, memory);
         }
         if let Some(columns) = &m.columns {
-            for block in 0..m.packed.blocks() {
-                for row in 0..m.extent[0] {
+            for block in part.blocks[0]..part.blocks[1] {
+                for row in part.rows[0]..part.rows[1] {
                     interleave(m, columns, [block, row], memory);
                     if m.step[0] == 64 {
                         pixels::<1, false, false, true, 64>(m, [block, row], &roundings, memory);
@@ -65,27 +66,31 @@ pub unsafe fn map(m: &Map, memory: *mut u8) {
             return;
         }
         match (m.sum.is_some(), m.affine.is_some()) {
-            (false, false) => blocks::<false, false>(m, &roundings, memory),
-            (true, false) => blocks::<true, false>(m, &roundings, memory),
-            (false, true) => blocks::<false, true>(m, &roundings, memory),
-            (true, true) => blocks::<true, true>(m, &roundings, memory),
+            (false, false) => blocks::<false, false>(m, part, &roundings, memory),
+            (true, false) => blocks::<true, false>(m, part, &roundings, memory),
+            (false, true) => blocks::<false, true>(m, part, &roundings, memory),
+            (true, true) => blocks::<true, true>(m, part, &roundings, memory),
         }
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn blocks<const SUM: bool, const AFFINE: bool>(m: &Map, roundings: &Roundings<Rounding>, memory: *mut u8) {
-    let blocks = m.packed.blocks();
-    let mut block = 0;
+unsafe fn blocks<const SUM: bool, const AFFINE: bool>(
+    m: &Map,
+    part: Part,
+    roundings: &Roundings<Rounding>,
+    memory: *mut u8,
+) {
+    let [mut block, blocks] = part.blocks;
     while block < blocks {
         // SAFETY: as this function's callers.
         block += unsafe {
             match blocks - block {
                 // Few pixels a tile leave registers for more channels.
-                4.. if m.extent[1] <= 4 => narrow::<SUM, AFFINE>(m, block, roundings, memory),
-                1 => rows::<1, SUM, AFFINE>(m, block, roundings, memory),
-                2 | 4 => rows::<2, SUM, AFFINE>(m, block, roundings, memory),
-                _ => rows::<3, SUM, AFFINE>(m, block, roundings, memory),
+                4.. if m.extent[1] <= 4 => narrow::<SUM, AFFINE>(m, block, part.rows, roundings, memory),
+                1 => rows::<1, SUM, AFFINE>(m, block, part.rows, roundings, memory),
+                2 | 4 => rows::<2, SUM, AFFINE>(m, block, part.rows, roundings, memory),
+                _ => rows::<3, SUM, AFFINE>(m, block, part.rows, roundings, memory),
             }
         };
     }
@@ -96,10 +101,11 @@ unsafe fn blocks<const SUM: bool, const AFFINE: bool>(m: &Map, roundings: &Round
 unsafe fn rows<const Q: usize, const SUM: bool, const AFFINE: bool>(
     m: &Map,
     block: usize,
+    rows: [usize; 2],
     roundings: &Roundings<Rounding>,
     memory: *mut u8,
 ) -> usize {
-    for row in 0..m.extent[0] {
+    for row in rows[0]..rows[1] {
         // SAFETY: as this function's callers.
         unsafe {
             if Q == 1 && m.step[0] == LANES {
@@ -117,10 +123,11 @@ unsafe fn rows<const Q: usize, const SUM: bool, const AFFINE: bool>(
 unsafe fn narrow<const SUM: bool, const AFFINE: bool>(
     m: &Map,
     block: usize,
+    rows: [usize; 2],
     roundings: &Roundings<Rounding>,
     memory: *mut u8,
 ) -> usize {
-    for row in 0..m.extent[0] {
+    for row in rows[0]..rows[1] {
         // SAFETY: a tile of P pixels starts at most P before the end of the row.
         unsafe {
             match m.extent[1] {

@@ -7,6 +7,8 @@
 use super::grid::View;
 use super::map::{Columns, Map, Roundings};
 use super::packed::LANES;
+use super::part::Part;
+use super::winograd;
 use crate::requant::Output;
 use core::arch::aarch64::*;
 
@@ -14,17 +16,24 @@ use core::arch::aarch64::*;
 type Block<T> = [T; 4];
 
 /// How f32 values become bytes.
-struct Rounding {
+pub(super) struct Rounding {
     low: float32x4_t,
     high: float32x4_t,
-    zero: int32x4_t,
+    zero: int16x8_t,
+    /// The least byte.
+    floor: int8x16_t,
 }
 
 impl Rounding {
     #[target_feature(enable = "neon")]
     fn new(out: Output) -> Self {
-        let [low, high] = out.bounds().map(|v| vdupq_n_f32(v));
-        Self { low, high, zero: vdupq_n_s32(out.zero()) }
+        let [low, high] = out.bounds();
+        Self {
+            low: vdupq_n_f32(low),
+            high: vdupq_n_f32(high),
+            zero: vdupq_n_s16(out.zero() as i16),
+            floor: vdupq_n_s8((low as i32 + out.zero()) as i8),
+        }
     }
 
     /// The clamped and rounded values themselves, still less the zero point: `frintn` rounds half to even.
@@ -34,12 +43,15 @@ impl Rounding {
         values.map(|v| vrndnq_f32(vminq_f32(vmaxq_f32(v, self.low), self.high)))
     }
 
-    /// Rounded values as bytes: they fit, so narrowing saturates nothing.
+    /// [`Output::quantise`] of a block: conversion rounds half to even and saturates, so does every narrowing, to the upper clamp,
+    /// which is always a byte's; the lower one may be a ReLU's.
     #[inline]
     #[target_feature(enable = "neon")]
-    fn bytes(&self, whole: Block<float32x4_t>) -> int8x16_t {
-        let [a, b, c, d] = whole.map(|v| vqmovn_s32(vaddq_s32(vcvtq_s32_f32(v), self.zero)));
-        vcombine_s8(vqmovn_s16(vcombine_s16(a, b)), vqmovn_s16(vcombine_s16(c, d)))
+    fn bytes(&self, [a, b, c, d]: Block<float32x4_t>) -> int8x16_t {
+        let ab = vqmovn_high_s32(vqmovn_s32(vcvtnq_s32_f32(a)), vcvtnq_s32_f32(b));
+        let cd = vqmovn_high_s32(vqmovn_s32(vcvtnq_s32_f32(c)), vcvtnq_s32_f32(d));
+        let (ab, cd) = (vqaddq_s16(ab, self.zero), vqaddq_s16(cd, self.zero));
+        vmaxq_s8(vqmovn_high_s16(vqmovn_s16(ab), cd), self.floor)
     }
 }
 
@@ -91,17 +103,18 @@ unsafe fn finish(
             }
         };
         let mut rounding = &roundings.own;
-        let mut value = rounding.whole(scaled(sums, m.scale().add(first)));
+        let mut value = scaled(sums, m.scale().add(first));
         if let (Some(sum), Some(own)) = (&m.sum, &roundings.sum) {
             let bytes = vld1q_s8(memory.add(pixel(sum.other)).cast());
             let other = centred(bytes, i32::from(sum.other_zero as i8));
             // Three roundings, as the definition has them: no FMA.
+            let whole = rounding.whole(value);
             let both = |i: usize| {
-                let (a, b) = (vmulq_n_f32(value[i], sum.ratio[0]), vmulq_n_f32(other[i], sum.ratio[1]));
+                let (a, b) = (vmulq_n_f32(whole[i], sum.ratio[0]), vmulq_n_f32(other[i], sum.ratio[1]));
                 vaddq_f32(a, b)
             };
             rounding = own;
-            value = rounding.whole([both(0), both(1), both(2), both(3)]);
+            value = [both(0), both(1), both(2), both(3)];
         }
         if let Some(y) = m.y {
             store(rounding.bytes(value), pixel(y));
@@ -109,9 +122,10 @@ unsafe fn finish(
         if let (Some(affine), Some(own)) = (&m.affine, &roundings.affine) {
             let (mul, add) =
                 (m.line(affine.mul).cast::<f32>().add(first), m.line(affine.add).cast::<f32>().add(first));
+            let value = rounding.whole(value);
             let mapped =
                 |i: usize| vaddq_f32(vmulq_f32(value[i], vld1q_f32(mul.add(4 * i))), vld1q_f32(add.add(4 * i)));
-            store(own.bytes(own.whole([mapped(0), mapped(1), mapped(2), mapped(3)])), pixel(affine.y));
+            store(own.bytes([mapped(0), mapped(1), mapped(2), mapped(3)]), pixel(affine.y));
         }
     }
 }
@@ -155,18 +169,22 @@ unsafe fn weights(line: *const i8) -> Block<int8x16_t> {
     core::array::from_fn(|i| unsafe { vld1q_s8(line.add(16 * i)) })
 }
 
-/// `map` and `real` of an instruction set over its own `sums`.
+/// `map` and `real` of an instruction set over its own `sums`, and Winograd's tiles over these vectors, if it has some.
 macro_rules! over_sums {
-    ($features:literal, $pixels:expr) => {
-        /// The map at every pixel, and what follows it.
+    ($features:literal, $pixels:expr $(, $tiles:ty)?) => {
+        /// A part of the map, and what follows it.
         ///
         /// # Safety
         /// The CPU has the instructions, and [`Map::check`] has held for the bytes at `memory`.
         #[target_feature(enable = $features)]
-        pub unsafe fn map(m: &Map, memory: *mut u8) {
+        pub unsafe fn map(m: &Map, part: Part, memory: *mut u8) {
             let roundings = m.roundings(|out| Rounding::new(out));
-            for block in 0..m.packed.blocks() {
-                for row in 0..m.extent[0] {
+            $(if let Some(w) = &m.winograd {
+                // SAFETY: as this function's callers.
+                return unsafe { winograd::sweep::<$tiles>(m, w, part, &roundings, memory) };
+            })?
+            for block in part.blocks[0]..part.blocks[1] {
+                for row in part.rows[0]..part.rows[1] {
                     // SAFETY: as this function's callers.
                     unsafe {
                         if let Some(columns) = &m.columns {
@@ -245,3 +263,4 @@ macro_rules! over_sums {
 pub mod dotprod;
 pub mod i8mm;
 pub mod plain;
+mod tiles;

@@ -15,7 +15,7 @@ pub fn detect() -> Option<Neon> {
     std::arch::is_aarch64_feature_detected!("neon").then_some(Neon(()))
 }
 
-over_sums!("neon", 2);
+over_sums!("neon", 2, super::tiles::Neon);
 
 /// The sums of P neighbouring pixels over a block of channels.
 #[inline]

@@ -101,10 +101,14 @@ impl Winograd {
         self.outputs() - self.at + self.side * self.side * size_of::<CacheLine>()
     }
 
-    /// The tiles in groups that are transformed together.
-    fn groups(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (all, together) = (self.tiles[0] * self.tiles[1], self.together);
-        (0..all).step_by(together).map(move |first| first..all.min(first + together))
+    /// Groups of tiles that are transformed together.
+    pub fn groups(&self) -> usize {
+        (self.tiles[0] * self.tiles[1]).div_ceil(self.together)
+    }
+
+    /// The tiles of a group.
+    fn group(&self, n: usize) -> Range<usize> {
+        n * self.together..((n + 1) * self.together).min(self.tiles[0] * self.tiles[1])
     }
 }
 

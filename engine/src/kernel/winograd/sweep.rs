@@ -8,6 +8,7 @@ use super::tiling::{Four, Tiling, Two};
 use super::{BLOCKS, Winograd};
 use crate::kernel::map::Map;
 use crate::kernel::packed::{CacheLine, LANES};
+use crate::kernel::part::Part;
 use core::ops::Range;
 
 /// The inverse of 9 modulo 2^32.
@@ -73,7 +74,8 @@ pub struct Factors {
     pub stride: usize,
     /// Lines of weights of the first block, and lines from there to the next block's.
     pub lines: *const CacheLine,
-    /// See above.
+    /// See above; only where [`Set::BLOCKS`] is 2.
+    #[cfg_attr(target_arch = "aarch64", allow(dead_code))]
     pub span: usize,
     /// Pairs of inputs: whole times eight.
     pub steps: usize,
@@ -81,31 +83,31 @@ pub struct Factors {
     pub apart: usize,
 }
 
-/// A map by tiles, and what follows it.
+/// A part of a map by tiles, and what follows it.
 ///
 /// # Safety
 /// The CPU has the instructions, and [`Map::check`] has held for the bytes at `memory`.
 #[inline(always)]
-pub unsafe fn sweep<S: Set>(m: &Map, w: &Winograd, finish: &S::Finish, memory: *mut u8) {
+pub unsafe fn sweep<S: Set>(m: &Map, w: &Winograd, part: Part, finish: &S::Finish, memory: *mut u8) {
     // SAFETY: as this function's callers.
     unsafe {
         match w.side {
-            4 => tiled::<S, Four>(m, w, finish, memory),
-            _ => tiled::<S, Two>(m, w, finish, memory),
+            4 => tiled::<S, Four>(m, w, part, finish, memory),
+            _ => tiled::<S, Two>(m, w, part, finish, memory),
         }
     }
 }
 
 #[inline(always)]
-unsafe fn tiled<S: Set, T: Tiling>(m: &Map, w: &Winograd, finish: &S::Finish, memory: *mut u8) {
-    for tiles in w.groups() {
+unsafe fn tiled<S: Set, T: Tiling>(m: &Map, w: &Winograd, part: Part, finish: &S::Finish, memory: *mut u8) {
+    for group in part.rows[0]..part.rows[1] {
+        let tiles = w.group(group);
         // SAFETY: as this function's callers.
         unsafe {
             for (i, tile) in tiles.clone().enumerate() {
                 transform::<S, T>(m, w, [i, tile], memory);
             }
-            let blocks = m.packed.blocks();
-            let mut block = 0;
+            let [mut block, blocks] = part.blocks;
             while block < blocks {
                 let together = S::BLOCKS.min(blocks - block);
                 match together {

@@ -231,6 +231,17 @@ pub struct PinArguments {
     pub gpio: Option<Vec<u8>>,
 }
 
+/// How many threads share an inference, and where they run.
+#[derive(Debug, Clone, Args)]
+pub struct ThreadArguments {
+    /// Threads that share one inference, 1 to 64: the same bits, sooner. A small network stays on one. int8 only.
+    #[arg(long, default_value_t = 1, value_name = "N", env = "PARADISE_THREADS", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub threads: u16,
+    /// Cores that they are tied to, in turn: 2,3 [default: where the system puts them].
+    #[arg(long, value_name = "CPU", value_delimiter = ',')]
+    pub pin: Vec<usize>,
+}
+
 /// Arguments of `classify`.
 #[derive(Debug, Args)]
 pub struct Classify {
@@ -242,6 +253,8 @@ pub struct Classify {
     pub thresholds: ThresholdArguments,
     #[command(flatten)]
     pub pins: PinArguments,
+    #[command(flatten)]
+    pub threads: ThreadArguments,
     /// One JSON object a picture, one a line.
     #[arg(long)]
     pub json: bool,
@@ -348,15 +361,20 @@ pub struct Bench {
     #[arg(long)]
     pub every_kernel: bool,
     /// Time the whole way of this picture instead, from the bytes of its file to the verdict.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["per_layer", "threads"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["per_layer", "workers"])]
     pub picture: Option<PathBuf>,
     /// Where an inference's time goes, layer by layer, and the share of this CPU's measured int8 peak; only for the int8
     /// back end.
     #[arg(long, conflicts_with_all = ["versus", "every_kernel"])]
     pub per_layer: bool,
-    /// Images a second on so many threads instead, each with memory of its own; only for the int8 back end.
-    #[arg(long, value_name = "N", conflicts_with_all = ["versus", "every_kernel", "per_layer"], value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
+    /// Only this set of kernels, by its name in --every-kernel's report: what a smaller CPU would do; only for the int8 back end.
+    #[arg(long, value_name = "NAME", conflicts_with = "every_kernel")]
+    pub kernels: Option<String>,
+    #[command(flatten)]
+    pub threads: ThreadArguments,
+    /// Images a second by so many threads instead, each with images and memory of its own; only for the int8 back end.
+    #[arg(long, value_name = "N", conflicts_with_all = ["versus", "every_kernel", "per_layer", "threads"], value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
     /// Timed inferences.
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub runs: u32,

@@ -1,6 +1,7 @@
 //! `paradised bench`: latency of one inference, batch 1, one thread, alone or in turns with the other back end.
 
 use crate::arguments::Bench;
+use crate::threads::loaded;
 use anyhow::Context;
 use paradise_engine::Model;
 use paradise_engine::golden::Golden;
@@ -44,26 +45,35 @@ pub fn run(arguments: &Bench) -> anyhow::Result<u8> {
     arguments
         .site
         .read(&Model::parse(bundle.file(MODEL)?).with_context(|| bundle.path(MODEL).display().to_string())?)?;
+    let kind = arguments.model.backend;
+    let threads = arguments.threads.threads(kind)?;
+    threads.take_place(0);
+    let engine = |option: &str| -> anyhow::Result<Int8> {
+        anyhow::ensure!(kind == BackendKind::Int8, "{option} is for --backend int8");
+        chosen(Int8::load(&bundle)?, arguments.kernels.as_deref())
+    };
     if arguments.per_layer {
-        anyhow::ensure!(arguments.model.backend == BackendKind::Int8, "--per-layer is for --backend int8");
-        let profile = Profile::measure(&mut Int8::load(&bundle)?, &images, arguments.runs as usize)?;
-        per_layer(bundle.name(), &profile, arguments.json);
+        let mut int8 = threads.share(engine("--per-layer")?, 0);
+        let profile = Profile::measure(&mut int8, &images, arguments.runs as usize)?;
+        per_layer(bundle.name(), &profile, threads.count(), arguments.json);
         return Ok(0);
     }
-    if let Some(threads) = arguments.threads {
-        anyhow::ensure!(arguments.model.backend == BackendKind::Int8, "--threads is for --backend int8");
+    if let Some(workers) = arguments.workers {
         let inputs: Vec<&[u8]> = images.iter().copied().cycle().take(arguments.runs as usize).collect();
-        return throughput(bundle.name(), &Int8::load(&bundle)?, &inputs, threads.into(), arguments.json);
+        return throughput(bundle.name(), &engine("--workers")?, &inputs, workers.into(), arguments.json);
     }
     let mut backends = Vec::new();
     if arguments.every_kernel {
-        anyhow::ensure!(arguments.model.backend == BackendKind::Int8, "--every-kernel is for --backend int8");
-        for int8 in Int8::load(&bundle)?.with_every_kernel() {
-            backends.push(Timed { name: format!("int8-{}", int8.kernels()), backend: Box::new(int8) });
+        for int8 in engine("--every-kernel")?.with_every_kernel() {
+            let name = format!("int8-{}", int8.kernels());
+            backends.push(Timed { name, backend: Box::new(threads.share(int8, 0)) });
         }
+    } else if arguments.kernels.is_some() {
+        let int8 = engine("--kernels")?;
+        let name = format!("int8-{}", int8.kernels());
+        backends.push(Timed { name, backend: Box::new(threads.share(int8, 0)) });
     } else {
-        let kind = arguments.model.backend;
-        backends.push(Timed { name: kind.to_string(), backend: load(&bundle, kind)? });
+        backends.push(Timed { name: kind.to_string(), backend: loaded(&threads, &bundle, kind)? });
     }
     if let Some(kind) = arguments.versus {
         backends.push(Timed { name: kind.to_string(), backend: load(&bundle, kind)? });
@@ -85,11 +95,13 @@ pub fn run(arguments: &Bench) -> anyhow::Result<u8> {
         if arguments.json {
             let runs = l.times.len();
             let report = json!({
-                "model": bundle.name(), "backend": l.name, "runs": runs, "min_us": min, "p50_us": p50, "p99_us": p99,
+                "model": bundle.name(), "backend": l.name, "threads": threads.count(), "runs": runs, "min_us": min,
+                "p50_us": p50, "p99_us": p99,
             });
             say!("{report}");
         } else {
-            say!("{} on {}: {} inferences, batch 1, one thread", bundle.name(), l.name, l.times.len());
+            let (on, runs) = (on(threads.count()), l.times.len());
+            say!("{} on {}: {runs} inferences, batch 1, {on}", bundle.name(), l.name);
             say!("  min {min:.1} us   p50 {p50:.1} us   p99 {p99:.1} us");
         }
     }
@@ -99,6 +111,20 @@ pub fn run(arguments: &Bench) -> anyhow::Result<u8> {
         }
     }
     Ok(0)
+}
+
+/// So many threads, in words.
+fn on(threads: usize) -> String {
+    if threads == 1 { "one thread".into() } else { format!("{threads} threads") }
+}
+
+/// The engine with the set of kernels of that name.
+fn chosen(int8: Int8, kernels: Option<&str>) -> anyhow::Result<Int8> {
+    let Some(name) = kernels else { return Ok(int8) };
+    let mut all = int8.with_every_kernel();
+    let names = all.iter().map(Int8::kernels).collect::<Vec<_>>().join(", ");
+    let at = all.iter().position(|one| one.kernels() == name);
+    Ok(all.swap_remove(at.with_context(|| format!("--kernels {name}: this CPU has {names}"))?))
 }
 
 /// Prints images a second on one thread and on `threads`, the two taking turns.
@@ -128,7 +154,7 @@ fn throughput(name: &str, int8: &Int8, inputs: &[&[u8]], threads: usize, as_json
 }
 
 /// Prints where the time goes.
-fn per_layer(name: &str, profile: &Profile, as_json: bool) {
+fn per_layer(name: &str, profile: &Profile, threads: usize, as_json: bool) {
     let (us, peak) = (profile.us(), profile.peak);
     if as_json {
         let part = |p: &Part| {
@@ -138,10 +164,11 @@ fn per_layer(name: &str, profile: &Profile, as_json: bool) {
             })
         };
         let parts: Vec<_> = profile.parts.iter().map(part).collect();
-        say!("{}", json!({ "model": name, "us": us, "peak_macs_per_ns": peak, "parts": parts }));
+        say!("{}", json!({ "model": name, "threads": threads, "us": us, "peak_macs_per_ns": peak, "parts": parts }));
         return;
     }
-    say!("{name} on int8, batch 1, one thread: medians; `+` runs in the registers of what stands before it");
+    let on = on(threads);
+    say!("{name} on int8, batch 1, {on}: medians; `+` runs in the registers of what stands before it");
     say!("{:<36} {:>14} {:>9} {:>9} {:>6} {:>8}  kernel", "part", "output", "MMAC", "us", "time", "of peak");
     let row = |name: &str, output: &str, macs: u64, part_us: f64, kernel: &str| {
         let (mmac, time) = (macs as f64 / 1e6, 100.0 * part_us / us);

@@ -2,9 +2,10 @@
 
 use crate::arguments::Classify;
 use crate::gpio::Pins;
+use crate::threads::loaded;
 use paradise_picture::PictureError;
 use paradise_runtime::say;
-use paradise_runtime::{Bundle, Verdict, load};
+use paradise_runtime::{Bundle, Verdict};
 use serde::Serialize;
 use std::path::Path;
 use std::time::Instant;
@@ -29,7 +30,8 @@ fn read(path: &Path) -> Result<Vec<u8>, PictureError> {
 /// Classifies every picture; a bad one is reported and the rest go on, and the exit code is then 2.
 pub fn run(arguments: &Classify) -> anyhow::Result<u8> {
     let bundle = Bundle::open(&arguments.model.model)?;
-    let mut backend = load(&bundle, arguments.model.backend)?;
+    let kind = arguments.model.backend;
+    let mut backend = loaded(&arguments.threads.threads(kind)?, &bundle, kind)?;
     let rule = arguments.thresholds.over(arguments.site.rule(backend.as_ref())?)?;
     let mut pins = Pins::open(arguments.pins.gpio.as_deref())?;
     let mut code = 0;

@@ -14,6 +14,7 @@ mod pull;
 mod remembered;
 mod serve;
 mod settings;
+mod threads;
 
 use anyhow::Context;
 use arguments::{Arguments, Command};

@@ -1,7 +1,7 @@
 //! What `serve` and `check-config` are told.
 
 use super::tables::Tables;
-use super::{PinArguments, SiteArguments, ThresholdArguments};
+use super::{PinArguments, SiteArguments, ThreadArguments, ThresholdArguments};
 use clap::Args;
 use paradise_runtime::BackendKind;
 use std::path::PathBuf;
@@ -67,9 +67,11 @@ pub struct Serve {
     /// Address to listen on; port 0 takes a free one and prints it.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "HOST:PORT", env = "PARADISE_LISTEN")]
     pub listen: String,
-    /// Threads that compute for each model, 1 to 64, each with the model in memory [default: one a core, at most 8].
+    /// Pictures that are computed at the same time for each model, 1 to 64 [default: cores, at most 8, by --threads].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub workers: Option<u16>,
+    #[command(flatten)]
+    pub threads: ThreadArguments,
     /// A worker that computes longer for one request is given up for another, seconds.
     #[arg(long, default_value_t = 10, value_name = "S", value_parser = clap::value_parser!(u16).range(1..=3600))]
     pub hang_seconds: u16,

@@ -10,12 +10,14 @@ use super::watched::Watching;
 use super::worker::{Fresh, Limits};
 use crate::arguments::{Serve, keys};
 use crate::gpio::Pins;
+use crate::threads::Placed;
 use anyhow::{Context, bail, ensure};
 use paradise_runtime::BackendKind;
 use paradise_runtime::bundle::CARD;
 use paradise_runtime::int8::Int8;
 use paradise_runtime::selftest::{self, Options};
 use paradise_runtime::store::{Keys, Store, Version};
+use paradise_runtime::threads::Threads;
 use paradise_runtime::watch::Lockstep;
 use paradise_runtime::{Backend, Bundle, load};
 use std::path::Path;
@@ -158,8 +160,9 @@ impl Loader {
         if report.exit_code() == 1 {
             return Err(SelfTestFailed(report.to_string()).into());
         }
-        let workers = arguments.workers.map_or_else(cores, usize::from);
-        let crew = crew(bundle, kind, [workers, listen::threads()], arguments.lockstep)?;
+        let threads = arguments.threads.threads(kind)?;
+        let workers = arguments.workers.map_or_else(|| (cores() / threads.count()).max(1), usize::from);
+        let crew = crew(bundle, kind, [workers, listen::threads()], arguments.lockstep, &threads)?;
         let rule = self.rules.begin(crew.workers.first().context("no workers")?.as_ref())?;
         match rule.site() {
             Some(site) => tracing::info!("{}: thresholds: {site}", bundle.name()),
@@ -176,7 +179,7 @@ impl Loader {
         let (same, open, shared) = (again.clone(), again.clone(), crew.lockstep.as_ref().map(Lockstep::beside));
         // The engine's memory is watched, so another worker may share it.
         let fresh: Fresh = match shared {
-            Some(shared) => Arc::new(move || Ok(Box::new(shared.beside()))),
+            Some(shared) => Arc::new(move || Ok(sharing(&shared, &threads, 0))),
             None => Arc::new(move || Ok(load(&same()?, kind)?)),
         };
         let test: Test = Arc::new(move || Ok(selftest::of(&again()?, kind, &options(false))?));
@@ -194,15 +197,30 @@ impl Loader {
 }
 
 /// Back ends; those of the engine share one model in memory, one count of answers, one scalar copy.
-fn crew(bundle: &Bundle, kind: BackendKind, [workers, callers]: [usize; 2], every: u32) -> anyhow::Result<Crew> {
+fn crew(
+    bundle: &Bundle,
+    kind: BackendKind,
+    [workers, callers]: [usize; 2],
+    every: u32,
+    threads: &Threads,
+) -> anyhow::Result<Crew> {
     if kind == BackendKind::Int8 {
         let lockstep = Lockstep::new(Int8::load(bundle)?, every);
-        let all = |n| (0..n).map(|_| Box::new(lockstep.beside()) as Box<dyn Backend>).collect();
-        return Ok(Crew { workers: all(workers), callers: all(callers), lockstep: Some(lockstep) });
+        let workers = (0..workers).map(|worker| sharing(&lockstep, threads, worker)).collect();
+        // What is answered where it was received takes less than calling others would.
+        let callers = (0..callers).map(|_| Box::new(lockstep.beside()) as Box<dyn Backend>).collect();
+        return Ok(Crew { workers, callers, lockstep: Some(lockstep) });
     }
     // Each has the network in memory of its own, and takes long enough for a thread of its own.
     let workers = (0..workers).map(|_| load(bundle, kind)).collect::<Result<_, _>>()?;
     Ok(Crew { workers, callers: Vec::new(), lockstep: None })
+}
+
+/// The engine of a worker.
+fn sharing(lockstep: &Lockstep, threads: &Threads, worker: usize) -> Box<dyn Backend> {
+    let beside = lockstep.beside();
+    let own = if threads.count() == 1 { beside } else { beside.with_team(threads.team(worker)) };
+    Box::new(Placed::new(Box::new(own), threads, worker))
 }
 
 /// The share of ordinary pictures that the maker's thresholds may abstain from, as the card says.
