@@ -2,7 +2,7 @@
 
 use paradise_engine::golden::crc32;
 use paradise_engine::lowered::{Layout, Memory, Work, lower};
-use paradise_engine::{Layer, Lowered, Model, Prepared, Watch, Workspace};
+use paradise_engine::{Layer, Lowered, Model, Prepared, Team, Watch, Workspace};
 use paradise_tests::random_network::{images, network};
 use paradise_tests::{bundles, deep, microcontroller_bundles, program, root, shipped, skipped, text, unrun};
 use std::collections::BTreeSet;
@@ -10,17 +10,27 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Checksums of every layer where they are observed, and the bits of every output.
-fn answers(prepared: &Prepared, images: &[Vec<u8>], observed: bool) -> (Vec<u32>, Vec<u32>) {
+/// Checksums of every layer where they are observed, and the bits of every output, on one thread or by a team.
+fn answers(
+    prepared: &Prepared,
+    images: &[Vec<u8>],
+    observed: bool,
+    mut team: Option<&mut Team>,
+) -> (Vec<u32>, Vec<u32>) {
     let model = prepared.model();
     let (mut arena, mut floats) = (vec![0; model.header().arena_bytes as usize], vec![0.0; model.float_len()]);
-    let mut scratch = vec![0x33; prepared.scratch_len()];
+    let members = team.as_ref().map_or(1, |team| team.members());
+    let mut scratch = vec![0x33; prepared.scratch_len_of(members)];
     let (mut layers, mut outputs) = (Vec::new(), Vec::new());
     for image in images {
         let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
         let mut look = |_: usize, output: &[i8]| layers.push(crc32(output));
         let watch = if observed { Watch::Layers(&mut look) } else { Watch::Nobody };
-        let a = prepared.classify(image, &mut memory, &mut scratch, watch).expect("runs");
+        let a = match team.as_deref_mut() {
+            Some(team) => prepared.classify_together(image, &mut memory, &mut scratch, watch, team),
+            None => prepared.classify(image, &mut memory, &mut scratch, watch),
+        };
+        let a = a.expect("runs");
         outputs.extend(a.numbers().map(f32::to_bits));
     }
     (layers, outputs)
@@ -31,12 +41,19 @@ fn compare(bytes: &[u8], images: &[Vec<u8>], name: &str) -> usize {
     let model = Model::parse(bytes).expect("parses");
     let mut faster: Vec<Prepared> = Prepared::every(&model).collect();
     let scalar = faster.pop().expect("the scalar kernels");
-    let (layers, outputs) = answers(&scalar, images, true);
+    let (layers, outputs) = answers(&scalar, images, true, None);
+    let mut team = Team::new(3);
     for prepared in &faster {
-        let got = answers(prepared, images, true);
-        assert!(got.0 == layers && got.1 == outputs, "{name}: {} differs", prepared.kernels());
-        let got = answers(prepared, images, false);
-        assert!(got.1 == outputs, "{name}: {} differs when layers run in one go", prepared.kernels());
+        let kernels = prepared.kernels();
+        let got = answers(prepared, images, true, None);
+        assert!(got.0 == layers && got.1 == outputs, "{name}: {kernels} differs");
+        let got = answers(prepared, images, true, Some(&mut team));
+        assert!(got.0 == layers && got.1 == outputs, "{name}: {kernels} differs by a team");
+        for team in [None, Some(&mut team)] {
+            let who = format!("{team:?}");
+            let got = answers(prepared, images, false, team);
+            assert!(got.1 == outputs, "{name}: {kernels} differs when layers run in one go, {who}");
+        }
     }
     faster.len()
 }
@@ -65,7 +82,7 @@ fn compare_lowered(bytes: &[u8], images: &[Vec<u8>], name: &str) -> [usize; 2] {
         let mut arena = vec![0; header.arena_bytes as usize];
         let mut scratch = vec![0x3333_3333; lowered.scratch_len()];
         for image in images {
-            let (layers, outputs) = answers(&scalar, std::slice::from_ref(image), true);
+            let (layers, outputs) = answers(&scalar, std::slice::from_ref(image), true, None);
             let mut memory = Memory { arena: &mut arena, scratch: &mut scratch };
             let mut stored = Vec::new();
             let mut look = |layer: usize, output: &[i8]| stored.push((layer, crc32(output)));
@@ -118,8 +135,9 @@ fn random_networks_are_equal() {
 
 #[test]
 fn an_inference_allocates_nothing() {
-    let bytes = fs::read(shipped().join("model.pmq")).expect("is there");
-    for bytes in [bytes, network(3)] {
+    let large = bundles().into_iter().find(|b| b.ends_with("cifar10-resnet20-pm")).expect("a bundle for teams");
+    let [bytes, large] = [shipped(), large].map(|b| fs::read(b.join("model.pmq")).expect("is there"));
+    for bytes in [bytes, network(3), large] {
         let model = Model::parse(&bytes).expect("parses");
         let image = vec![90; model.header().input.len() as usize];
         let (mut arena, mut floats) = (vec![0; model.header().arena_bytes as usize], vec![0.0; model.float_len()]);
@@ -130,6 +148,13 @@ fn an_inference_allocates_nothing() {
                 prepared.classify(&image, &mut memory, &mut scratch, Watch::Nobody).expect("runs");
             });
             assert_eq!(allocated.count_total, 0, "{}", prepared.kernels());
+            let mut team = Team::new(2);
+            let mut room = vec![0; prepared.scratch_len_of(2)];
+            let allocated = allocation_counter::measure(|| {
+                let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
+                prepared.classify_together(&image, &mut memory, &mut room, Watch::Nobody, &mut team).expect("runs");
+            });
+            assert_eq!(allocated.count_total, 0, "{} by a team", prepared.kernels());
             let short = prepared.scratch_len().saturating_sub(1);
             let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
             let refused = prepared.classify(&image, &mut memory, &mut scratch[..short], Watch::Nobody);

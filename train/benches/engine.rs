@@ -281,7 +281,7 @@ fn compare(
             let name = format!("{net}-{set}-{}-vs-{peer}-{name}", plural(threads));
             ratios.push((name, median(&own.seconds) / theirs));
         }
-        print!("{}\n", side.finish()?.replace(';', "\n"));
+        println!("{}", side.finish()?.replace(';', "\n"));
     }
     ratios.extend(instructions::compare(python, net, &folder, macs)?);
     std::fs::remove_dir_all(&folder)?;

@@ -239,21 +239,21 @@ macro_rules! instruction_sets {
 
 /// Winograd's tiles from so many input channels on.
 #[cfg(target_arch = "x86_64")]
-fn by_pairs(least: u16) -> Option<winograd::Uses> {
-    Some(winograd::Uses { order: winograd::Order::Pairs, least })
+fn by_pairs(least: u16, two: bool) -> Option<winograd::Uses> {
+    Some(winograd::Uses { order: winograd::Order::Pairs, least, two })
 }
 
 #[cfg(target_arch = "x86_64")]
 instruction_sets! {
     /// AVX-512 with VNNI.
-    Avx512, avx512, "avx512-vnni", Order::Quads, by_pairs(32), 0x80, "avx512f,avx512bw,avx512vl";
+    Avx512, avx512, "avx512-vnni", Order::Quads, by_pairs(32, false), 0x80, "avx512f,avx512bw,avx512vl";
     /// AVX-VNNI.
-    AvxVnni, vnni, "avx-vnni", Order::Quads, by_pairs(32), 0x80, "avx2";
+    AvxVnni, vnni, "avx-vnni", Order::Quads, by_pairs(32, false), 0x80, "avx2";
     /// AVX-VNNI's kernels as AVX-512 encodes them.
     #[cfg(test)]
-    Avx512Ymm, wide, "avx512-vnni-ymm", Order::Quads, by_pairs(32), 0x80, "avx2";
+    Avx512Ymm, wide, "avx512-vnni-ymm", Order::Quads, by_pairs(32, false), 0x80, "avx2";
     /// AVX2.
-    Avx2, avx2, "avx2", Order::Pairs, by_pairs(8), 0x80, "avx2";
+    Avx2, avx2, "avx2", Order::Pairs, by_pairs(8, true), 0x80, "avx2";
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -263,5 +263,5 @@ instruction_sets! {
     /// NEON with dot products.
     Dotprod, dotprod, "neon-dotprod", Order::Quads, None, 0, "neon";
     /// NEON.
-    Neon, plain, "neon", Order::Quads, Some(winograd::Uses { order: winograd::Order::Apart, least: 8 }), 0, "neon";
+    Neon, plain, "neon", Order::Quads, Some(winograd::Uses { order: winograd::Order::Apart, least: 8, two: true }), 0, "neon";
 }

@@ -5,13 +5,23 @@ use super::packed::LANES;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Fewest products for which it pays to call another thread, which takes a third of a microsecond there and back.
+#[cfg(not(test))]
 const LEAST: usize = 1 << 17;
+
+/// In tests everything is cut that can be.
+#[cfg(test)]
+const LEAST: usize = 1;
 
 /// Parts for each member, so that one that was held up does not hold up the others.
 const EACH: usize = 3;
 
 /// Lines of weights from which on each should be read by one thread alone: half of what a core has near.
+#[cfg(not(test))]
 const FAR: usize = 1 << 13;
+
+/// In tests, some of what there is.
+#[cfg(test)]
+const FAR: usize = 1 << 8;
 
 /// Blocks whose bytes fill a line of the caches: two threads that write into one wait for each other.
 const WHOLE: usize = 4;

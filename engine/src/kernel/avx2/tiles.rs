@@ -40,17 +40,7 @@ pub trait Products {
 pub unsafe fn map<D: Products>(m: &Map, part: Part, memory: *mut u8) {
     // SAFETY: as this function's callers.
     unsafe {
-        let roundings = Roundings {
-            own: Rounding::new(m.out),
-            sum: match &m.sum {
-                Some(sum) => Some(Rounding::new(sum.out)),
-                None => None,
-            },
-            affine: match &m.affine {
-                Some(affine) => Some(Rounding::new(affine.out)),
-                None => None,
-            },
-        };
+        let roundings = m.roundings(|out| Rounding::new(out));
         if let Some(w) = &m.winograd {
             return winograd::sweep::<Ymm<D>>(m, w, part, &roundings, memory);
         }

@@ -123,8 +123,8 @@ impl Set for Zmm {
                     for p in 0..P {
                         let at = f.inputs.add(p * f.stride + 4 * (k + i)).cast::<i32>();
                         let pair = _mm512_set1_epi32(at.read_unaligned());
-                        for q in 0..Q {
-                            sums[q][p] = pairs(sums[q][p], weights[q], pair);
+                        for (sums, weights) in sums.iter_mut().zip(weights) {
+                            sums[p] = pairs(sums[p], weights, pair);
                         }
                     }
                 }

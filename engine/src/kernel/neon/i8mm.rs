@@ -17,7 +17,7 @@ pub fn detect() -> Option<I8mm> {
     all.then_some(I8mm(()))
 }
 
-/// Pixels of a tile; others have one.
+/// Pixels of a tile at most.
 const PIXELS: usize = 4;
 
 over_sums!("neon,dotprod,i8mm", PIXELS);
@@ -45,23 +45,48 @@ fn multiply(sum: &mut int32x4_t, inputs: int8x16_t, weights: int8x16_t) {
 #[target_feature(enable = "neon,dotprod,i8mm")]
 unsafe fn pairs<const N: usize>(m: &Map, place: [usize; 3], pixels: usize, memory: *const u8) -> [[int32x4_t; 8]; N] {
     let Map { step, packed, .. } = m;
-    let mut sums = [[vdupq_n_s32(0); 8]; N];
+    let mut biases = [vdupq_n_s32(0); 8];
+    for (i, bias) in biases.iter_mut().enumerate() {
+        // SAFETY: `Map::check` proved that there are biases of whole blocks. Both pixels have the same.
+        *bias = unsafe { vreinterpretq_s32_s64(vld1q_dup_s64(m.bias().add(place[0] * LANES + 2 * i).cast())) };
+    }
+    let mut sums = [biases; N];
     // SAFETY: `Map::check` proved that every step of every tile lies in the memory, and that there are lines for all blocks.
     unsafe {
         let (from, line) = m.tile(place, memory);
         let (from, mut line) = (from.cast::<i8>(), line.cast::<i8>());
         for tap in m.taps {
             let inputs = from.add(*tap);
-            for k in 0..packed.steps / 2 {
-                let eight = |p: usize| vld1_s8(inputs.add(p.min(pixels - 1) * step[0] + 8 * k));
-                let x: [int8x16_t; N] = core::array::from_fn(|i| vcombine_s8(eight(2 * i), eight(2 * i + 1)));
-                for i in 0..8 {
-                    let w = vld1q_s8(line.add(16 * i));
-                    for (sums, x) in sums.iter_mut().zip(x) {
-                        multiply(&mut sums[i], x, w);
+            let at = |p: usize, k: usize| inputs.add(p.min(pixels - 1) * step[0] + 4 * k);
+            let mut k = 0;
+            macro_rules! eight {
+                ($x:expr) => {
+                    for i in 0..8 {
+                        let w = vld1q_s8(line.add(16 * i));
+                        for (sums, x) in sums.iter_mut().zip($x) {
+                            multiply(&mut sums[i], x, w);
+                        }
                     }
+                    line = line.add(128);
+                };
+            }
+            // Sixteen inputs of two pixels become eight and eight of both.
+            while k + 4 <= packed.steps {
+                let mut x = [[vdupq_n_s8(0); N]; 2];
+                for i in 0..N {
+                    let a = vreinterpretq_s64_s8(vld1q_s8(at(2 * i, k)));
+                    let b = vreinterpretq_s64_s8(vld1q_s8(at(2 * i + 1, k)));
+                    x[0][i] = vreinterpretq_s8_s64(vzip1q_s64(a, b));
+                    x[1][i] = vreinterpretq_s8_s64(vzip2q_s64(a, b));
                 }
-                line = line.add(128);
+                eight!(x[0]);
+                eight!(x[1]);
+                k += 4;
+            }
+            if k < packed.steps {
+                let x: [int8x16_t; N] =
+                    core::array::from_fn(|i| vcombine_s8(vld1_s8(at(2 * i, k)), vld1_s8(at(2 * i + 1, k))));
+                eight!(x);
             }
         }
     }
@@ -69,18 +94,12 @@ unsafe fn pairs<const N: usize>(m: &Map, place: [usize; 3], pixels: usize, memor
 }
 
 /// The sums of one pixel of a pair.
-///
-/// # Safety
-/// [`Map::check`] has held.
 #[inline]
 #[target_feature(enable = "neon,dotprod,i8mm")]
-unsafe fn of_pair(m: &Map, block: usize, pair: &[int32x4_t; 8], second: bool) -> Block<int32x4_t> {
-    // SAFETY: this function's callers.
-    let bias = unsafe { biases(m, block) };
+fn of_pair(pair: &[int32x4_t; 8], second: bool) -> Block<int32x4_t> {
     core::array::from_fn(|i| {
         let (a, b) = (vreinterpretq_s64_s32(pair[2 * i]), vreinterpretq_s64_s32(pair[2 * i + 1]));
-        let own = if second { vzip2q_s64(a, b) } else { vzip1q_s64(a, b) };
-        vaddq_s32(bias[i], vreinterpretq_s32_s64(own))
+        vreinterpretq_s32_s64(if second { vzip2q_s64(a, b) } else { vzip1q_s64(a, b) })
     })
 }
 
@@ -91,14 +110,16 @@ unsafe fn sums<const P: usize>(m: &Map, place: [usize; 3], memory: *const u8) ->
     // SAFETY: this function's callers, whose tiles end with the row.
     unsafe {
         let mut all = [[vdupq_n_s32(0); 4]; P];
-        if P == PIXELS {
+        if P > 2 {
             let pairs = pairs::<{ PIXELS / 2 }>(m, place, P, memory);
             for (p, all) in all.iter_mut().enumerate() {
-                *all = of_pair(m, place[0], &pairs[p / 2], p % 2 == 1);
+                *all = of_pair(&pairs[p / 2], p % 2 == 1);
             }
         } else {
-            let [pair] = pairs::<1>(m, place, 1, memory);
-            all[0] = of_pair(m, place[0], &pair, false);
+            let [pair] = pairs::<1>(m, place, P, memory);
+            for (p, all) in all.iter_mut().enumerate() {
+                *all = of_pair(&pair, p == 1);
+            }
         }
         all
     }

@@ -58,74 +58,104 @@ impl Rounding {
 /// Sixteen bytes as f32, less their zero point.
 #[inline]
 #[target_feature(enable = "neon")]
-fn centred(bytes: int8x16_t, zero: i32) -> Block<float32x4_t> {
-    let (low, high) = (vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes));
-    let words =
-        [vmovl_s16(vget_low_s16(low)), vmovl_high_s16(low), vmovl_s16(vget_low_s16(high)), vmovl_high_s16(high)];
-    words.map(|w| vcvtq_f32_s32(vsubq_s32(w, vdupq_n_s32(zero))))
+fn centred(bytes: int8x16_t, zero: int8x16_t) -> Block<float32x4_t> {
+    let (low, high) = (vsubl_s8(vget_low_s8(bytes), vget_low_s8(zero)), vsubl_high_s8(bytes, zero));
+    [
+        vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))),
+        vcvtq_f32_s32(vmovl_high_s16(low)),
+        vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))),
+        vcvtq_f32_s32(vmovl_high_s16(high)),
+    ]
+}
+
+/// The f32 of a block.
+///
+/// # Safety
+/// They are there.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn constants(from: *const f32) -> Block<float32x4_t> {
+    // SAFETY: this function's callers.
+    unsafe { [vld1q_f32(from), vld1q_f32(from.add(4)), vld1q_f32(from.add(8)), vld1q_f32(from.add(12))] }
 }
 
 /// `f32(sum) * scale` of a block.
-///
-/// # Safety
-/// The scale has a whole block.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn scaled(sums: Block<int32x4_t>, scale: *const f32) -> Block<float32x4_t> {
-    // SAFETY: this function's callers.
-    core::array::from_fn(|i| unsafe { vmulq_f32(vcvtq_f32_s32(sums[i]), vld1q_f32(scale.add(4 * i))) })
+fn scaled(sums: Block<int32x4_t>, scale: Block<float32x4_t>) -> Block<float32x4_t> {
+    core::array::from_fn(|i| vmulq_f32(vcvtq_f32_s32(sums[i]), scale[i]))
 }
 
-/// Rounds the sums of a pixel, does what follows, and stores.
+/// Rounds the sums of `P` neighbouring pixels, does what follows, and stores. All pixels go from step to step together, so that
+/// each step's constants are in registers.
 ///
 /// # Safety
-/// [`Map::check`] has held for the bytes at `memory`.
+/// [`Map::check`] has held for the bytes at `memory`, and the pixels lie in a row.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn finish(
+unsafe fn finish<const P: usize>(
     m: &Map,
     [block, row, column]: [usize; 3],
-    sums: Block<int32x4_t>,
+    sums: [Block<int32x4_t>; P],
     roundings: &Roundings<Rounding>,
     memory: *mut u8,
 ) {
     let (channels, first) = (m.packed.channels, block * LANES);
     let kept = LANES.min(channels - first);
-    let pixel = |view: View| view.at + row * view.pitch + column * m.pixel + first;
     // SAFETY: `Map::check` has held for pixels and whole blocks of every view; constants have whole blocks.
     unsafe {
-        let store = |bytes: int8x16_t, at: usize| match kept {
-            LANES => vst1q_s8(memory.add(at).cast(), bytes),
-            _ => {
-                let mut whole = [0i8; LANES];
-                vst1q_s8(whole.as_mut_ptr(), bytes);
-                memory.add(at).cast::<i8>().copy_from_nonoverlapping(whole.as_ptr(), kept);
+        let pixels = |view: View| memory.add(view.at + row * view.pitch + column * m.pixel + first);
+        let store = |bytes: [int8x16_t; P], view: View| {
+            let to = pixels(view);
+            for (p, bytes) in bytes.into_iter().enumerate() {
+                let to = to.add(p * m.pixel).cast::<i8>();
+                if kept == LANES {
+                    vst1q_s8(to, bytes);
+                } else {
+                    let mut whole = [0i8; LANES];
+                    vst1q_s8(whole.as_mut_ptr(), bytes);
+                    to.copy_from_nonoverlapping(whole.as_ptr(), kept);
+                }
             }
         };
         let mut rounding = &roundings.own;
-        let mut value = scaled(sums, m.scale().add(first));
+        let scale = constants(m.scale().add(first));
+        let mut values = [scale; P];
+        for (value, sums) in values.iter_mut().zip(sums) {
+            *value = scaled(sums, scale);
+        }
         if let (Some(sum), Some(own)) = (&m.sum, &roundings.sum) {
-            let bytes = vld1q_s8(memory.add(pixel(sum.other)).cast());
-            let other = centred(bytes, i32::from(sum.other_zero as i8));
-            // Three roundings, as the definition has them: no FMA.
-            let whole = rounding.whole(value);
-            let both = |i: usize| {
-                let (a, b) = (vmulq_n_f32(whole[i], sum.ratio[0]), vmulq_n_f32(other[i], sum.ratio[1]));
-                vaddq_f32(a, b)
-            };
+            let zero = vdupq_n_s8(sum.other_zero as i8);
+            let from = pixels(sum.other);
+            for (p, value) in values.iter_mut().enumerate() {
+                let other = centred(vld1q_s8(from.add(p * m.pixel).cast()), zero);
+                let whole = rounding.whole(*value);
+                for ((value, whole), other) in value.iter_mut().zip(whole).zip(other) {
+                    // Three roundings, as the definition has them: no FMA.
+                    *value = vaddq_f32(vmulq_n_f32(whole, sum.ratio[0]), vmulq_n_f32(other, sum.ratio[1]));
+                }
+            }
             rounding = own;
-            value = [both(0), both(1), both(2), both(3)];
         }
         if let Some(y) = m.y {
-            store(rounding.bytes(value), pixel(y));
+            let mut bytes = [vdupq_n_s8(0); P];
+            for (bytes, value) in bytes.iter_mut().zip(values) {
+                *bytes = rounding.bytes(value);
+            }
+            store(bytes, y);
         }
         if let (Some(affine), Some(own)) = (&m.affine, &roundings.affine) {
-            let (mul, add) =
-                (m.line(affine.mul).cast::<f32>().add(first), m.line(affine.add).cast::<f32>().add(first));
-            let value = rounding.whole(value);
-            let mapped =
-                |i: usize| vaddq_f32(vmulq_f32(value[i], vld1q_f32(mul.add(4 * i))), vld1q_f32(add.add(4 * i)));
-            store(own.bytes([mapped(0), mapped(1), mapped(2), mapped(3)]), pixel(affine.y));
+            let mul = constants(m.line(affine.mul).cast::<f32>().add(first));
+            let add = constants(m.line(affine.add).cast::<f32>().add(first));
+            let mut bytes = [vdupq_n_s8(0); P];
+            for (bytes, value) in bytes.iter_mut().zip(values) {
+                let mut mapped = rounding.whole(value);
+                for ((mapped, mul), add) in mapped.iter_mut().zip(mul).zip(add) {
+                    *mapped = vaddq_f32(vmulq_f32(*mapped, mul), add);
+                }
+                *bytes = own.bytes(mapped);
+            }
+            store(bytes, affine.y);
         }
     }
 }
@@ -232,8 +262,13 @@ macro_rules! over_sums {
             // SAFETY: this function's callers.
             unsafe {
                 let sums = if OWN { own_sums::<P>(m, place, memory) } else { sums::<P>(m, place, memory) };
-                for (p, sums) in sums.into_iter().enumerate() {
-                    finish(m, [block, row, column + p], sums, roundings, memory);
+                let mut p = 0;
+                while p + 2 <= P {
+                    finish(m, [block, row, column + p], [sums[p], sums[p + 1]], roundings, memory);
+                    p += 2;
+                }
+                if p < P {
+                    finish(m, [block, row, column + p], [sums[p]], roundings, memory);
                 }
             }
         }
@@ -249,7 +284,7 @@ macro_rules! over_sums {
                 // SAFETY: this function's callers.
                 unsafe {
                     let [sums] = sums::<1>(m, [block, 0, 0], memory);
-                    let values = scaled(sums, m.scale().add(block * LANES));
+                    let values = scaled(sums, constants(m.scale().add(block * LANES)));
                     for (i, four) in values.into_iter().enumerate() {
                         vst1q_f32(all.as_mut_ptr().add(4 * i), four);
                     }

@@ -142,10 +142,16 @@ impl Set for Neon {
     ) {
         // SAFETY: the trait's contract.
         unsafe {
-            for p in 0..pixels {
+            let pixel = |p: usize| {
                 let from = sums.add(p * LANES);
-                let four = [vld1q_s32(from), vld1q_s32(from.add(4)), vld1q_s32(from.add(8)), vld1q_s32(from.add(12))];
-                finish(m, [block, row, column + p], four, roundings, memory);
+                [vld1q_s32(from), vld1q_s32(from.add(4)), vld1q_s32(from.add(8)), vld1q_s32(from.add(12))]
+            };
+            let place = [block, row, column];
+            match pixels {
+                4 => finish(m, place, [pixel(0), pixel(1), pixel(2), pixel(3)], roundings, memory),
+                3 => finish(m, place, [pixel(0), pixel(1), pixel(2)], roundings, memory),
+                2 => finish(m, place, [pixel(0), pixel(1)], roundings, memory),
+                _ => finish(m, place, [pixel(0)], roundings, memory),
             }
         }
     }

@@ -38,7 +38,15 @@ pub struct Uses {
     pub order: Order,
     /// Fewest input channels for which they are faster than its other kernels.
     pub least: u16,
+    /// Whether those of 2 x 2 outputs are, too: they save as much as dot products of bytes do.
+    pub two: bool,
 }
+
+/// Bytes of weights that stay near a core.
+const NEAR: usize = 512 << 10;
+
+/// Tiles for which weights may come from farther away.
+const MANY: usize = 16;
 
 /// How a layer's output is cut into tiles, and where an inference keeps what is between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,8 +75,17 @@ impl Winograd {
 
     /// The tiles of a convolution of one group, if its shape is one that they make faster.
     pub fn of(uses: Uses, window: &Window, x: Shape, y: Shape) -> Option<Self> {
-        let is_one = window.kernel == [3, 3] && window.stride == [1, 1] && x.c >= uses.least;
-        is_one.then(|| Self::new(4, x.c.into(), [y.h, y.w].map(usize::from)))
+        if window.kernel != [3, 3] || window.stride != [1, 1] || x.c < uses.least {
+            return None;
+        }
+        let side = |side| Self::new(side, x.c.into(), [y.h, y.w].map(usize::from));
+        let four = side(4);
+        let weights = 2 * four.positions() * four.width * usize::from(y.c);
+        // Each weight should serve many tiles once it was read, or lie near.
+        if weights <= NEAR || four.tiles[0] * four.tiles[1] >= MANY {
+            return Some(four);
+        }
+        uses.two.then(|| side(2))
     }
 
     /// Products of a tile, a pair of channels: inputs it reads in each direction, squared.
@@ -159,9 +176,9 @@ fn push_tiled<T: Tiling>(lines: &mut Vec<CacheLine>, rows: Rows, c: usize, order
                 let g = [0, 1, 2].map(|row| i32::from(own[(row * 3 + column) * c + input]));
                 (0..T::READ).for_each(|i| half[i][column] = product(T::TAPS[i], g));
             }
-            for i in 0..T::READ {
-                for j in 0..T::READ {
-                    let weight = product(T::TAPS[j], half[i]) as i16;
+            for (i, row) in half.iter().enumerate().take(T::READ) {
+                for (j, taps) in T::TAPS.iter().enumerate() {
+                    let weight = product(*taps, *row) as i16;
                     let line = packed.at + (block * packed.runs + i * T::READ + j) * steps + input / 2;
                     let place = match order {
                         Order::Pairs => 2 * lane + input % 2,

@@ -3,6 +3,8 @@
 
 // Vectors: each block says which check above it makes it sound.
 #![allow(unsafe_code)]
+// Rows and columns of small matrices, which a size of tile only partly fills.
+#![allow(clippy::needless_range_loop)]
 
 use super::tiling::{Four, Tiling, Two};
 use super::{BLOCKS, Winograd};
