@@ -41,13 +41,17 @@ fn words(values: impl Iterator<Item = u32>) -> Vec<u8> {
 /// Every instruction set of this CPU, AVX-VNNI's kernels in AVX-512's encoding among them; a test says so where there is none.
 fn sets() -> Vec<Isa> {
     let all: Vec<Isa> = Isa::all().collect();
-    if all.is_empty() {
+    let why = if all.is_empty() {
+        Some("the tests of tiles need an instruction set that has kernels")
+    } else if cfg!(target_arch = "x86_64") && !all.iter().any(|isa| isa.name() == "avx-vnni") {
+        Some("AVX-VNNI as such, which this CPU has not: its kernels ran as AVX-512 encodes them, or not at all")
+    } else {
+        None
+    };
+    if let Some(why) = why {
         // Past the harness, which would keep the words of a passing test to itself.
         static ONCE: Once = Once::new();
-        ONCE.call_once(|| {
-            let _ =
-                writeln!(std::io::stderr(), "skipped: the tests of tiles need an instruction set that has kernels");
-        });
+        ONCE.call_once(|| drop(writeln!(std::io::stderr(), "skipped: {why}")));
     }
     all
 }
@@ -344,6 +348,52 @@ fn the_shapes_of_real_networks_are_equal() {
         (Shape::new(14, 14, 16), square(3, 2, 1), 32),
     ] {
         sets().into_iter().for_each(|isa| convolution_is_equal(isa, shape, window, channels, [-128, 3, -9, -128], 7));
+    }
+}
+
+/// All inputs 127 and all weights 127 or -127 make the largest sums that there are: of 115 channels they fit, of 116 they do not.
+#[test]
+fn the_largest_sums_are_exact_and_larger_ones_refused() {
+    let window = Window { kernel: [3, 3], stride: [1, 1], pad: [0; 4] };
+    for (isa, uses) in sets().into_iter().filter_map(|isa| Some((isa, isa.winograd()?))) {
+        let flip = isa.flip();
+        let most: usize = if flip == 0 { 229 } else { 115 };
+        for (c, weight) in [(most, 127i8), (most, -127), (most + 1, 127), (most + 1, -127)] {
+            let (shape, width) = (Shape::new(6, 6, c as u16), 9 * c);
+            let case = Case {
+                weight: vec![weight; width],
+                bias: words([7].into_iter()),
+                scale: words([3e-6f32.to_bits()].into_iter()),
+            };
+            let mut lines = Vec::new();
+            let Some(packed) = winograd::push(&mut lines, case.rows(), c, 4, uses.order, flip) else {
+                assert!(c > most && lines.is_empty(), "{} refuses {c} channels", isa.name());
+                continue;
+            };
+            assert_eq!(c, most, "{} packs {c} channels", isa.name());
+            let input = if flip == 0 { -128 } else { 127i8 };
+            let x = vec![input; shape.len() as usize];
+            let mut want = vec![0; 16];
+            let out = Output::new(if (weight > 0) == (input > 0) { -128 } else { 127 }, false);
+            let source = Source { x: &x, shape, zero: 0 };
+            scalar::conv(source, &window, 1, case.rows(), Target { y: &mut want, extent: [4, 4], out });
+            let mut memory = Memory { bytes: vec![0x55; SLACK], flip };
+            let from = memory.grid(shape, [0; 4], 0, Some(&x));
+            let y = memory.grid(Shape::new(4, 4, 1), [0; 4], 0, None);
+            let w = Winograd { at: memory.bytes.len(), ..Winograd::new(4, c, [4, 4]) };
+            memory.bytes.resize(w.at + w.len() + SLACK, 0x55);
+            let step = [c, from.pitch()];
+            let map = Map {
+                x: from.inside().at,
+                step,
+                extent: [4, 4],
+                y: Some(y.inside()),
+                winograd: Some(w),
+                ..Map::new(&lines, packed, &[], out)
+            };
+            isa.map(&map, &mut memory.bytes, None);
+            assert_eq!(memory.read(&y), want, "{} {c} {weight}", isa.name());
+        }
     }
 }
 
