@@ -80,5 +80,5 @@ fn what_is_not_there_is_refused_by_name() {
         assert!(code == Some(2) && err.contains(why), "{arguments:?}: {code:?} {err}");
     }
     let (code, _, err) = paradised(&["serve", "--listen", "127.0.0.1:0", "--model", model, "--pin", "99999"]);
-    assert!(code == Some(1) && err.contains("may not run on core 99999"), "{code:?} {err}");
+    assert!(code == Some(2) && err.contains("may not run on core 99999"), "{code:?} {err}");
 }
