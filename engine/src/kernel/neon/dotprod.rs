@@ -58,14 +58,19 @@ unsafe fn sums<const P: usize>(m: &Map, place @ [block, ..]: [usize; 3], memory:
         let mut sums = [biases(m, block); P];
         for tap in m.taps {
             let inputs = from.add(*tap);
-            let mut k = 0;
-            while k + 4 <= packed.steps {
-                let sixteen: [int8x16_t; P] =
-                    core::array::from_fn(|p| vld1q_s8(inputs.add(p * step[0] + 4 * k).cast()));
+            // Four steps are sixteen inputs of each pixel, a lane a step.
+            let mut k = packed.steps & !3;
+            let end = line.wrapping_add(64 * k);
+            let mut at = inputs;
+            while line != end {
+                let mut x = [vdupq_n_s8(0); P];
+                for (p, x) in x.iter_mut().enumerate() {
+                    *x = vld1q_s8(at.add(p * step[0]).cast());
+                }
                 macro_rules! lane {
                     ($lane:literal) => {
                         let w = weights(line.add(64 * $lane));
-                        for (sums, x) in sums.iter_mut().zip(sixteen) {
+                        for (sums, x) in sums.iter_mut().zip(x) {
                             for (sum, w) in sums.iter_mut().zip(w) {
                                 dot::<$lane>(sum, w, x);
                             }
@@ -77,7 +82,7 @@ unsafe fn sums<const P: usize>(m: &Map, place @ [block, ..]: [usize; 3], memory:
                 lane!(2);
                 lane!(3);
                 line = line.add(256);
-                k += 4;
+                at = at.add(16);
             }
             while k < packed.steps {
                 let w = weights(line);

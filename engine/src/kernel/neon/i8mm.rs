@@ -57,8 +57,10 @@ unsafe fn pairs<const N: usize>(m: &Map, place: [usize; 3], pixels: usize, memor
         let (from, mut line) = (from.cast::<i8>(), line.cast::<i8>());
         for tap in m.taps {
             let inputs = from.add(*tap);
-            let at = |p: usize, k: usize| inputs.add(p.min(pixels - 1) * step[0] + 4 * k);
-            let mut k = 0;
+            // Bytes of both pixels of a pair from the first one's.
+            let apart: [[usize; 2]; N] =
+                core::array::from_fn(|i| [2 * i, 2 * i + 1].map(|p| p.min(pixels - 1) * step[0]));
+            let mut at = inputs;
             macro_rules! eight {
                 ($x:expr) => {
                     for i in 0..8 {
@@ -71,21 +73,34 @@ unsafe fn pairs<const N: usize>(m: &Map, place: [usize; 3], pixels: usize, memor
                 };
             }
             // Sixteen inputs of two pixels become eight and eight of both.
-            while k + 4 <= packed.steps {
-                let mut x = [[vdupq_n_s8(0); N]; 2];
-                for i in 0..N {
-                    let a = vreinterpretq_s64_s8(vld1q_s8(at(2 * i, k)));
-                    let b = vreinterpretq_s64_s8(vld1q_s8(at(2 * i + 1, k)));
-                    x[0][i] = vreinterpretq_s8_s64(vzip1q_s64(a, b));
-                    x[1][i] = vreinterpretq_s8_s64(vzip2q_s64(a, b));
-                }
-                eight!(x[0]);
-                eight!(x[1]);
-                k += 4;
+            macro_rules! sixteen {
+                () => {
+                    let mut x = [[vdupq_n_s8(0); N]; 2];
+                    for i in 0..N {
+                        let a = vreinterpretq_s64_s8(vld1q_s8(at.add(apart[i][0])));
+                        let b = vreinterpretq_s64_s8(vld1q_s8(at.add(apart[i][1])));
+                        x[0][i] = vreinterpretq_s8_s64(vzip1q_s64(a, b));
+                        x[1][i] = vreinterpretq_s8_s64(vzip2q_s64(a, b));
+                    }
+                    eight!(x[0]);
+                    eight!(x[1]);
+                    at = at.add(16);
+                };
             }
-            if k < packed.steps {
-                let x: [int8x16_t; N] =
-                    core::array::from_fn(|i| vcombine_s8(vld1_s8(at(2 * i, k)), vld1_s8(at(2 * i + 1, k))));
+            let twice = line.wrapping_add(64 * (packed.steps & !7));
+            let end = line.wrapping_add(64 * (packed.steps & !3));
+            while line != twice {
+                sixteen!();
+                sixteen!();
+            }
+            if line != end {
+                sixteen!();
+            }
+            if packed.steps % 4 != 0 {
+                let mut x = [vdupq_n_s8(0); N];
+                for (i, x) in x.iter_mut().enumerate() {
+                    *x = vcombine_s8(vld1_s8(at.add(apart[i][0])), vld1_s8(at.add(apart[i][1])));
+                }
                 eight!(x);
             }
         }
