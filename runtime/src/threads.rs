@@ -65,7 +65,7 @@ impl Threads {
 
     /// The engine whose inferences the threads of a worker share.
     pub fn share(&self, int8: Int8, worker: usize) -> Int8 {
-        if self.count == 1 { int8 } else { int8.with_team(self.team(worker)) }
+        int8.with_team(self.team(worker))
     }
 }
 

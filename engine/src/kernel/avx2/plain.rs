@@ -6,7 +6,7 @@
 use super::finish::Block;
 use super::tiles::{self, Products};
 use crate::kernel::map::Map;
-use crate::kernel::packed::LANES;
+use crate::kernel::packed::CacheLine;
 use crate::kernel::part::Part;
 use core::arch::x86_64::*;
 
@@ -32,44 +32,30 @@ impl Products for Plain {
         unsafe { pairs(sum, a, b) }
     }
 
+    /// Even inputs, odd ones, each for both halves of the channels.
+    type Weights = [Block<__m256i>; 2];
+
     #[inline(always)]
-    unsafe fn sums<const P: usize, const OWN: bool>(
-        m: &Map,
-        place @ [block, ..]: [usize; 3],
-        memory: *const u8,
-    ) -> [Block<__m256i>; P] {
-        let Map { step, packed, .. } = m;
-        // SAFETY: `Map::check` proved that every step of every tile lies in the memory, and that there are lines and biases
-        // for all blocks; the callers' tiles end with the row.
+    unsafe fn weights(line: *const CacheLine) -> Self::Weights {
+        let line = line.cast::<__m256i>();
+        // SAFETY: the trait's contract: a step has two lines.
         unsafe {
-            let (from, line) = m.tile(place, memory);
-            let mut line = line.cast::<__m256i>();
-            let bias = m.bias().add(block * LANES).cast::<__m256i>();
-            let mut sums = [[_mm256_loadu_si256(bias), _mm256_loadu_si256(bias.add(1))]; P];
+            [
+                [_mm256_load_si256(line), _mm256_load_si256(line.add(1))],
+                [_mm256_load_si256(line.add(2)), _mm256_load_si256(line.add(3))],
+            ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add(sums: &mut Block<__m256i>, fours: Block<__m256i>, [even, odd]: Self::Weights) {
+        // SAFETY: the trait's contract.
+        unsafe {
             let low_bytes = _mm256_set1_epi16(0xff);
-            for tap in m.taps {
-                let inputs = from.add(*tap);
-                for k in 0..packed.steps {
-                    // `[even and odd][half][8 channels][2 inputs]`.
-                    let even = [_mm256_load_si256(line), _mm256_load_si256(line.add(1))];
-                    let odd = [_mm256_load_si256(line.add(2)), _mm256_load_si256(line.add(3))];
-                    for (p, sums) in sums.iter_mut().enumerate() {
-                        let fours = if OWN {
-                            let at = inputs.add(p * step[0] + 64 * k);
-                            [_mm256_loadu_si256(at.cast()), _mm256_loadu_si256(at.add(32).cast())]
-                        } else {
-                            let at = inputs.add(p * step[0] + 4 * k).cast::<i32>();
-                            [_mm256_set1_epi32(at.read_unaligned()); 2]
-                        };
-                        for (h, (sum, four)) in sums.iter_mut().zip(fours).enumerate() {
-                            let pairs = [_mm256_and_si256(four, low_bytes), _mm256_srli_epi16::<8>(four)];
-                            *sum = Self::pairs(Self::pairs(*sum, pairs[0], even[h]), pairs[1], odd[h]);
-                        }
-                    }
-                    line = line.add(4);
-                }
+            for (h, (sum, four)) in sums.iter_mut().zip(fours).enumerate() {
+                let pairs = [_mm256_and_si256(four, low_bytes), _mm256_srli_epi16::<8>(four)];
+                *sum = Self::pairs(Self::pairs(*sum, pairs[0], even[h]), pairs[1], odd[h]);
             }
-            sums
         }
     }
 }

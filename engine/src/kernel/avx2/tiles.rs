@@ -5,9 +5,9 @@
 
 use super::finish::{Block, Rounding, finish, scaled};
 use crate::kernel::map::{Columns, Map, Roundings};
-use crate::kernel::packed::LANES;
+use crate::kernel::packed::{CacheLine, LANES};
 use crate::kernel::part::Part;
-use crate::kernel::winograd::{self, Factors, NINTH};
+use crate::kernel::winograd::{self, Factors, NINTH, Sums, Words};
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
 
@@ -21,12 +21,14 @@ pub trait Products {
     /// Winograd's tiles that are multiplied in registers at once.
     const TILES: usize;
 
-    /// The sums of P neighbouring pixels over a block of channels; with `OWN`, each channel over inputs of its own.
-    unsafe fn sums<const P: usize, const OWN: bool>(
-        m: &Map,
-        place: [usize; 3],
-        memory: *const u8,
-    ) -> [Block<__m256i>; P];
+    /// What a step's weights of sixteen channels become in registers, before they meet pixels.
+    type Weights: Copy;
+
+    /// The weights of a step, from its first line on.
+    unsafe fn weights(line: *const CacheLine) -> Self::Weights;
+
+    /// Adds the products of four inputs for each half of the channels.
+    unsafe fn add(sums: &mut Block<__m256i>, fours: Block<__m256i>, weights: Self::Weights);
 
     /// `sum` and the products of i16 pairs.
     unsafe fn pairs(sum: __m256i, a: __m256i, b: __m256i) -> __m256i;
@@ -95,7 +97,7 @@ unsafe fn tile<D: Products, const P: usize, const OWN: bool>(
 ) {
     // SAFETY: this function's callers.
     unsafe {
-        let sums = D::sums::<P, OWN>(m, [block, row, column], memory);
+        let sums = sums::<D, P, OWN>(m, [block, row, column], memory);
         let mut p = 0;
         while p + 2 <= P {
             finish(m, [block, row, column + p], [sums[p], sums[p + 1]], roundings, memory);
@@ -104,6 +106,44 @@ unsafe fn tile<D: Products, const P: usize, const OWN: bool>(
         if p < P {
             finish(m, [block, row, column + p], [sums[p]], roundings, memory);
         }
+    }
+}
+
+/// The sums of P neighbouring pixels over a block of channels; with `OWN`, each channel over inputs of its own.
+///
+/// # Safety
+/// As [`Products`], and the tile ends with the row.
+#[inline(always)]
+unsafe fn sums<D: Products, const P: usize, const OWN: bool>(
+    m: &Map,
+    place @ [block, ..]: [usize; 3],
+    memory: *const u8,
+) -> [Block<__m256i>; P] {
+    let Map { step, packed, .. } = m;
+    // SAFETY: `Map::check` proved that every step of every tile lies in the memory, and that there are lines and biases
+    // for all blocks; the callers' tiles end with the row.
+    unsafe {
+        let (from, mut line) = m.tile(place, memory);
+        let bias = m.bias().add(block * LANES).cast::<__m256i>();
+        let mut sums = [[_mm256_loadu_si256(bias), _mm256_loadu_si256(bias.add(1))]; P];
+        for tap in m.taps {
+            let inputs = from.add(*tap);
+            for k in 0..packed.steps {
+                let weights = D::weights(line);
+                for (p, sums) in sums.iter_mut().enumerate() {
+                    let fours = if OWN {
+                        let at = inputs.add(p * step[0] + 64 * k);
+                        [_mm256_loadu_si256(at.cast()), _mm256_loadu_si256(at.add(32).cast())]
+                    } else {
+                        let at = inputs.add(p * step[0] + 4 * k).cast::<i32>();
+                        [_mm256_set1_epi32(at.read_unaligned()); 2]
+                    };
+                    D::add(sums, fours, weights);
+                }
+                line = line.add(packed.lines);
+            }
+        }
+        sums
     }
 }
 
@@ -144,7 +184,7 @@ pub unsafe fn real<D: Products>(m: &Map, memory: *const u8, y: &mut [f32]) {
     for (block, y) in y.chunks_mut(LANES).enumerate() {
         // SAFETY: as `tile`.
         unsafe {
-            let [halves] = D::sums::<1, false>(m, [block, 0, 0], memory);
+            let [halves] = sums::<D, 1, false>(m, [block, 0, 0], memory);
             let values = scaled(halves, m.scale().add(block * LANES));
             let mut all = [0.0f32; LANES];
             _mm256_storeu_ps(all.as_mut_ptr(), values[0]);
@@ -154,89 +194,95 @@ pub unsafe fn real<D: Products>(m: &Map, memory: *const u8, y: &mut [f32]) {
     }
 }
 
-/// Winograd's tiles by the products of a set.
-pub struct Ymm<D>(PhantomData<D>);
-
-impl<D: Products> winograd::Set for Ymm<D> {
-    type Words = __m256i;
-    const WORDS: usize = 16;
-    type Sums = __m256i;
-    const SUMS: usize = 8;
-    const TILES: usize = D::TILES;
-    const BLOCKS: usize = 1;
-    type Finish = Roundings<Rounding>;
+impl Words for __m256i {
+    const N: usize = 16;
 
     #[inline(always)]
-    unsafe fn widened(from: *const u8) -> __m256i {
+    unsafe fn widened(from: *const u8) -> Self {
         // SAFETY: the trait's contract.
         unsafe { _mm256_cvtepu8_epi16(_mm_loadu_si128(from.cast())) }
     }
 
     #[inline(always)]
-    unsafe fn keep_words(v: __m256i, to: *mut u8) {
+    unsafe fn keep(self, to: *mut u8) {
         // SAFETY: the trait's contract.
-        unsafe { _mm256_storeu_si256(to.cast(), v) }
+        unsafe { _mm256_storeu_si256(to.cast(), self) }
     }
 
     #[inline(always)]
-    unsafe fn plus(a: __m256i, b: __m256i) -> __m256i {
+    unsafe fn plus(self, other: Self) -> Self {
         // SAFETY: the trait's contract.
-        unsafe { _mm256_add_epi16(a, b) }
+        unsafe { _mm256_add_epi16(self, other) }
     }
 
     #[inline(always)]
-    unsafe fn minus(a: __m256i, b: __m256i) -> __m256i {
+    unsafe fn minus(self, other: Self) -> Self {
         // SAFETY: the trait's contract.
-        unsafe { _mm256_sub_epi16(a, b) }
+        unsafe { _mm256_sub_epi16(self, other) }
     }
 
     #[inline(always)]
-    unsafe fn fourfold(a: __m256i) -> __m256i {
+    unsafe fn fourfold(self) -> Self {
         // SAFETY: the trait's contract.
-        unsafe { _mm256_slli_epi16::<2>(a) }
+        unsafe { _mm256_slli_epi16::<2>(self) }
     }
+}
+
+impl Sums for __m256i {
+    const N: usize = 8;
 
     #[inline(always)]
-    unsafe fn sums(from: *const i32) -> __m256i {
+    unsafe fn load(from: *const i32) -> Self {
         // SAFETY: the trait's contract.
         unsafe { _mm256_loadu_si256(from.cast()) }
     }
 
     #[inline(always)]
-    unsafe fn keep_sums(v: __m256i, to: *mut i32) {
+    unsafe fn keep(self, to: *mut i32) {
         // SAFETY: the trait's contract.
-        unsafe { _mm256_storeu_si256(to.cast(), v) }
+        unsafe { _mm256_storeu_si256(to.cast(), self) }
     }
 
     #[inline(always)]
-    unsafe fn sum(a: __m256i, b: __m256i) -> __m256i {
+    unsafe fn plus(self, other: Self) -> Self {
         // SAFETY: the trait's contract.
-        unsafe { _mm256_add_epi32(a, b) }
+        unsafe { _mm256_add_epi32(self, other) }
     }
 
     #[inline(always)]
-    unsafe fn difference(a: __m256i, b: __m256i) -> __m256i {
+    unsafe fn minus(self, other: Self) -> Self {
         // SAFETY: the trait's contract.
-        unsafe { _mm256_sub_epi32(a, b) }
+        unsafe { _mm256_sub_epi32(self, other) }
     }
 
     #[inline(always)]
-    unsafe fn quadruple(a: __m256i) -> __m256i {
+    unsafe fn fourfold(self) -> Self {
         // SAFETY: the trait's contract.
-        unsafe { _mm256_slli_epi32::<2>(a) }
+        unsafe { _mm256_slli_epi32::<2>(self) }
     }
 
     #[inline(always)]
-    unsafe fn ninth(a: __m256i) -> __m256i {
+    unsafe fn ninth(self) -> Self {
         // SAFETY: the trait's contract.
-        unsafe { _mm256_mullo_epi32(a, _mm256_set1_epi32(NINTH)) }
+        unsafe { _mm256_mullo_epi32(self, _mm256_set1_epi32(NINTH)) }
     }
 
     #[inline(always)]
-    unsafe fn halved(a: __m256i, n: u32) -> __m256i {
+    unsafe fn halved(self, n: u32) -> Self {
         // SAFETY: the trait's contract.
-        unsafe { _mm256_sra_epi32(a, _mm_cvtsi32_si128(n as i32)) }
+        unsafe { _mm256_sra_epi32(self, _mm_cvtsi32_si128(n as i32)) }
     }
+}
+
+/// Winograd's tiles by the products of a set.
+pub struct Ymm<D>(PhantomData<D>);
+
+impl<D: Products> winograd::Set for Ymm<D> {
+    type Words = __m256i;
+    type Sums = __m256i;
+    const TILES: usize = D::TILES;
+    const BLOCKS: usize = 1;
+    type Finish = Roundings<Rounding>;
 
     #[inline(always)]
     unsafe fn multiply<const P: usize, const Q: usize>(f: Factors, to: *mut i32) {

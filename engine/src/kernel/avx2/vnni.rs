@@ -7,7 +7,7 @@
 use super::finish::Block;
 use super::tiles::{self, Products};
 use crate::kernel::map::Map;
-use crate::kernel::packed::LANES;
+use crate::kernel::packed::CacheLine;
 use crate::kernel::part::Part;
 use core::arch::x86_64::*;
 
@@ -50,39 +50,21 @@ macro_rules! kernels {
                 unsafe { pairs(sum, a, b) }
             }
 
+            type Weights = Block<__m256i>;
+
             #[inline(always)]
-            unsafe fn sums<const P: usize, const OWN: bool>(
-                m: &Map,
-                place @ [block, ..]: [usize; 3],
-                memory: *const u8,
-            ) -> [Block<__m256i>; P] {
-                let Map { step, packed, .. } = m;
-                // SAFETY: `Map::check` proved that every step of every tile lies in the memory, and that there are lines and
-                // biases for all blocks; the callers' tiles end with the row.
+            unsafe fn weights(line: *const CacheLine) -> Self::Weights {
+                let line = line.cast::<__m256i>();
+                // SAFETY: the trait's contract.
+                unsafe { [_mm256_load_si256(line), _mm256_load_si256(line.add(1))] }
+            }
+
+            #[inline(always)]
+            unsafe fn add(sums: &mut Block<__m256i>, fours: Block<__m256i>, weights: Self::Weights) {
+                // SAFETY: the trait's contract.
                 unsafe {
-                    let (from, line) = m.tile(place, memory);
-                    let mut line = line.cast::<__m256i>();
-                    let bias = m.bias().add(block * LANES).cast::<__m256i>();
-                    let mut sums = [[_mm256_loadu_si256(bias), _mm256_loadu_si256(bias.add(1))]; P];
-                    for tap in m.taps {
-                        let inputs = from.add(*tap);
-                        for k in 0..packed.steps {
-                            let weights = [_mm256_load_si256(line), _mm256_load_si256(line.add(1))];
-                            for (p, sums) in sums.iter_mut().enumerate() {
-                                let fours = if OWN {
-                                    let at = inputs.add(p * step[0] + 64 * k);
-                                    [_mm256_loadu_si256(at.cast()), _mm256_loadu_si256(at.add(32).cast())]
-                                } else {
-                                    let at = inputs.add(p * step[0] + 4 * k).cast::<i32>();
-                                    [_mm256_set1_epi32(at.read_unaligned()); 2]
-                                };
-                                sums[0] = $bytes(sums[0], fours[0], weights[0]);
-                                sums[1] = $bytes(sums[1], fours[1], weights[1]);
-                            }
-                            line = line.add(2);
-                        }
-                    }
-                    sums
+                    sums[0] = $bytes(sums[0], fours[0], weights[0]);
+                    sums[1] = $bytes(sums[1], fours[1], weights[1]);
                 }
             }
         }

@@ -7,10 +7,56 @@ use super::finish::finish;
 use super::rounding::Rounding;
 use crate::kernel::map::{Map, Roundings};
 use crate::kernel::packed::LANES;
-use crate::kernel::winograd::{Factors, NINTH, Set};
+use crate::kernel::winograd::{Factors, NINTH, Set, Sums};
 use core::arch::x86_64::*;
 
-/// The set's vectors.
+impl Sums for __m512i {
+    const N: usize = 16;
+
+    #[inline(always)]
+    unsafe fn load(from: *const i32) -> Self {
+        // SAFETY: the trait's contract.
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn keep(self, to: *mut i32) {
+        // SAFETY: the trait's contract.
+        unsafe { _mm512_storeu_si512(to.cast(), self) }
+    }
+
+    #[inline(always)]
+    unsafe fn plus(self, other: Self) -> Self {
+        // SAFETY: the trait's contract.
+        unsafe { _mm512_add_epi32(self, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn minus(self, other: Self) -> Self {
+        // SAFETY: the trait's contract.
+        unsafe { _mm512_sub_epi32(self, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn fourfold(self) -> Self {
+        // SAFETY: the trait's contract.
+        unsafe { _mm512_slli_epi32::<2>(self) }
+    }
+
+    #[inline(always)]
+    unsafe fn ninth(self) -> Self {
+        // SAFETY: the trait's contract.
+        unsafe { _mm512_mullo_epi32(self, _mm512_set1_epi32(NINTH)) }
+    }
+
+    #[inline(always)]
+    unsafe fn halved(self, n: u32) -> Self {
+        // SAFETY: the trait's contract.
+        unsafe { _mm512_sra_epi32(self, _mm_cvtsi32_si128(n as i32)) }
+    }
+}
+
+/// The set: inputs in the vectors of AVX2.
 pub enum Zmm {}
 
 /// `sum` and the products of i16 pairs, in the one instruction for both: for the intrinsic the compiler takes two.
@@ -29,84 +75,10 @@ fn pairs(mut sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
 
 impl Set for Zmm {
     type Words = __m256i;
-    const WORDS: usize = 16;
     type Sums = __m512i;
-    const SUMS: usize = 16;
     const TILES: usize = 8;
     const BLOCKS: usize = 2;
     type Finish = Roundings<Rounding>;
-
-    #[inline(always)]
-    unsafe fn widened(from: *const u8) -> __m256i {
-        // SAFETY: the trait's contract.
-        unsafe { _mm256_cvtepu8_epi16(_mm_loadu_si128(from.cast())) }
-    }
-
-    #[inline(always)]
-    unsafe fn keep_words(v: __m256i, to: *mut u8) {
-        // SAFETY: the trait's contract.
-        unsafe { _mm256_storeu_si256(to.cast(), v) }
-    }
-
-    #[inline(always)]
-    unsafe fn plus(a: __m256i, b: __m256i) -> __m256i {
-        // SAFETY: the trait's contract.
-        unsafe { _mm256_add_epi16(a, b) }
-    }
-
-    #[inline(always)]
-    unsafe fn minus(a: __m256i, b: __m256i) -> __m256i {
-        // SAFETY: the trait's contract.
-        unsafe { _mm256_sub_epi16(a, b) }
-    }
-
-    #[inline(always)]
-    unsafe fn fourfold(a: __m256i) -> __m256i {
-        // SAFETY: the trait's contract.
-        unsafe { _mm256_slli_epi16::<2>(a) }
-    }
-
-    #[inline(always)]
-    unsafe fn sums(from: *const i32) -> __m512i {
-        // SAFETY: the trait's contract.
-        unsafe { _mm512_loadu_si512(from.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn keep_sums(v: __m512i, to: *mut i32) {
-        // SAFETY: the trait's contract.
-        unsafe { _mm512_storeu_si512(to.cast(), v) }
-    }
-
-    #[inline(always)]
-    unsafe fn sum(a: __m512i, b: __m512i) -> __m512i {
-        // SAFETY: the trait's contract.
-        unsafe { _mm512_add_epi32(a, b) }
-    }
-
-    #[inline(always)]
-    unsafe fn difference(a: __m512i, b: __m512i) -> __m512i {
-        // SAFETY: the trait's contract.
-        unsafe { _mm512_sub_epi32(a, b) }
-    }
-
-    #[inline(always)]
-    unsafe fn quadruple(a: __m512i) -> __m512i {
-        // SAFETY: the trait's contract.
-        unsafe { _mm512_slli_epi32::<2>(a) }
-    }
-
-    #[inline(always)]
-    unsafe fn ninth(a: __m512i) -> __m512i {
-        // SAFETY: the trait's contract.
-        unsafe { _mm512_mullo_epi32(a, _mm512_set1_epi32(NINTH)) }
-    }
-
-    #[inline(always)]
-    unsafe fn halved(a: __m512i, n: u32) -> __m512i {
-        // SAFETY: the trait's contract.
-        unsafe { _mm512_sra_epi32(a, _mm_cvtsi32_si128(n as i32)) }
-    }
 
     #[inline(always)]
     unsafe fn multiply<const P: usize, const Q: usize>(f: Factors, to: *mut i32) {

@@ -6,92 +6,98 @@
 use super::{Rounding, finish};
 use crate::kernel::map::{Map, Roundings};
 use crate::kernel::packed::LANES;
-use crate::kernel::winograd::{Factors, NINTH, Set};
+use crate::kernel::winograd::{Factors, NINTH, Set, Sums, Words};
 use core::arch::aarch64::*;
 
-/// The set's vectors.
-pub(super) enum Neon {}
-
-impl Set for Neon {
-    type Words = int16x8_t;
-    const WORDS: usize = 8;
-    type Sums = int32x4_t;
-    const SUMS: usize = 4;
-    const TILES: usize = 4;
-    const BLOCKS: usize = 1;
-    type Finish = Roundings<Rounding>;
+impl Words for int16x8_t {
+    const N: usize = 8;
 
     #[inline(always)]
-    unsafe fn widened(from: *const u8) -> int16x8_t {
+    unsafe fn widened(from: *const u8) -> Self {
         // SAFETY: the trait's contract.
         unsafe { vmovl_s8(vld1_s8(from.cast())) }
     }
 
     #[inline(always)]
-    unsafe fn keep_words(v: int16x8_t, to: *mut u8) {
+    unsafe fn keep(self, to: *mut u8) {
         // SAFETY: the trait's contract.
-        unsafe { vst1q_s16(to.cast(), v) }
+        unsafe { vst1q_s16(to.cast(), self) }
     }
 
     #[inline(always)]
-    unsafe fn plus(a: int16x8_t, b: int16x8_t) -> int16x8_t {
+    unsafe fn plus(self, other: Self) -> Self {
         // SAFETY: the trait's contract.
-        unsafe { vaddq_s16(a, b) }
+        unsafe { vaddq_s16(self, other) }
     }
 
     #[inline(always)]
-    unsafe fn minus(a: int16x8_t, b: int16x8_t) -> int16x8_t {
+    unsafe fn minus(self, other: Self) -> Self {
         // SAFETY: the trait's contract.
-        unsafe { vsubq_s16(a, b) }
+        unsafe { vsubq_s16(self, other) }
     }
 
     #[inline(always)]
-    unsafe fn fourfold(a: int16x8_t) -> int16x8_t {
+    unsafe fn fourfold(self) -> Self {
         // SAFETY: the trait's contract.
-        unsafe { vshlq_n_s16::<2>(a) }
+        unsafe { vshlq_n_s16::<2>(self) }
     }
+}
+
+impl Sums for int32x4_t {
+    const N: usize = 4;
 
     #[inline(always)]
-    unsafe fn sums(from: *const i32) -> int32x4_t {
+    unsafe fn load(from: *const i32) -> Self {
         // SAFETY: the trait's contract.
         unsafe { vld1q_s32(from) }
     }
 
     #[inline(always)]
-    unsafe fn keep_sums(v: int32x4_t, to: *mut i32) {
+    unsafe fn keep(self, to: *mut i32) {
         // SAFETY: the trait's contract.
-        unsafe { vst1q_s32(to, v) }
+        unsafe { vst1q_s32(to, self) }
     }
 
     #[inline(always)]
-    unsafe fn sum(a: int32x4_t, b: int32x4_t) -> int32x4_t {
+    unsafe fn plus(self, other: Self) -> Self {
         // SAFETY: the trait's contract.
-        unsafe { vaddq_s32(a, b) }
+        unsafe { vaddq_s32(self, other) }
     }
 
     #[inline(always)]
-    unsafe fn difference(a: int32x4_t, b: int32x4_t) -> int32x4_t {
+    unsafe fn minus(self, other: Self) -> Self {
         // SAFETY: the trait's contract.
-        unsafe { vsubq_s32(a, b) }
+        unsafe { vsubq_s32(self, other) }
     }
 
     #[inline(always)]
-    unsafe fn quadruple(a: int32x4_t) -> int32x4_t {
+    unsafe fn fourfold(self) -> Self {
         // SAFETY: the trait's contract.
-        unsafe { vshlq_n_s32::<2>(a) }
+        unsafe { vshlq_n_s32::<2>(self) }
     }
 
     #[inline(always)]
-    unsafe fn ninth(a: int32x4_t) -> int32x4_t {
+    unsafe fn ninth(self) -> Self {
         // SAFETY: the trait's contract.
-        unsafe { vmulq_n_s32(a, NINTH) }
+        unsafe { vmulq_n_s32(self, NINTH) }
     }
 
     #[inline(always)]
-    unsafe fn halved(a: int32x4_t, n: u32) -> int32x4_t {
+    unsafe fn halved(self, n: u32) -> Self {
         // SAFETY: the trait's contract.
-        unsafe { vshlq_s32(a, vdupq_n_s32(-(n as i32))) }
+        unsafe { vshlq_s32(self, vdupq_n_s32(-(n as i32))) }
     }
+}
+
+/// The set.
+pub(super) enum Neon {}
+
+impl Set for Neon {
+    type Words = int16x8_t;
+    type Sums = int32x4_t;
+    const TILES: usize = 4;
+    const BLOCKS: usize = 1;
+    type Finish = Roundings<Rounding>;
 
     #[inline(always)]
     unsafe fn multiply<const P: usize, const Q: usize>(f: Factors, to: *mut i32) {

@@ -13,7 +13,7 @@
 mod sweep;
 mod tiling;
 
-pub use sweep::{Factors, NINTH, Set, sweep};
+pub use sweep::{Factors, NINTH, Set, Sums, Words, sweep};
 pub use tiling::{Four, Two};
 
 use super::packed::{CacheLine, LANES, Packed, push_ends};

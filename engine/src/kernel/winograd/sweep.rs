@@ -16,42 +16,56 @@ use core::ops::Range;
 /// The inverse of 9 modulo 2^32.
 pub const NINTH: i32 = 0x38e3_8e39;
 
-/// An instruction set's vectors of i16 (*words*) and i32 (*sums*), and what it does after a convolution.
+/// A vector of i16, of inputs as they are transformed.
 ///
 /// # Safety
-/// Every method may be called only where the CPU has the instructions, with pointers to as many values as it names.
+/// Every method may be called only where the CPU has the instructions, with pointers to as many values as it has.
+pub trait Words: Copy {
+    /// How many: a divisor of [`LANES`].
+    const N: usize;
+
+    /// Stored bytes: unsigned where the set stores x + 128.
+    unsafe fn widened(from: *const u8) -> Self;
+    unsafe fn keep(self, to: *mut u8);
+    unsafe fn plus(self, other: Self) -> Self;
+    unsafe fn minus(self, other: Self) -> Self;
+    unsafe fn fourfold(self) -> Self;
+}
+
+/// A vector of i32, of sums.
+///
+/// # Safety
+/// As [`Words`].
+pub trait Sums: Copy {
+    /// How many: a divisor of [`LANES`].
+    const N: usize;
+
+    unsafe fn load(from: *const i32) -> Self;
+    unsafe fn keep(self, to: *mut i32);
+    unsafe fn plus(self, other: Self) -> Self;
+    unsafe fn minus(self, other: Self) -> Self;
+    unsafe fn fourfold(self) -> Self;
+    /// Times [`NINTH`], modulo 2^32.
+    unsafe fn ninth(self) -> Self;
+    /// Shifted right by `n`, with sign.
+    unsafe fn halved(self, n: u32) -> Self;
+}
+
+/// An instruction set's vectors, its products, and what it does after a convolution.
+///
+/// # Safety
+/// As [`Words`].
 pub trait Set {
-    /// Some i16, a divisor of [`LANES`].
-    type Words: Copy;
-    /// How many.
-    const WORDS: usize;
-    /// Some i32, a divisor of [`LANES`].
-    type Sums: Copy;
-    /// How many.
-    const SUMS: usize;
+    /// Vectors of inputs.
+    type Words: Words;
+    /// Vectors of sums.
+    type Sums: Sums;
     /// Tiles that are multiplied in registers at once: at most 8.
     const TILES: usize;
     /// Blocks of output channels that are: 1 or 2.
     const BLOCKS: usize;
     /// How the map's roundings are kept.
     type Finish;
-
-    /// Stored bytes as words: unsigned where the set stores x + 128.
-    unsafe fn widened(from: *const u8) -> Self::Words;
-    unsafe fn keep_words(v: Self::Words, to: *mut u8);
-    unsafe fn plus(a: Self::Words, b: Self::Words) -> Self::Words;
-    unsafe fn minus(a: Self::Words, b: Self::Words) -> Self::Words;
-    unsafe fn fourfold(a: Self::Words) -> Self::Words;
-
-    unsafe fn sums(from: *const i32) -> Self::Sums;
-    unsafe fn keep_sums(v: Self::Sums, to: *mut i32);
-    unsafe fn sum(a: Self::Sums, b: Self::Sums) -> Self::Sums;
-    unsafe fn difference(a: Self::Sums, b: Self::Sums) -> Self::Sums;
-    unsafe fn quadruple(a: Self::Sums) -> Self::Sums;
-    /// Times [`NINTH`], modulo 2^32.
-    unsafe fn ninth(a: Self::Sums) -> Self::Sums;
-    /// Shifted right by `n`, with sign.
-    unsafe fn halved(a: Self::Sums, n: u32) -> Self::Sums;
 
     /// Writes the sums of `P` tiles over `Q` blocks, at most [`Set::BLOCKS`].
     unsafe fn multiply<const P: usize, const Q: usize>(factors: Factors, to: *mut i32);
@@ -152,25 +166,25 @@ unsafe fn transform<S: Set, T: Tiling>(m: &Map, w: &Winograd, [i, tile]: [usize;
         let mut first = 0;
         while first < w.width {
             let from = memory.add(first);
-            let zero = S::widened(from.add(rows[0] + columns[0]));
+            let zero = S::Words::widened(from.add(rows[0] + columns[0]));
             let mut half = [[zero; 6]; 6];
             for column in 0..T::READ {
                 let mut d = [zero; 6];
                 for n in 0..T::READ {
-                    d[n] = S::widened(from.add(rows[n] + columns[column]));
+                    d[n] = S::Words::widened(from.add(rows[n] + columns[column]));
                 }
-                let d = T::input::<S>(d);
+                let d = T::input(d);
                 for n in 0..T::READ {
                     half[n][column] = d[n];
                 }
             }
             for (n, row) in half.iter().enumerate().take(T::READ) {
-                let v = T::input::<S>(*row);
+                let v = T::input(*row);
                 for (j, v) in v.into_iter().enumerate().take(T::READ) {
-                    S::keep_words(v, to.add((n * T::READ + j) * pitch + 2 * first));
+                    v.keep(to.add((n * T::READ + j) * pitch + 2 * first));
                 }
             }
-            first += S::WORDS;
+            first += S::Words::N;
         }
     }
 }
@@ -237,27 +251,27 @@ unsafe fn transform_back<S: Set, T: Tiling>(
         let outputs = memory.add(w.outputs()).cast::<i32>();
         let mut lane = 0;
         while lane < LANES {
-            let bias = S::sums(m.bias().add(block * LANES + lane));
+            let bias = S::Sums::load(m.bias().add(block * LANES + lane));
             let mut half = [[bias; 6]; 6];
             for column in 0..T::READ {
                 let mut v = [bias; 6];
                 for n in 0..T::READ {
-                    v[n] = S::sums(sums.add((n * T::READ + column) * BLOCKS * LANES + lane));
+                    v[n] = S::Sums::load(sums.add((n * T::READ + column) * BLOCKS * LANES + lane));
                 }
-                let v = T::output::<S>(v);
+                let v = T::output(v);
                 for n in 0..T::SIDE {
                     half[n][column] = v[n];
                 }
             }
             for (n, row) in half.iter().enumerate().take(T::SIDE) {
-                let y = T::output::<S>(*row);
+                let y = T::output(*row);
                 for (j, y) in y.into_iter().enumerate().take(T::SIDE) {
-                    let y = if T::NINEFOLD { S::ninth(y) } else { y };
-                    let y = S::sum(S::halved(y, T::SHIFTS[n] + T::SHIFTS[j]), bias);
-                    S::keep_sums(y, outputs.add((n * T::SIDE + j) * LANES + lane));
+                    let y = if T::NINEFOLD { y.ninth() } else { y };
+                    let y = y.halved(T::SHIFTS[n] + T::SHIFTS[j]).plus(bias);
+                    y.keep(outputs.add((n * T::SIDE + j) * LANES + lane));
                 }
             }
-            lane += S::SUMS;
+            lane += S::Sums::N;
         }
         for n in kept {
             S::finish(m, [block, row + n, column], pixels, outputs.add(n * T::SIDE * LANES), finish, memory);

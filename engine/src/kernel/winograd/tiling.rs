@@ -3,7 +3,7 @@
 // Vectors: each block says which check above it makes it sound.
 #![allow(unsafe_code)]
 
-use super::sweep::Set;
+use super::sweep::{Sums, Words};
 
 /// Registers of one row or column; a tiling uses the first [`Tiling::READ`] of them, or [`Tiling::SIDE`].
 pub type Row<V> = [V; 6];
@@ -25,13 +25,13 @@ pub trait Tiling {
     ///
     /// # Safety
     /// The CPU has the set's instructions.
-    unsafe fn input<S: Set>(d: Row<S::Words>) -> Row<S::Words>;
+    unsafe fn input<W: Words>(d: Row<W>) -> Row<W>;
 
     /// `A' m`, output i times `2^SHIFTS[i]`, and times 3 where [`Tiling::NINEFOLD`].
     ///
     /// # Safety
     /// As [`Tiling::input`].
-    unsafe fn output<S: Set>(m: Row<S::Sums>) -> Row<S::Sums>;
+    unsafe fn output<S: Sums>(m: Row<S>) -> Row<S>;
 }
 
 /// F(4 x 4, 3 x 3), of the points 0, 1, -1, 2, -2 and infinity.
@@ -46,33 +46,32 @@ impl Tiling for Four {
     const NINEFOLD: bool = true;
 
     #[inline(always)]
-    unsafe fn input<S: Set>(d: Row<S::Words>) -> Row<S::Words> {
+    unsafe fn input<W: Words>(d: Row<W>) -> Row<W> {
         // SAFETY: this function's callers.
         unsafe {
-            let even = S::minus(d[4], S::fourfold(d[2]));
-            let odd = S::minus(d[3], S::fourfold(d[1]));
-            let (far, near) = (S::minus(d[4], d[2]), S::minus(d[3], d[1]));
-            let twice = S::plus(near, near);
+            let even = d[4].minus(d[2].fourfold());
+            let odd = d[3].minus(d[1].fourfold());
+            let (far, near) = (d[4].minus(d[2]), d[3].minus(d[1]));
+            let twice = near.plus(near);
             [
-                S::plus(S::fourfold(S::minus(d[0], d[2])), far),
-                S::plus(odd, even),
-                S::minus(even, odd),
-                S::plus(far, twice),
-                S::minus(far, twice),
-                S::minus(S::minus(d[5], d[3]), S::plus(twice, twice)),
+                d[0].minus(d[2]).fourfold().plus(far),
+                odd.plus(even),
+                even.minus(odd),
+                far.plus(twice),
+                far.minus(twice),
+                d[5].minus(d[3]).minus(twice.plus(twice)),
             ]
         }
     }
 
     #[inline(always)]
-    unsafe fn output<S: Set>(m: Row<S::Sums>) -> Row<S::Sums> {
+    unsafe fn output<S: Sums>(m: Row<S>) -> Row<S> {
         // SAFETY: this function's callers.
         unsafe {
-            let (s, d) = (S::sum(m[1], m[2]), S::difference(m[1], m[2]));
-            let (t, e) = (S::sum(m[3], m[4]), S::difference(m[3], m[4]));
-            let z = S::sum(S::sum(m[0], S::quadruple(s)), t);
-            let twice = S::sum(S::sum(d, d), e);
-            [z, twice, S::sum(s, t), S::sum(S::sum(d, S::sum(e, e)), m[5]), z, z]
+            let (s, d) = (m[1].plus(m[2]), m[1].minus(m[2]));
+            let (t, e) = (m[3].plus(m[4]), m[3].minus(m[4]));
+            let z = m[0].plus(s.fourfold()).plus(t);
+            [z, d.plus(d).plus(e), s.plus(t), d.plus(e.plus(e)).plus(m[5]), z, z]
         }
     }
 }
@@ -88,20 +87,20 @@ impl Tiling for Two {
     const NINEFOLD: bool = false;
 
     #[inline(always)]
-    unsafe fn input<S: Set>(d: Row<S::Words>) -> Row<S::Words> {
+    unsafe fn input<W: Words>(d: Row<W>) -> Row<W> {
         // SAFETY: this function's callers.
         unsafe {
-            let last = S::minus(d[3], d[1]);
-            [S::minus(d[0], d[2]), S::plus(d[1], d[2]), S::minus(d[2], d[1]), last, last, last]
+            let last = d[3].minus(d[1]);
+            [d[0].minus(d[2]), d[1].plus(d[2]), d[2].minus(d[1]), last, last, last]
         }
     }
 
     #[inline(always)]
-    unsafe fn output<S: Set>(m: Row<S::Sums>) -> Row<S::Sums> {
+    unsafe fn output<S: Sums>(m: Row<S>) -> Row<S> {
         // SAFETY: this function's callers.
         unsafe {
-            let z = S::sum(m[0], S::sum(m[1], m[2]));
-            [z, S::sum(S::difference(m[1], m[2]), m[3]), z, z, z, z]
+            let z = m[0].plus(m[1].plus(m[2]));
+            [z, m[1].minus(m[2]).plus(m[3]), z, z, z, z]
         }
     }
 }

@@ -218,8 +218,7 @@ fn crew(
 
 /// The engine of a worker.
 fn sharing(lockstep: &Lockstep, threads: &Threads, worker: usize) -> Box<dyn Backend> {
-    let beside = lockstep.beside();
-    let own = if threads.count() == 1 { beside } else { beside.with_team(threads.team(worker)) };
+    let own = lockstep.beside().with_team(threads.team(worker));
     Box::new(Placed::new(Box::new(own), threads, worker))
 }
 
