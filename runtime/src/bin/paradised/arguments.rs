@@ -237,7 +237,7 @@ pub struct ThreadArguments {
     /// Threads that share one inference, 1 to 64: the same bits, sooner. A small network stays on one. int8 only.
     #[arg(long, default_value_t = 1, value_name = "N", env = "PARADISE_THREADS", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub threads: u16,
-    /// Cores that they are tied to, in turn: 2,3 [default: where the system puts them].
+    /// Cores that they are tied to, in turn: 2,3 [default: several threads keep to different cores].
     #[arg(long, value_name = "CPU", value_delimiter = ',')]
     pub pin: Vec<usize>,
 }
