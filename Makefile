@@ -182,7 +182,7 @@ bench-attack: .venv-bench/.ready ## AutoAttack against torchattacks' on the same
 	$(CARGO) bench --workspace --bench autoattack -- $(CURDIR)/.venv-bench/bin/python 8/255 $(addprefix $(CURDIR)/runs/method-table/,standard paradise-pm-gamma-10 paradise-am-gamma-3)
 
 bench-engine: .venv-peers/.ready aarch64 ## The int8 engine against LiteRT, ONNX Runtime and OpenVINO, batch 1, one and two threads, on this CPU and held to smaller ones; instructions under valgrind and on aarch64
-	@for tool in valgrind objdump; do command -v $$tool >/dev/null || { $(call install,valgrind binutils); break; }; done
+	@for tool in valgrind objdump llvm-mca; do command -v $$tool >/dev/null || { $(call install,valgrind binutils llvm); break; }; done
 	gcc -O2 -fPIC -shared -o target/aarch64/count.so train/benches/instructions/count.c
 	[ -e target/aarch64/peers/usr/bin/python3 ] || PIP=".venv-peers/bin/python -m pip" APT="$(APT)" train/benches/instructions/aarch64.sh target/aarch64/peers
 	$(CARGO) build --release --workspace --example kernels

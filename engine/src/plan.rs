@@ -4,7 +4,8 @@ use crate::arena::{Block, place};
 use crate::header::Header;
 use crate::kernel::grid::Grid;
 use crate::kernel::isa::Isa;
-use crate::kernel::map::{Columns, SLACK};
+use crate::kernel::map::{Columns, Depthwise, SLACK};
+use crate::kernel::packed::{DEPTH, Order};
 use crate::kernel::winograd::Winograd;
 use crate::layer::{Layer, Op, Window};
 use alloc::{vec, vec::Vec};
@@ -46,13 +47,32 @@ pub(crate) fn is_depthwise(groups: u16, x: &Grid, y: &Grid) -> bool {
 }
 
 /// The columns of a depthwise convolution from `x` to `y`.
-pub(crate) fn columns(x: &Grid, window: &Window, y: &Grid) -> Columns {
+fn columns(x: &Grid, window: &Window, y: &Grid) -> Columns {
     let [top, left, ..] = window.pad.map(usize::from);
     let [kernel_h, kernel_w] = window.kernel.map(usize::from);
     let [down, right] = window.stride.map(usize::from);
     let from = x.before(top, left);
     let width = (y.shape.w as usize - 1) * right + kernel_w;
     Columns { x: from, down: down * from.pitch, channels: x.shape.c.into(), extent: [width, kernel_h] }
+}
+
+/// What a depthwise convolution from `x` to `y` reads for weights in such an order.
+pub(crate) fn depthwise(order: Order, x: &Grid, window: &Window, y: &Grid) -> Depthwise {
+    if order.is_by_taps() { Depthwise::Taps } else { Depthwise::Columns(columns(x, window, y)) }
+}
+
+/// Bytes from a pixel's first tap to each run of what it reads there: to each tap, or to four rows of columns.
+pub(crate) fn depthwise_taps(reads: &Depthwise, x: &Grid, window: &Window) -> Vec<usize> {
+    let [kernel_h, kernel_w] = window.kernel.map(usize::from);
+    match reads {
+        Depthwise::Columns(columns) => (0..kernel_h.div_ceil(DEPTH)).map(|run| run * columns.pitch()).collect(),
+        Depthwise::Taps => {
+            // The last of an odd number stands twice: its second weight is 0.
+            let all = kernel_h * kernel_w;
+            let tap = |i: usize| i / kernel_w * x.pitch() + i % kernel_w * usize::from(x.shape.c);
+            (0..all.next_multiple_of(2)).map(|i| tap(i.min(all - 1))).collect()
+        }
+    }
 }
 
 /// How often each activation is read; the features once more, by the heads.
@@ -120,7 +140,9 @@ impl Plan {
             let Op::Conv { window, groups, .. } = &layer.op else { continue };
             let [x, y] = [&grids[layer.inputs[0] as usize], &grids[i + 1]];
             if is_depthwise(*groups, x, y) {
-                room = room.max(self::columns(x, window, y).len());
+                if let Depthwise::Columns(columns) = depthwise(isa.depthwise(), x, window, y) {
+                    room = room.max(columns.len());
+                }
             } else if let (1, Some(uses)) = (*groups, isa.winograd()) {
                 tiles[i] = Winograd::of(uses, window, x.shape, y.shape).map(|w| Winograd { at: columns, ..w });
                 room = room.max(tiles[i].map_or(0, |w| w.len()));

@@ -10,7 +10,7 @@ use crate::kernel::packed::{CacheLine, DEPTH, LANES, Packed, push_constants};
 pub(crate) use crate::kernel::team::Team;
 use crate::kernel::winograd::{self, Winograd};
 use crate::layer::{Activation, Head, Layer, Op, Window};
-use crate::plan::{Plan, columns, is_depthwise};
+use crate::plan::{Plan, depthwise, depthwise_taps, is_depthwise};
 use crate::requant::Output;
 use crate::slices::shown;
 use crate::watch::Watch;
@@ -107,9 +107,8 @@ impl Tiled {
                         let taps = (0..kernel_h).map(|row| row * x.pitch()).collect();
                         Step::Linear(Packed::push(&mut lines, map, kernel_h, kernel_w * c, order, flip), taps)
                     } else if is_depthwise(*groups, x, y) {
-                        let packed = Packed::push_depthwise(&mut lines, map, kernel, order, flip);
-                        let pitch = columns(x, window, y).pitch();
-                        Step::Depthwise(packed, (0..packed.runs).map(|run| run * pitch).collect())
+                        let packed = Packed::push_depthwise(&mut lines, map, kernel, isa.depthwise(), flip);
+                        Step::Depthwise(packed, depthwise_taps(&depthwise(isa.depthwise(), x, window, y), x, window))
                     } else {
                         let pixels = (0..kernel_h).flat_map(|row| (0..kernel_w).map(move |column| (row, column)));
                         let taps: Taps = pixels.map(|(row, column)| row * x.pitch() + column * c).collect();
@@ -393,9 +392,12 @@ impl Tiled {
             }
             Step::Depthwise(packed, taps) => {
                 let map = self.sliding(*packed, taps, [x, y], window, out);
-                let step = [window.stride[1] as usize * LANES * DEPTH, 0];
-                let columns = Some(columns(x, window, y));
-                self.isa.map(&Map { x: self.plan.columns, step, columns, ..map }, scratch, team);
+                let mut map = Map { depthwise: Some(depthwise(self.isa.depthwise(), x, window, y)), ..map };
+                if map.columns().is_some() {
+                    map.x = self.plan.columns;
+                    map.step = [window.stride[1] as usize * LANES * DEPTH, 0];
+                }
+                self.isa.map(&map, scratch, team);
             }
             _ => unreachable!("a convolution of one group is one map"),
         }

@@ -35,10 +35,10 @@ impl Shared {
     }
 }
 
-/// The sets of an architecture, the fastest first: token, module, name in reports, how its kernels read weights, what is
-/// xored into stored int8 values, and the features for which `rows` is compiled.
+/// The sets of an architecture, the fastest first: token, module, name in reports, how its kernels read weights and those of
+/// depthwise convolutions, what is xored into stored int8 values, and the features for which `rows` is compiled.
 macro_rules! instruction_sets {
-    ($($(#[doc = $doc:literal])* $(#[cfg($when:meta)])? $set:ident, $module:ident, $name:literal, $order:expr, $tiles:expr, $flip:literal, $features:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $(#[cfg($when:meta)])? $set:ident, $module:ident, $name:literal, [$order:expr, $depthwise:expr], $tiles:expr, $flip:literal, $features:literal;)*) => {
         /// An instruction set that this CPU has: the tokens are proof.
         #[derive(Debug, Clone, Copy)]
         pub enum Isa {
@@ -62,6 +62,13 @@ macro_rules! instruction_sets {
             pub fn order(self) -> Order {
                 match self {
                     $($(#[cfg($when)])? Self::$set(_) => $order,)*
+                }
+            }
+
+            /// How its kernels read the weights of depthwise convolutions.
+            pub fn depthwise(self) -> Order {
+                match self {
+                    $($(#[cfg($when)])? Self::$set(_) => $depthwise,)*
                 }
             }
 
@@ -246,22 +253,22 @@ fn by_pairs(least: u16, two: bool) -> Option<winograd::Uses> {
 #[cfg(target_arch = "x86_64")]
 instruction_sets! {
     /// AVX-512 with VNNI.
-    Avx512, avx512, "avx512-vnni", Order::Quads, by_pairs(32, false), 0x80, "avx512f,avx512bw,avx512vl";
+    Avx512, avx512, "avx512-vnni", [Order::Quads, Order::Quads], by_pairs(32, false), 0x80, "avx512f,avx512bw,avx512vl";
     /// AVX-VNNI.
-    AvxVnni, vnni, "avx-vnni", Order::Quads, by_pairs(32, false), 0x80, "avx2";
+    AvxVnni, vnni, "avx-vnni", [Order::Quads, Order::Quads], by_pairs(32, false), 0x80, "avx2";
     /// AVX-VNNI's kernels as AVX-512 encodes them.
     #[cfg(test)]
-    Avx512Ymm, wide, "avx512-vnni-ymm", Order::Quads, by_pairs(32, false), 0x80, "avx2";
+    Avx512Ymm, wide, "avx512-vnni-ymm", [Order::Quads, Order::Quads], by_pairs(32, false), 0x80, "avx2";
     /// AVX2.
-    Avx2, avx2, "avx2", Order::Pairs, by_pairs(8, true), 0x80, "avx2";
+    Avx2, avx2, "avx2", [Order::Pairs, Order::WideTaps], by_pairs(8, true), 0x80, "avx2";
 }
 
 #[cfg(target_arch = "aarch64")]
 instruction_sets! {
     /// NEON with matrix multiplication.
-    I8mm, i8mm, "neon-i8mm", Order::Eights, None, 0, "neon";
+    I8mm, i8mm, "neon-i8mm", [Order::Eights, Order::Quads], None, 0, "neon";
     /// NEON with dot products.
-    Dotprod, dotprod, "neon-dotprod", Order::Quads, None, 0, "neon";
+    Dotprod, dotprod, "neon-dotprod", [Order::Quads, Order::Quads], None, 0, "neon";
     /// NEON.
-    Neon, plain, "neon", Order::Quads, Some(winograd::Uses { order: winograd::Order::Apart, least: 8, two: true }), 0, "neon";
+    Neon, plain, "neon", [Order::Quads, Order::Taps], Some(winograd::Uses { order: winograd::Order::Apart, least: 8, two: true }), 0, "neon";
 }

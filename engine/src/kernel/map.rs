@@ -81,6 +81,15 @@ impl Columns {
     }
 }
 
+/// What the channels of a depthwise convolution read.
+#[derive(Debug, Clone, Copy)]
+pub enum Depthwise {
+    /// Rows laid side by side before each row of pixels.
+    Columns(Columns),
+    /// The input itself, at an even number of taps.
+    Taps,
+}
+
 /// A linear map over a grid.
 #[derive(Debug, Clone, Copy)]
 pub struct Map<'a> {
@@ -100,8 +109,8 @@ pub struct Map<'a> {
     pub pixel: usize,
     /// Rounding of the map itself.
     pub out: Output,
-    /// For a depthwise convolution: whose rows are laid side by side before each row of pixels.
-    pub columns: Option<Columns>,
+    /// For a depthwise convolution: what it reads.
+    pub depthwise: Option<Depthwise>,
     /// Bytes from where one thread lays columns or tiles to where the next one does.
     pub room: usize,
     /// For a convolution by tiles of more than one pixel: how they lie.
@@ -112,6 +121,17 @@ pub struct Map<'a> {
     pub sum: Option<Sum>,
     /// The affine map that follows the map or the sum.
     pub affine: Option<Affine>,
+}
+
+/// Writes the first bytes of a block, often half of it. A call, since a branch in the inner loops would cost them registers.
+#[inline(never)]
+pub fn keep(block: &[u8; LANES], to: &mut [u8]) {
+    let (half, _) = block.split_at(LANES / 2);
+    if to.len() == half.len() {
+        to.copy_from_slice(half);
+    } else {
+        to.iter_mut().zip(block).for_each(|(to, byte)| *to = *byte);
+    }
 }
 
 /// What an instruction set makes of the roundings of a map's own output, its sum and its affine map.
@@ -136,7 +156,7 @@ impl<'a> Map<'a> {
             extent: [1; 2],
             pixel: packed.channels,
             out,
-            columns: None,
+            depthwise: None,
             winograd: None,
             room: 0,
             y: None,
@@ -176,7 +196,13 @@ impl<'a> Map<'a> {
     pub fn of_member(&self, member: usize) -> Self {
         let further = member * self.room;
         let winograd = self.winograd.map(|w| Winograd { at: w.at + further, ..w });
-        Self { x: self.x + if self.columns.is_some() { further } else { 0 }, winograd, ..*self }
+        Self { x: self.x + if self.columns().is_some() { further } else { 0 }, winograd, ..*self }
+    }
+
+    /// The columns that are laid side by side for it, if any.
+    #[inline(always)]
+    pub fn columns(&self) -> Option<&Columns> {
+        self.depthwise.as_ref().and_then(|d| if let Depthwise::Columns(columns) = d { Some(columns) } else { None })
     }
 
     /// Refuses a memory of `len` bytes that a tile of one of so many threads would leave.
@@ -185,7 +211,7 @@ impl<'a> Map<'a> {
     /// If it would.
     pub fn check(&self, len: usize, members: usize) {
         if members > 1 {
-            let need = match (&self.columns, &self.winograd) {
+            let need = match (self.columns(), &self.winograd) {
                 (Some(c), _) => c.len(),
                 (None, Some(w)) => w.len(),
                 (None, None) => 0,
@@ -199,9 +225,11 @@ impl<'a> Map<'a> {
         let farthest = self.taps.iter().max().copied().unwrap_or(0);
         let blocks = packed.channels.div_ceil(LANES);
         if self.winograd.is_none() {
-            assert_eq!(self.taps.len(), packed.runs, "runs of taps");
+            let each = if let Some(Depthwise::Taps) = self.depthwise { 2 } else { 1 };
+            assert_eq!(self.taps.len(), each * packed.runs, "runs of taps");
         }
-        let end = match (&self.columns, &self.winograd) {
+        let end = match (&self.depthwise, &self.winograd) {
+            (Some(Depthwise::Taps), None) => self.x + last + farthest + blocks * LANES,
             (None, None) => self.x + last + farthest + 4 * packed.steps,
             (_, Some(w)) => {
                 let cut = Winograd { together: w.together, at: w.at, ..Winograd::new(w.side, w.width, self.extent) };
@@ -211,7 +239,7 @@ impl<'a> Map<'a> {
                 let input = self.x + last + 2 * self.step[0] + 2 * self.step[1] + w.width;
                 input.max(w.at + w.len())
             }
-            (Some(c), None) => {
+            (Some(Depthwise::Columns(c)), None) => {
                 // Every row of pixels reads the same columns; the input is read in whole blocks.
                 let read = (columns - 1) * self.step[0] + farthest + packed.steps * LANES * DEPTH;
                 assert!(

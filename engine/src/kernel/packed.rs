@@ -14,6 +14,13 @@ pub enum Order {
     /// Two lines are `[16 channels][8 inputs]`.
     #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code))]
     Eights,
+    /// Half a line is `[2 taps][16 channels]` of a depthwise convolution.
+    #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code))]
+    Taps,
+    /// A line is `[16 channels][2 taps]` of a depthwise convolution as i16, the channels as AVX2 interleaves those of two
+    /// registers: 0 to 3, 8 to 11, 4 to 7, 12 to 15.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    WideTaps,
 }
 
 impl Order {
@@ -33,17 +40,20 @@ impl Order {
             Self::Quads => 4 * lane + i,
             Self::Pairs => 64 * (i % 2) + 4 * lane + 2 * (i / 2),
             Self::Eights => 8 * lane + i,
+            Self::Taps => LANES * i + lane,
+            Self::WideTaps => 4 * (lane & 3 | (lane & 4) << 1 | (lane & 8) >> 1) + 2 * i,
         };
         let to = &mut lines[at / 64].0[at % 64..];
         match self {
-            Self::Pairs => to[..2].copy_from_slice(&i16::from(weight).to_le_bytes()),
+            Self::Pairs | Self::WideTaps => to[..2].copy_from_slice(&i16::from(weight).to_le_bytes()),
             _ => to[0] = weight as u8,
         }
     }
 
-    /// The order where each channel has inputs of its own, four a step.
-    fn own(self) -> Self {
-        if self == Self::Eights { Self::Quads } else { self }
+    /// Whether it is one of a depthwise convolution's taps, two a line, rather than of
+    /// [`Columns`](super::map::Columns).
+    pub fn is_by_taps(self) -> bool {
+        matches!(self, Self::Taps | Self::WideTaps)
     }
 }
 
@@ -160,8 +170,8 @@ impl Packed {
         (0..groups).step_by(together).map(map).collect()
     }
 
-    /// Appends a depthwise convolution, i8 `[channels][kernel_h][kernel_w]`, for inputs in
-    /// [`Columns`](super::map::Columns): a run is four kernel rows, a step a kernel column.
+    /// Appends a depthwise convolution, i8 `[channels][kernel_h][kernel_w]`: a run is two taps, or, for inputs in
+    /// [`Columns`](super::map::Columns), four kernel rows, of which a step is a kernel column.
     ///
     /// # Panics
     /// If the weights have another number.
@@ -172,16 +182,17 @@ impl Packed {
         order: Order,
         flip: u8,
     ) -> Self {
-        let (channels, runs) = (rows.bias.len(), kernel_h.div_ceil(DEPTH));
-        let run = kernel_w * DEPTH;
+        let (channels, taps) = (rows.bias.len(), kernel_h * kernel_w);
+        let (runs, run) =
+            if order.is_by_taps() { (taps.div_ceil(2), 2) } else { (kernel_h.div_ceil(DEPTH), kernel_w * DEPTH) };
         let mut weight = vec![0; channels * runs * run];
-        for (own, to) in rows.weight.chunks_exact(kernel_h * kernel_w).zip(weight.chunks_exact_mut(runs * run)) {
+        for (own, to) in rows.weight.chunks_exact(taps).zip(weight.chunks_exact_mut(runs * run)) {
             for (i, w) in own.iter().enumerate() {
                 let (row, column) = (i / kernel_w, i % kernel_w);
-                to[row / DEPTH * run + column * DEPTH + row % DEPTH] = *w;
+                to[if order.is_by_taps() { i } else { row / DEPTH * run + column * DEPTH + row % DEPTH }] = *w;
             }
         }
-        Self::push(lines, Rows { weight: &weight, ..rows }, runs, run, order.own(), flip)
+        Self::push(lines, Rows { weight: &weight, ..rows }, runs, run, order, flip)
     }
 
     /// Blocks of sixteen output channels.

@@ -56,7 +56,7 @@ impl Parts {
         }
         let wanted = EACH * members;
         // Columns and Winograd's tiles are laid out anew for other blocks of the same rows.
-        let is_far = map.columns.is_none() && map.packed.span() * all[1] > FAR && all[1] >= 2 * WHOLE;
+        let is_far = map.columns().is_none() && map.packed.span() * all[1] > FAR && all[1] >= 2 * WHOLE;
         if is_far {
             return Self { each: [all[0], all[1].div_ceil(wanted).next_multiple_of(WHOLE)], ..one };
         }

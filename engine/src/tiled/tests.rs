@@ -9,7 +9,7 @@ use crate::kernel::scalar::{self, Rows, Source, Target};
 use crate::kernel::team::Team;
 use crate::kernel::winograd::{self, Winograd};
 use crate::layer::Window;
-use crate::plan::columns;
+use crate::plan::{depthwise, depthwise_taps};
 use crate::requant::Output;
 use crate::tensor::{Le, Shape};
 use proptest::prelude::*;
@@ -236,27 +236,25 @@ fn channelwise_operations_are_equal(shape: Shape, window: Window, scale: f32, ze
             let to = memory.grid(Shape::new(h, w, shape.c), [0, 2, 1, 0], zeros[1], None);
             let kernel = window.kernel.map(usize::from);
             let mut lines = vec![CacheLine([0; 64]); 3];
-            let packed = Packed::push_depthwise(&mut lines, case.rows(), kernel, isa.order(), flip);
-            let columns = columns(&from, &window, &to);
-            let taps: Vec<usize> = (0..packed.runs).map(|run| run * columns.pitch()).collect();
+            let packed = Packed::push_depthwise(&mut lines, case.rows(), kernel, isa.depthwise(), flip);
+            let reads = depthwise(isa.depthwise(), &from, &window, &to);
+            let taps = depthwise_taps(&reads, &from, &window);
             let room = memory.bytes.len();
-            memory.bytes.resize(room + columns.len() + SLACK, 0x55);
-            let map = Map {
-                x: room,
-                room: columns.len(),
-                step: [window.stride[1] as usize * 64, 0],
-                extent,
-                columns: Some(columns),
-                y: Some(to.inside()),
-                ..Map::new(&lines, packed, &taps, out)
-            };
+            let [right, down] = [window.stride[1], window.stride[0]].map(usize::from);
+            let mut map =
+                Map { extent, depthwise: Some(reads), y: Some(to.inside()), ..Map::new(&lines, packed, &taps, out) };
+            let len = map.columns().map_or(0, |columns| columns.len());
+            if len > 0 {
+                (map.x, map.room, map.step) = (room, len, [right * 64, 0]);
+            } else {
+                let [top, left, ..] = window.pad.map(usize::from);
+                let first = from.before(top, left);
+                (map.x, map.step) = (first.at, [right * shape.c as usize, down * first.pitch]);
+            }
+            memory.bytes.resize(room + len + SLACK, 0x55);
             isa.map(&map, &mut memory.bytes, None);
             assert_eq!(memory.read(&to), conv, "{} conv {shape:?} {window:?}", isa.name());
-            assert!(
-                memory.bytes[room + columns.len()..].iter().all(|b| *b == 0x55),
-                "{} left its columns",
-                isa.name()
-            );
+            assert!(memory.bytes[room + len..].iter().all(|b| *b == 0x55), "{} left its columns", isa.name());
             memory.bytes.truncate(room);
             for (name, want) in [("avg-pool", &mean), ("max-pool", &most)] {
                 let (left, right) = memory.bytes.split_at_mut(to.at);

@@ -1,37 +1,68 @@
 //! Instructions of one inference, ours and the peers': under valgrind, whose CPU has AVX2 and nothing beyond it, and on
-//! emulated aarch64 CPUs without dot products, with them, and with matrix multiplication.
+//! emulated aarch64 CPUs without dot products, with them, and with matrix multiplication. What cores like those take for what was
+//! counted there is modelled ([`cycles`]).
 //!
 //! Counts say nothing of latency, but they do not depend on who else uses this machine. What several inferences take more than one
 //! is divided by how many more they were, so that loading costs nothing.
 
 use crate::turns::{Outcome, root, script};
+use cycles::Blocks;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+mod cycles;
+
 /// Peers whose instructions can be counted on both.
 const PEERS: [&str; 2] = ["litert", "onnxruntime"];
 
-/// Emulated CPUs, our set for each, and what `/proc/cpuinfo` says there, by which peers choose.
-const CPUS: [(&str, &str, &str, &str); 3] = [
-    ("cortex-a72", "neon", "0xd08", "fp asimd evtstrm crc32 cpuid"),
-    (
-        "cortex-a76",
-        "neon-dotprod",
-        "0xd0b",
-        "fp asimd evtstrm crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp",
-    ),
-    (
+/// An aarch64 CPU.
+struct Cpu {
+    /// For QEMU.
+    emulated: &'static str,
+    /// Our set for it.
+    set: &'static str,
+    /// What `/proc/cpuinfo` says there, by which peers choose.
+    part: &'static str,
+    features: &'static str,
+    /// Cores of these instructions that LLVM has a model of.
+    models: &'static [&'static str],
+}
+
+const CPUS: [Cpu; 3] = [
+    Cpu {
+        emulated: "cortex-a72",
+        set: "neon",
+        part: "0xd08",
+        features: "fp asimd evtstrm crc32 cpuid",
+        models: &["cortex-a53", "cortex-a72"],
+    },
+    Cpu {
+        emulated: "cortex-a76",
+        set: "neon-dotprod",
+        part: "0xd0b",
+        features: "fp asimd evtstrm crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp",
+        models: &["cortex-a55", "cortex-a76"],
+    },
+    Cpu {
         // Without vectors of 2,048 bits, which no board has.
-        "max,sve=off,sme=off",
-        "neon-i8mm",
-        "0xd4f",
-        "fp asimd evtstrm crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp asimdfhm i8mm bf16",
-    ),
+        emulated: "max,sve=off,sme=off",
+        set: "neon-i8mm",
+        part: "0xd4f",
+        features: "fp asimd evtstrm crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp asimdfhm i8mm bf16",
+        models: &["cortex-a710"],
+    },
 ];
 
-/// What an inference executes: all instructions, dot products, matrix multiplications.
-type Counts = [u64; 3];
+/// What an inference executes.
+#[derive(Default)]
+struct Counts {
+    all: u64,
+    dots: u64,
+    matrices: u64,
+    /// Nearly all of it, on aarch64.
+    blocks: Blocks,
+}
 
 /// Counts everything for a network whose models lie in `folder`; ratios of ours to each peer's.
 pub fn compare(python: Option<&str>, net: &str, folder: &Path, macs: u64) -> Outcome<Vec<(String, f64)>> {
@@ -39,7 +70,7 @@ pub fn compare(python: Option<&str>, net: &str, folder: &Path, macs: u64) -> Out
     // A wide network is counted once.
     let more = (200_000_000 / macs).clamp(1, 20) as usize;
     let said = |who: &str, on: &str, counts: &Outcome<Counts>| match counts {
-        Ok([all, dots, matrices]) => {
+        Ok(Counts { all, dots, matrices, .. }) => {
             let each = *all as f64 / macs as f64;
             println!(
                 "  {who:>14} {on:>10} {all:>11} instructions, {each:.3} a product; {dots} dot, {matrices} matrix"
@@ -61,13 +92,14 @@ pub fn compare(python: Option<&str>, net: &str, folder: &Path, macs: u64) -> Out
             println!("    {}", hottest(folder, peer).unwrap_or_else(|why| format!("its kernel is not known: {why}")));
         }
         if let (Ok(ours), Ok(theirs)) = (&ours, &theirs) {
-            ratios.push((format!("{net}-avx2-instructions-vs-{peer}"), ours[0] as f64 / theirs[0] as f64));
+            ratios.push((format!("{net}-avx2-instructions-vs-{peer}"), ours.all as f64 / theirs.all as f64));
         }
     }
-    for (cpu, set, part, features) in CPUS {
+    for Cpu { emulated: cpu, set, part, features, models } in CPUS {
         let run = |n: usize| our_command(folder, set, n, "target/aarch64/aarch64-unknown-linux-gnu/release");
         let own = differ(more, &|n| emulated(folder, cpu, Path::new("/usr/aarch64-linux-gnu"), &run(n)));
         said(&format!("ours {set}"), cpu, &own);
+        let cycles = |counts: &Counts, model: &str| cycles::modelled(folder, &counts.blocks, counts.all, model);
         let there = std::fs::canonicalize(root().join("target/aarch64/peers"));
         for peer in PEERS.iter().filter(|_| python.is_some()) {
             let theirs = there.as_deref().map_err(|_| "make bench-engine unpacks them".into()).and_then(|there| {
@@ -87,7 +119,12 @@ pub fn compare(python: Option<&str>, net: &str, folder: &Path, macs: u64) -> Out
             said(peer, cpu, &theirs);
             if let (Ok(own), Ok(theirs)) = (&own, &theirs) {
                 let name = format!("{net}-aarch64-{set}-instructions-vs-{peer}");
-                ratios.push((name, own[0] as f64 / theirs[0] as f64));
+                ratios.push((name, own.all as f64 / theirs.all as f64));
+                for model in models {
+                    let [a, b] = [cycles(own, model)?, cycles(theirs, model)?];
+                    println!("    modelled cycles of a {model}: ours {a:.0}, {peer} {b:.0}");
+                    ratios.push((format!("{net}-aarch64-{set}-modelled-cycles-of-{model}-vs-{peer}"), a / b));
+                }
             }
         }
     }
@@ -97,7 +134,13 @@ pub fn compare(python: Option<&str>, net: &str, folder: &Path, macs: u64) -> Out
 /// What each of `more` further inferences takes.
 fn differ(more: usize, count: &dyn Fn(usize) -> Outcome<Counts>) -> Outcome<Counts> {
     let (one, many) = (count(1)?, count(1 + more)?);
-    Ok(std::array::from_fn(|i| many[i].saturating_sub(one[i]) / more as u64))
+    let each = |of: fn(&Counts) -> u64| of(&many).saturating_sub(of(&one)) / more as u64;
+    let mut counts = Counts { all: each(|c| c.all), dots: each(|c| c.dots), matrices: each(|c| c.matrices), ..many };
+    for (block, runs) in &mut counts.blocks {
+        *runs = (*runs - one.blocks.get(block).unwrap_or(&0.0)) / more as f64;
+    }
+    counts.blocks.retain(|_, runs| *runs > 0.0);
+    Ok(counts)
 }
 
 /// The command for N of our inferences.
@@ -129,7 +172,7 @@ fn valgrind(folder: &Path, who: &str, command: &[String]) -> Outcome<Counts> {
     outside.arg("--tool=callgrind").arg(format!("--callgrind-out-file={}", profile.display())).args(command);
     let said = run(&mut outside)?;
     let collected = said.lines().filter_map(|line| line.split("Collected :").nth(1)).next_back();
-    Ok([collected.ok_or("no count")?.trim().parse()?, 0, 0])
+    Ok(Counts { all: collected.ok_or("no count")?.trim().parse()?, ..Counts::default() })
 }
 
 /// Which function of a peer's took most, by its name, or, in a file without names, by the multiplications in its code.
@@ -183,6 +226,14 @@ fn emulated(folder: &Path, cpu: &str, system: &Path, command: &[String]) -> Outc
     outside.arg("-L").arg(system).args(["-cpu", cpu, "-d", "plugin", "-plugin"]).arg(plugin).arg("-D").arg(&log);
     run(outside.args(command).env("PYTHONPATH", system.join("site")))?;
     let text = std::fs::read_to_string(&log)?;
-    let counts: Vec<u64> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
-    counts.try_into().map_err(|_| format!("{}: {text:?}", log.display()).into())
+    let mut lines = text.lines();
+    let counts: Vec<u64> = lines.next().unwrap_or_default().split(' ').map(str::parse).collect::<Result<_, _>>()?;
+    let [all, dots, matrices] = counts.try_into().map_err(|_| format!("{}: no three counts", log.display()))?;
+    let mut blocks = Blocks::new();
+    for line in lines {
+        let (runs, codes) = line.split_once(' ').ok_or("a block without instructions")?;
+        let codes = codes.split(' ').map(|code| u32::from_str_radix(code, 16)).collect::<Result<_, _>>()?;
+        *blocks.entry(codes).or_default() += runs.parse::<f64>()?;
+    }
+    Ok(Counts { all, dots, matrices, blocks })
 }

@@ -4,7 +4,7 @@
 #![allow(unsafe_code)]
 
 use crate::kernel::grid::View;
-use crate::kernel::map::{Map, Roundings};
+use crate::kernel::map::{Map, Roundings, keep};
 use crate::kernel::packed::LANES;
 use crate::requant::Output;
 use core::arch::x86_64::*;
@@ -88,8 +88,7 @@ pub unsafe fn scaled(sums: Block<__m256i>, scale: *const f32) -> Block<__m256> {
 ///
 /// # Safety
 /// [`Map::check`] has held for the bytes at `memory`, and the pixels lie in a row.
-#[inline]
-#[target_feature(enable = "avx2")]
+#[inline(always)]
 pub unsafe fn finish<const N: usize>(
     m: &Map,
     [block, row, column]: [usize; 3],
@@ -110,7 +109,7 @@ pub unsafe fn finish<const N: usize>(
                     _ => {
                         let mut whole = [0u8; LANES];
                         _mm_storeu_si128(whole.as_mut_ptr().cast(), bytes);
-                        to.copy_from_nonoverlapping(whole.as_ptr(), kept);
+                        keep(&whole, core::slice::from_raw_parts_mut(to, kept));
                     }
                 }
             }

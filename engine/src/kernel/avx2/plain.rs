@@ -6,7 +6,7 @@
 use super::finish::Block;
 use super::tiles::{self, Products};
 use crate::kernel::map::Map;
-use crate::kernel::packed::CacheLine;
+use crate::kernel::packed::{CacheLine, LANES};
 use crate::kernel::part::Part;
 use core::arch::x86_64::*;
 
@@ -32,6 +32,40 @@ impl Products for Plain {
         unsafe { pairs(sum, a, b) }
     }
 
+    #[inline(always)]
+    unsafe fn own_sums<const P: usize>(
+        m: &Map,
+        place @ [block, ..]: [usize; 3],
+        memory: *const u8,
+    ) -> [Block<__m256i>; P] {
+        // SAFETY: the trait's contract: every tap of whole blocks is there, and a line for two taps.
+        unsafe {
+            let (from, line) = m.tile(place, memory);
+            let (from, mut line) = (from.add(block * LANES), line.cast::<__m256i>());
+            let bias = m.bias().add(block * LANES).cast::<__m256i>();
+            // As `vpunpck` leaves channels: 0 to 3 and 8 to 11, then the others.
+            let apart = |[a, b]: Block<__m256i>| {
+                [_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b)]
+            };
+            let mut sums = [apart([_mm256_loadu_si256(bias), _mm256_loadu_si256(bias.add(1))]); P];
+            for taps in m.taps.chunks_exact(2) {
+                let weights = [_mm256_load_si256(line), _mm256_load_si256(line.add(1))];
+                for (p, sums) in sums.iter_mut().enumerate() {
+                    let at = from.add(p * m.step[0]);
+                    let a = _mm256_cvtepu8_epi16(_mm_loadu_si128(at.add(taps[0]).cast()));
+                    let b = _mm256_cvtepu8_epi16(_mm_loadu_si128(at.add(taps[1]).cast()));
+                    sums[0] = Self::pairs(sums[0], _mm256_unpacklo_epi16(a, b), weights[0]);
+                    sums[1] = Self::pairs(sums[1], _mm256_unpackhi_epi16(a, b), weights[1]);
+                }
+                line = line.add(2);
+            }
+            for sums in &mut sums {
+                *sums = apart(*sums);
+            }
+            sums
+        }
+    }
+
     /// Even inputs, odd ones, each for both halves of the channels.
     type Weights = [Block<__m256i>; 2];
 
@@ -48,12 +82,11 @@ impl Products for Plain {
     }
 
     #[inline(always)]
-    unsafe fn add(sums: &mut Block<__m256i>, fours: Block<__m256i>, [even, odd]: Self::Weights) {
+    unsafe fn add(sums: &mut Block<__m256i>, fours: __m256i, [even, odd]: Self::Weights) {
         // SAFETY: the trait's contract.
         unsafe {
-            let low_bytes = _mm256_set1_epi16(0xff);
-            for (h, (sum, four)) in sums.iter_mut().zip(fours).enumerate() {
-                let pairs = [_mm256_and_si256(four, low_bytes), _mm256_srli_epi16::<8>(four)];
+            let pairs = [_mm256_and_si256(fours, _mm256_set1_epi16(0xff)), _mm256_srli_epi16::<8>(fours)];
+            for (h, sum) in sums.iter_mut().enumerate() {
                 *sum = Self::pairs(Self::pairs(*sum, pairs[0], even[h]), pairs[1], odd[h]);
             }
         }

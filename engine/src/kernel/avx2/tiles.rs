@@ -27,8 +27,11 @@ pub trait Products {
     /// The weights of a step, from its first line on.
     unsafe fn weights(line: *const CacheLine) -> Self::Weights;
 
-    /// Adds the products of four inputs for each half of the channels.
-    unsafe fn add(sums: &mut Block<__m256i>, fours: Block<__m256i>, weights: Self::Weights);
+    /// Adds the products of four inputs, which each half of the channels meets.
+    unsafe fn add(sums: &mut Block<__m256i>, fours: __m256i, weights: Self::Weights);
+
+    /// The sums of P neighbouring pixels over a block of channels, each over inputs of its own; the tile ends with the row.
+    unsafe fn own_sums<const P: usize>(m: &Map, place: [usize; 3], memory: *const u8) -> [Block<__m256i>; P];
 
     /// `sum` and the products of i16 pairs.
     unsafe fn pairs(sum: __m256i, a: __m256i, b: __m256i) -> __m256i;
@@ -48,8 +51,10 @@ pub unsafe fn map<D: Products>(m: &Map, part: Part, memory: *mut u8) {
         }
         for block in part.blocks[0]..part.blocks[1] {
             for row in part.rows[0]..part.rows[1] {
-                if let Some(columns) = &m.columns {
-                    interleave(m, columns, [block, row], memory);
+                if m.depthwise.is_some() {
+                    if let Some(columns) = m.columns() {
+                        interleave(m, columns, [block, row], memory);
+                    }
                     pixels::<D, true>(m, [block, row], &roundings, memory);
                 } else {
                     pixels::<D, false>(m, [block, row], &roundings, memory);
@@ -97,24 +102,30 @@ unsafe fn tile<D: Products, const P: usize, const OWN: bool>(
 ) {
     // SAFETY: this function's callers.
     unsafe {
-        let sums = sums::<D, P, OWN>(m, [block, row, column], memory);
-        let mut p = 0;
-        while p + 2 <= P {
-            finish(m, [block, row, column + p], [sums[p], sums[p + 1]], roundings, memory);
-            p += 2;
+        let place = [block, row, column];
+        let sums = if OWN { D::own_sums::<P>(m, place, memory) } else { sums::<D, P>(m, place, memory) };
+        // Two pixels at a time; written out, since a loop may stay one, its sums in memory.
+        if P > 1 {
+            finish(m, place, [sums[0], sums[1]], roundings, memory);
         }
-        if p < P {
-            finish(m, [block, row, column + p], [sums[p]], roundings, memory);
+        if P > 3 {
+            finish(m, [block, row, column + 2], [sums[2], sums[3]], roundings, memory);
+        }
+        if P > 5 {
+            finish(m, [block, row, column + 4], [sums[4], sums[5]], roundings, memory);
+        }
+        if P % 2 == 1 {
+            finish(m, [block, row, column + P - 1], [sums[P - 1]], roundings, memory);
         }
     }
 }
 
-/// The sums of P neighbouring pixels over a block of channels; with `OWN`, each channel over inputs of its own.
+/// The sums of P neighbouring pixels over a block of channels.
 ///
 /// # Safety
 /// As [`Products`], and the tile ends with the row.
 #[inline(always)]
-unsafe fn sums<D: Products, const P: usize, const OWN: bool>(
+unsafe fn sums<D: Products, const P: usize>(
     m: &Map,
     place @ [block, ..]: [usize; 3],
     memory: *const u8,
@@ -131,14 +142,8 @@ unsafe fn sums<D: Products, const P: usize, const OWN: bool>(
             for k in 0..packed.steps {
                 let weights = D::weights(line);
                 for (p, sums) in sums.iter_mut().enumerate() {
-                    let fours = if OWN {
-                        let at = inputs.add(p * step[0] + 64 * k);
-                        [_mm256_loadu_si256(at.cast()), _mm256_loadu_si256(at.add(32).cast())]
-                    } else {
-                        let at = inputs.add(p * step[0] + 4 * k).cast::<i32>();
-                        [_mm256_set1_epi32(at.read_unaligned()); 2]
-                    };
-                    D::add(sums, fours, weights);
+                    let at = inputs.add(p * step[0] + 4 * k).cast::<i32>();
+                    D::add(sums, _mm256_set1_epi32(at.read_unaligned()), weights);
                 }
                 line = line.add(packed.lines);
             }
@@ -184,7 +189,7 @@ pub unsafe fn real<D: Products>(m: &Map, memory: *const u8, y: &mut [f32]) {
     for (block, y) in y.chunks_mut(LANES).enumerate() {
         // SAFETY: as `tile`.
         unsafe {
-            let [halves] = sums::<D, 1, false>(m, [block, 0, 0], memory);
+            let [halves] = sums::<D, 1>(m, [block, 0, 0], memory);
             let values = scaled(halves, m.scale().add(block * LANES));
             let mut all = [0.0f32; LANES];
             _mm256_storeu_ps(all.as_mut_ptr(), values[0]);

@@ -7,7 +7,7 @@
 use super::finish::Block;
 use super::tiles::{self, Products};
 use crate::kernel::map::Map;
-use crate::kernel::packed::CacheLine;
+use crate::kernel::packed::{CacheLine, LANES};
 use crate::kernel::part::Part;
 use core::arch::x86_64::*;
 
@@ -50,6 +50,32 @@ macro_rules! kernels {
                 unsafe { pairs(sum, a, b) }
             }
 
+            #[inline(always)]
+            unsafe fn own_sums<const P: usize>(
+                m: &Map,
+                place @ [block, ..]: [usize; 3],
+                memory: *const u8,
+            ) -> [Block<__m256i>; P] {
+                // SAFETY: the trait's contract: columns of whole blocks are there, and a line for each.
+                unsafe {
+                    let (from, mut line) = m.tile(place, memory);
+                    let bias = m.bias().add(block * LANES).cast::<__m256i>();
+                    let mut sums = [[_mm256_loadu_si256(bias), _mm256_loadu_si256(bias.add(1))]; P];
+                    for tap in m.taps {
+                        for k in 0..m.packed.steps {
+                            let weights = Self::weights(line);
+                            for (p, sums) in sums.iter_mut().enumerate() {
+                                let at = from.add(tap + p * m.step[0] + 64 * k).cast::<__m256i>();
+                                sums[0] = $bytes(sums[0], _mm256_loadu_si256(at), weights[0]);
+                                sums[1] = $bytes(sums[1], _mm256_loadu_si256(at.add(1)), weights[1]);
+                            }
+                            line = line.add(1);
+                        }
+                    }
+                    sums
+                }
+            }
+
             type Weights = Block<__m256i>;
 
             #[inline(always)]
@@ -60,11 +86,11 @@ macro_rules! kernels {
             }
 
             #[inline(always)]
-            unsafe fn add(sums: &mut Block<__m256i>, fours: Block<__m256i>, weights: Self::Weights) {
+            unsafe fn add(sums: &mut Block<__m256i>, fours: __m256i, weights: Self::Weights) {
                 // SAFETY: the trait's contract.
                 unsafe {
-                    sums[0] = $bytes(sums[0], fours[0], weights[0]);
-                    sums[1] = $bytes(sums[1], fours[1], weights[1]);
+                    sums[0] = $bytes(sums[0], fours, weights[0]);
+                    sums[1] = $bytes(sums[1], fours, weights[1]);
                 }
             }
         }

@@ -52,7 +52,7 @@ pub unsafe fn map(m: &Map, part: Part, memory: *mut u8) {
         if let Some(w) = &m.winograd {
             return winograd::sweep::<Zmm>(m, w, part, &roundings, memory);
         }
-        if let Some(columns) = &m.columns {
+        if let Some(columns) = m.columns() {
             for block in part.blocks[0]..part.blocks[1] {
                 for row in part.rows[0]..part.rows[1] {
                     interleave(m, columns, [block, row], memory);

@@ -15,7 +15,7 @@ pub fn detect() -> Option<Dotprod> {
     std::arch::is_aarch64_feature_detected!("dotprod").then_some(Dotprod(()))
 }
 
-over_sums!("neon,dotprod", 4);
+over_sums!("neon,dotprod", [4 2 1]);
 
 /// Adds the products of four channels' four weights with the four inputs in lane `LANE`.
 #[inline]
@@ -61,11 +61,13 @@ unsafe fn sums<const P: usize>(m: &Map, place @ [block, ..]: [usize; 3], memory:
             // Four steps are sixteen inputs of each pixel, a lane a step.
             let mut k = packed.steps & !3;
             let end = line.wrapping_add(64 * k);
-            let mut at = inputs;
+            // A pointer for each pixel, which its loads move on.
+            let mut at: [*const i8; P] = core::array::from_fn(|p| apart(inputs.cast(), p * step[0]));
             while line != end {
                 let mut x = [vdupq_n_s8(0); P];
-                for (p, x) in x.iter_mut().enumerate() {
-                    *x = vld1q_s8(at.add(p * step[0]).cast());
+                for (x, at) in x.iter_mut().zip(&mut at) {
+                    *x = vld1q_s8(*at);
+                    *at = at.add(16);
                 }
                 macro_rules! lane {
                     ($lane:literal) => {
@@ -82,13 +84,12 @@ unsafe fn sums<const P: usize>(m: &Map, place @ [block, ..]: [usize; 3], memory:
                 lane!(2);
                 lane!(3);
                 line = line.add(256);
-                at = at.add(16);
             }
             while k < packed.steps {
                 let w = weights(line);
-                for (p, sums) in sums.iter_mut().enumerate() {
-                    let four = inputs.add(p * step[0] + 4 * k).cast::<i32>().read_unaligned();
-                    let x = vreinterpretq_s8_s32(vdupq_n_s32(four));
+                for (at, sums) in at.iter_mut().zip(&mut sums) {
+                    let x = vreinterpretq_s8_s32(vdupq_n_s32(at.cast::<i32>().read_unaligned()));
+                    *at = at.add(4);
                     for (sum, w) in sums.iter_mut().zip(w) {
                         dot::<0>(sum, w, x);
                     }

@@ -17,10 +17,7 @@ pub fn detect() -> Option<I8mm> {
     all.then_some(I8mm(()))
 }
 
-/// Pixels of a tile at most.
-const PIXELS: usize = 4;
-
-over_sums!("neon,dotprod,i8mm", PIXELS);
+over_sums!("neon,dotprod,i8mm", [4 2 1]);
 
 /// Adds eight products each: two pixels' inputs, side by side, by two channels' weights, side by side.
 #[inline]
@@ -57,10 +54,9 @@ unsafe fn pairs<const N: usize>(m: &Map, place: [usize; 3], pixels: usize, memor
         let (from, mut line) = (from.cast::<i8>(), line.cast::<i8>());
         for tap in m.taps {
             let inputs = from.add(*tap);
-            // Bytes of both pixels of a pair from the first one's.
-            let apart: [[usize; 2]; N] =
-                core::array::from_fn(|i| [2 * i, 2 * i + 1].map(|p| p.min(pixels - 1) * step[0]));
-            let mut at = inputs;
+            // Where each pixel's inputs are: a pointer each, which its loads move on.
+            let mut at: [[*const i8; 2]; N] =
+                core::array::from_fn(|i| [2 * i, 2 * i + 1].map(|p| apart(inputs, p.min(pixels - 1) * step[0])));
             macro_rules! eight {
                 ($x:expr) => {
                     for i in 0..8 {
@@ -76,15 +72,14 @@ unsafe fn pairs<const N: usize>(m: &Map, place: [usize; 3], pixels: usize, memor
             macro_rules! sixteen {
                 () => {
                     let mut x = [[vdupq_n_s8(0); N]; 2];
-                    for i in 0..N {
-                        let a = vreinterpretq_s64_s8(vld1q_s8(at.add(apart[i][0])));
-                        let b = vreinterpretq_s64_s8(vld1q_s8(at.add(apart[i][1])));
+                    for (i, at) in at.iter_mut().enumerate() {
+                        let [a, b] = at.map(|at| vreinterpretq_s64_s8(vld1q_s8(at)));
+                        *at = at.map(|at| at.add(16));
                         x[0][i] = vreinterpretq_s8_s64(vzip1q_s64(a, b));
                         x[1][i] = vreinterpretq_s8_s64(vzip2q_s64(a, b));
                     }
                     eight!(x[0]);
                     eight!(x[1]);
-                    at = at.add(16);
                 };
             }
             let twice = line.wrapping_add(64 * (packed.steps & !7));
@@ -98,8 +93,8 @@ unsafe fn pairs<const N: usize>(m: &Map, place: [usize; 3], pixels: usize, memor
             }
             if packed.steps % 4 != 0 {
                 let mut x = [vdupq_n_s8(0); N];
-                for (i, x) in x.iter_mut().enumerate() {
-                    *x = vcombine_s8(vld1_s8(at.add(apart[i][0])), vld1_s8(at.add(apart[i][1])));
+                for (x, [a, b]) in x.iter_mut().zip(at) {
+                    *x = vcombine_s8(vld1_s8(a), vld1_s8(b));
                 }
                 eight!(x);
             }
@@ -125,16 +120,17 @@ unsafe fn sums<const P: usize>(m: &Map, place: [usize; 3], memory: *const u8) ->
     // SAFETY: this function's callers, whose tiles end with the row.
     unsafe {
         let mut all = [[vdupq_n_s32(0); 4]; P];
-        if P > 2 {
-            let pairs = pairs::<{ PIXELS / 2 }>(m, place, P, memory);
-            for (p, all) in all.iter_mut().enumerate() {
-                *all = of_pair(&pairs[p / 2], p % 2 == 1);
-            }
-        } else {
-            let [pair] = pairs::<1>(m, place, P, memory);
-            for (p, all) in all.iter_mut().enumerate() {
-                *all = of_pair(&pair, p == 1);
-            }
+        macro_rules! of {
+            ($pairs:literal) => {{
+                let pairs = pairs::<$pairs>(m, place, P, memory);
+                for (p, all) in all.iter_mut().enumerate() {
+                    *all = of_pair(&pairs[p / 2], p % 2 == 1);
+                }
+            }};
+        }
+        match P {
+            3.. => of!(2),
+            _ => of!(1),
         }
         all
     }

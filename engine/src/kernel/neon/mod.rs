@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use super::grid::View;
-use super::map::{Columns, Map, Roundings};
+use super::map::{Columns, Map, Roundings, keep};
 use super::packed::LANES;
 use super::part::Part;
 use super::winograd;
@@ -91,8 +91,7 @@ fn scaled(sums: Block<int32x4_t>, scale: Block<float32x4_t>) -> Block<float32x4_
 ///
 /// # Safety
 /// [`Map::check`] has held for the bytes at `memory`, and the pixels lie in a row.
-#[inline]
-#[target_feature(enable = "neon")]
+#[inline(always)]
 unsafe fn finish<const P: usize>(
     m: &Map,
     [block, row, column]: [usize; 3],
@@ -112,9 +111,9 @@ unsafe fn finish<const P: usize>(
                 if kept == LANES {
                     vst1q_s8(to, bytes);
                 } else {
-                    let mut whole = [0i8; LANES];
-                    vst1q_s8(whole.as_mut_ptr(), bytes);
-                    to.copy_from_nonoverlapping(whole.as_ptr(), kept);
+                    let mut whole = [0u8; LANES];
+                    vst1q_s8(whole.as_mut_ptr().cast(), bytes);
+                    keep(&whole, core::slice::from_raw_parts_mut(to.cast(), kept));
                 }
             }
         };
@@ -177,6 +176,15 @@ unsafe fn interleave(m: &Map, columns: &Columns, place: [usize; 2], memory: *mut
     }
 }
 
+/// `from + bytes`, which the compiler cannot express by another pointer: it would spend additions on that in the inner loop.
+#[inline(always)]
+fn apart(from: *const i8, bytes: usize) -> *const i8 {
+    let mut at = from.wrapping_add(bytes);
+    // SAFETY: no instruction.
+    unsafe { core::arch::asm!("/* {0} */", inout(reg) at, options(pure, nomem, nostack, preserves_flags)) };
+    at
+}
+
 /// The biases of a block.
 ///
 /// # Safety
@@ -199,9 +207,9 @@ unsafe fn weights(line: *const i8) -> Block<int8x16_t> {
     core::array::from_fn(|i| unsafe { vld1q_s8(line.add(16 * i)) })
 }
 
-/// `map` and `real` of an instruction set over its own `sums`, and Winograd's tiles over these vectors, if it has some.
+/// `map` and `real` of an instruction set over its own `sums`, for tiles of so many pixels, the last one; and Winograd's tiles over these vectors, if it has some.
 macro_rules! over_sums {
-    ($features:literal, $pixels:expr $(, $tiles:ty)?) => {
+    ($features:literal, [$($pixels:literal)*] $(, $tiles:ty)?) => {
         /// A part of the map, and what follows it.
         ///
         /// # Safety
@@ -217,8 +225,10 @@ macro_rules! over_sums {
                 for row in part.rows[0]..part.rows[1] {
                     // SAFETY: as this function's callers.
                     unsafe {
-                        if let Some(columns) = &m.columns {
-                            interleave(m, columns, [block, row], memory);
+                        if m.depthwise.is_some() {
+                            if let Some(columns) = m.columns() {
+                                interleave(m, columns, [block, row], memory);
+                            }
                             pixels::<true>(m, [block, row], &roundings, memory);
                         } else {
                             pixels::<false>(m, [block, row], &roundings, memory);
@@ -238,17 +248,11 @@ macro_rules! over_sums {
         ) {
             let columns = m.extent[1];
             let mut column = 0;
-            // SAFETY: a tile of P pixels starts at most P before the end of the row.
-            unsafe {
-                while column + $pixels <= columns {
-                    tile::<{ $pixels }, OWN>(m, [block, row, column], roundings, memory);
-                    column += $pixels;
-                }
-                while column < columns {
-                    tile::<1, OWN>(m, [block, row, column], roundings, memory);
-                    column += 1;
-                }
-            }
+            $(while column + $pixels <= columns {
+                // SAFETY: as this function's callers; the tile ends with the row.
+                unsafe { tile::<$pixels, OWN>(m, [block, row, column], roundings, memory) };
+                column += $pixels;
+            })*
         }
 
         #[target_feature(enable = $features)]
@@ -262,13 +266,15 @@ macro_rules! over_sums {
             // SAFETY: this function's callers.
             unsafe {
                 let sums = if OWN { own_sums::<P>(m, place, memory) } else { sums::<P>(m, place, memory) };
-                let mut p = 0;
-                while p + 2 <= P {
-                    finish(m, [block, row, column + p], [sums[p], sums[p + 1]], roundings, memory);
-                    p += 2;
+                // Two pixels at a time; written out, since a loop may stay one, its sums in memory.
+                if P > 1 {
+                    finish(m, place, [sums[0], sums[1]], roundings, memory);
                 }
-                if p < P {
-                    finish(m, [block, row, column + p], [sums[p]], roundings, memory);
+                if P > 3 {
+                    finish(m, [block, row, column + 2], [sums[2], sums[3]], roundings, memory);
+                }
+                if P % 2 == 1 {
+                    finish(m, [block, row, column + P - 1], [sums[P - 1]], roundings, memory);
                 }
             }
         }

@@ -15,7 +15,7 @@ pub fn detect() -> Option<Neon> {
     std::arch::is_aarch64_feature_detected!("neon").then_some(Neon(()))
 }
 
-over_sums!("neon", 2, super::tiles::Neon);
+over_sums!("neon", [2 1], super::tiles::Neon);
 
 /// The sums of P neighbouring pixels over a block of channels.
 #[inline]
@@ -29,31 +29,33 @@ unsafe fn sums<const P: usize>(m: &Map, place @ [block, ..]: [usize; 3], memory:
         let mut line = line.cast::<i8>();
         // Two channels a register, the sums of their even and odd pairs of inputs side by side.
         let mut halves = [[vdupq_n_s32(0); 8]; P];
-        // Four inputs, twice.
-        let four = |at: *const u8| vreinterpret_s8_s32(vdup_n_s32(at.cast::<i32>().read_unaligned()));
         for tap in m.taps {
-            let inputs = from.add(*tap);
-            let mut k = 0;
-            while k + 2 <= packed.steps {
-                let x: [[int8x8_t; 2]; P] = core::array::from_fn(|p| {
-                    let at = inputs.add(p * step[0] + 4 * k);
-                    [four(at), four(at.add(4))]
-                });
+            // A pointer for each pixel, which its loads move on.
+            let mut at: [*const i8; P] = core::array::from_fn(|p| apart(from.add(*tap).cast(), p * step[0]));
+            let twice = line.wrapping_add(64 * (packed.steps & !1));
+            while line != twice {
+                // Four inputs, twice, and the next four.
+                let (mut x, mut y) = ([vdup_n_s8(0); P], [vdup_n_s8(0); P]);
+                for (p, at) in at.iter_mut().enumerate() {
+                    let eight = vreinterpret_s32_s8(vld1_s8(*at));
+                    x[p] = vreinterpret_s8_s32(vdup_lane_s32::<0>(eight));
+                    y[p] = vreinterpret_s8_s32(vdup_lane_s32::<1>(eight));
+                    *at = at.add(8);
+                }
                 for i in 0..8 {
                     // Two channels by four inputs, of both steps.
                     let (w, v) = (vld1_s8(line.add(8 * i)), vld1_s8(line.add(64 + 8 * i)));
-                    for (halves, [a, b]) in halves.iter_mut().zip(x) {
-                        halves[i] = vpadalq_s16(halves[i], vmlal_s8(vmull_s8(w, a), v, b));
+                    for (p, halves) in halves.iter_mut().enumerate() {
+                        halves[i] = vpadalq_s16(halves[i], vmlal_s8(vmull_s8(w, x[p]), v, y[p]));
                     }
                 }
                 line = line.add(128);
-                k += 2;
             }
-            if k < packed.steps {
-                let x: [int8x8_t; P] = core::array::from_fn(|p| four(inputs.add(p * step[0] + 4 * k)));
+            if packed.steps % 2 != 0 {
+                let fours = at.map(|at| vreinterpret_s8_s32(vdup_n_s32(at.cast::<i32>().read_unaligned())));
                 for i in 0..8 {
                     let w = vld1_s8(line.add(8 * i));
-                    for (halves, x) in halves.iter_mut().zip(x) {
+                    for (halves, x) in halves.iter_mut().zip(fours) {
                         halves[i] = vpadalq_s16(halves[i], vmull_s8(w, x));
                     }
                 }
@@ -73,26 +75,26 @@ unsafe fn own_sums<const P: usize>(
     place @ [block, ..]: [usize; 3],
     memory: *const u8,
 ) -> [Block<int32x4_t>; P] {
-    let Map { step, packed, .. } = m;
-    // SAFETY: as `sums`.
+    // SAFETY: as `sums`: every tap of whole blocks is there, and half a line for two taps.
     unsafe {
         let (from, line) = m.tile(place, memory);
-        let (from, mut line) = (from.cast::<i8>(), line.cast::<i8>());
-        let mut halves = [[vdupq_n_s32(0); 8]; P];
-        for tap in m.taps {
-            for k in 0..packed.steps {
-                for i in 0..8 {
-                    let w = vld1_s8(line.add(8 * i));
-                    for (p, halves) in halves.iter_mut().enumerate() {
-                        let x = vld1_s8(from.add(tap + p * step[0] + 64 * k + 8 * i));
-                        halves[i] = vpadalq_s16(halves[i], vmull_s8(w, x));
-                    }
-                }
-                line = line.add(64);
+        let (from, mut line) = (from.cast::<i8>().add(block * LANES), line.cast::<i8>());
+        let mut sums = [biases(m, block); P];
+        for taps in m.taps.chunks_exact(2) {
+            let (w, v) = (vld1q_s8(line), vld1q_s8(line.add(LANES)));
+            for (p, sums) in sums.iter_mut().enumerate() {
+                let at = from.add(p * m.step[0]);
+                let (x, y) = (vld1q_s8(at.add(taps[0])), vld1q_s8(at.add(taps[1])));
+                let low = vmlal_s8(vmull_s8(vget_low_s8(w), vget_low_s8(x)), vget_low_s8(v), vget_low_s8(y));
+                let high = vmlal_high_s8(vmull_high_s8(w, x), v, y);
+                sums[0] = vaddw_s16(sums[0], vget_low_s16(low));
+                sums[1] = vaddw_high_s16(sums[1], low);
+                sums[2] = vaddw_s16(sums[2], vget_low_s16(high));
+                sums[3] = vaddw_high_s16(sums[3], high);
             }
+            line = line.add(64);
         }
-        let bias = biases(m, block);
-        halves.map(|h| core::array::from_fn(|i| vaddq_s32(bias[i], vpaddq_s32(h[2 * i], h[2 * i + 1]))))
+        sums
     }
 }
 
