@@ -24,7 +24,7 @@ use paradise_train::encoder::Network;
 use paradise_train::export::float_onnx;
 use paradise_train::quantise::assemble::Identity;
 use paradise_train::quantise::plain;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 use tract_onnx::prelude::*;
@@ -47,6 +47,9 @@ const PEERS: [&str; 3] = ["litert", "onnxruntime", "openvino"];
 /// Threads that share an inference.
 const THREADS: [usize; 2] = [1, 2];
 
+/// Instead of a network: nothing is timed.
+const COUNT: &str = "instructions";
+
 /// Images behind ranges and confidence.
 const IMAGES: usize = 60;
 
@@ -54,16 +57,22 @@ fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let [python, only @ ..] = &arguments[..] else {
         println!(
-            "usage: cargo bench --bench engine -- PYTHON|alone [NET|tract...]; PYTHON has benches/peers.txt installed"
+            "usage: cargo bench --bench engine -- PYTHON|alone [{COUNT}] [NET|tract...]; PYTHON has benches/peers.txt installed"
         );
         return Ok(());
     };
     let peers = (python != "alone").then_some(python.as_str());
-    let wanted = |name: &str| only.is_empty() || only.iter().any(|o| o == name);
+    let only: Vec<&str> = only.iter().map(String::as_str).collect();
+    let wanted = |name: &str| only.iter().all(|o| *o == COUNT) || only.contains(&name);
     let mut ratios = Vec::new();
     for (net, kind, extent, turns, runs) in NETS {
         if wanted(net) {
-            compare(peers, (net, kind), extent, [turns, runs], &mut ratios)?;
+            let contest = Contest::new(peers, (net, kind), extent)?;
+            if !only.contains(&COUNT) {
+                ratios.extend(contest.time([turns, runs])?);
+            }
+            ratios.extend(instructions::compare(peers, net, &contest.folder, contest.macs)?);
+            std::fs::remove_dir_all(&contest.folder)?;
         }
     }
     if wanted("tract") {
@@ -197,49 +206,69 @@ impl Ours {
     }
 }
 
-fn compare(
-    python: Option<&str>,
-    (net, kind): (&str, Kind),
-    extent: u16,
-    [turns, runs]: [usize; 2],
-    ratios: &mut Vec<(String, f64)>,
-) -> Outcome<()> {
-    let images = pictures(Shape::new(extent, extent, 3));
-    let [float, bytes] = models(net, kind, &images)?;
-    let macs = Model::parse(&bytes)?.header().total_macs();
-    let folder = std::env::temp_dir().join(format!("paradise-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
-    std::fs::write(folder.join("model.pmq"), &bytes)?;
-    std::fs::write(folder.join("encoder.onnx"), float)?;
-    std::fs::write(folder.join("images.bin"), &images.images)?;
-    let mut ours = Vec::new();
-    for threads in THREADS {
-        let mut sets = Int8::new(bytes.clone())?.with_every_kernel();
-        // The scalar kernels are no contender, and slow.
-        sets.pop();
-        for int8 in sets {
-            let set = int8.kernels().to_string();
-            let threads = Threads::new(threads, &[])?;
-            let int8 = threads.share(int8, 0);
-            ours.push(Ours { set, threads, int8, seconds: Vec::new(), peaks: Vec::new() });
+/// A network on its way through the comparison.
+struct Contest<'a> {
+    net: &'a str,
+    /// The Python that has the peers, if they take part.
+    python: Option<&'a str>,
+    /// Where the models and images lie.
+    folder: PathBuf,
+    images: Dataset,
+    /// `model.pmq`.
+    model: Vec<u8>,
+    macs: u64,
+}
+
+impl<'a> Contest<'a> {
+    /// Writes the models, the peers' too.
+    fn new(python: Option<&'a str>, (net, kind): (&'a str, Kind), extent: u16) -> Outcome<Self> {
+        let images = pictures(Shape::new(extent, extent, 3));
+        let [float, model] = models(net, kind, &images)?;
+        let macs = Model::parse(&model)?.header().total_macs();
+        let folder = std::env::temp_dir().join(format!("paradise-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join("model.pmq"), &model)?;
+        std::fs::write(folder.join("encoder.onnx"), float)?;
+        std::fs::write(folder.join("images.bin"), &images.images)?;
+        println!("{net}: {:.1} million products", macs as f64 / 1e6);
+        if let Some(python) = python {
+            let prepared =
+                Command::new(python).arg(turns::script("engine.py")).arg("prepare").arg(&folder).output()?;
+            if !prepared.status.success() {
+                let log = std::fs::read_to_string(folder.join("peers.log")).unwrap_or_default();
+                return Err(format!("engine.py prepare: {}\n{log}", prepared.status).into());
+            }
+            print!("{}", String::from_utf8_lossy(&prepared.stdout).replace(';', "\n"));
         }
+        Ok(Self { net, python, folder, images, model, macs })
     }
-    let sets: Vec<String> = ours.iter().filter(|o| o.threads.count() == 1).map(|o| o.set.clone()).collect();
-    println!("{net}: {:.1} million products", macs as f64 / 1e6);
-    let held = held(&sets);
-    let mut peers = Vec::new();
-    if let Some(python) = python {
-        let script = turns::script("engine.py");
-        let prepared = Command::new(python).arg(&script).arg("prepare").arg(&folder).output()?;
-        if !prepared.status.success() {
-            let log = std::fs::read_to_string(folder.join("peers.log")).unwrap_or_default();
-            return Err(format!("engine.py prepare: {}\n{log}", prepared.status).into());
+
+    /// Ours by every set, on one thread and on two.
+    fn ours(&self) -> Outcome<Vec<Ours>> {
+        let mut ours = Vec::new();
+        for threads in THREADS {
+            let mut sets = Int8::new(self.model.clone())?.with_every_kernel();
+            // The scalar kernels are no contender, and slow.
+            sets.pop();
+            for int8 in sets {
+                let set = int8.kernels().to_string();
+                let threads = Threads::new(threads, &[])?;
+                let int8 = threads.share(int8, 0);
+                ours.push(Ours { set, threads, int8, seconds: Vec::new(), peaks: Vec::new() });
+            }
         }
-        print!("{}", String::from_utf8_lossy(&prepared.stdout).replace(';', "\n"));
+        Ok(ours)
+    }
+
+    /// The peers under each `Held`, on one thread and on two.
+    fn peers(&self, held: &[Held]) -> Outcome<Vec<Peers>> {
+        let mut peers = Vec::new();
+        let Some(python) = self.python else { return Ok(peers) };
         for threads in THREADS {
             for (i, held) in held.iter().enumerate() {
                 let mut command = Command::new(python);
-                command.arg(&script).arg("time").arg(&folder).arg(threads.to_string()).args(held.peers);
+                command.arg(turns::script("engine.py")).arg("time").arg(&self.folder);
+                command.arg(threads.to_string()).args(held.peers);
                 if let Some(isa) = held.onednn {
                     command.env("ONEDNN_MAX_CPU_ISA", isa);
                 }
@@ -247,43 +276,54 @@ fn compare(
                 peers.push(Peers { held: i, threads, side: Side::start(&mut command)?, seconds });
             }
         }
+        Ok(peers)
     }
-    for _ in 0..turns {
-        for own in &mut ours {
-            // A thread of its own: where it may run is not for the peers.
-            std::thread::scope(|scope| scope.spawn(|| own.turn(&images, runs)).join())
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                .map_err(|e| e.to_string())?;
-        }
-        for Peers { held: of, side, seconds, .. } in &mut peers {
-            for (peer, seconds) in held[*of].peers.iter().zip(seconds) {
-                seconds.extend(side.turn(&format!("{peer} {runs}"))?);
+
+    /// Lets all sides take turns; ratios of times.
+    fn time(&self, [turns, runs]: [usize; 2]) -> Outcome<Vec<(String, f64)>> {
+        let Self { net, macs, .. } = *self;
+        let mut ours = self.ours()?;
+        let sets: Vec<String> = ours.iter().filter(|o| o.threads.count() == 1).map(|o| o.set.clone()).collect();
+        let held = held(&sets);
+        let mut peers = self.peers(&held)?;
+        for _ in 0..turns {
+            for own in &mut ours {
+                // A thread of its own: where it may run is not for the peers.
+                std::thread::scope(|scope| scope.spawn(|| own.turn(&self.images, runs)).join())
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                    .map_err(|e| e.to_string())?;
+            }
+            for Peers { held: of, side, seconds, .. } in &mut peers {
+                for (peer, seconds) in held[*of].peers.iter().zip(seconds) {
+                    seconds.extend(side.turn(&format!("{peer} {runs}"))?);
+                }
             }
         }
-    }
-    let plural = |threads: usize| if threads == 1 { "1-thread".to_string() } else { format!("{threads}-threads") };
-    for Ours { set, threads, seconds, peaks, .. } in &ours {
-        let (ms, peak, threads) = (1e3 * median(seconds), median(peaks), threads.count());
-        let share = 100.0 * macs as f64 / 1e6 / ms / peak;
-        println!("  ours {set:>16} {:>9} {ms:>9.4} ms {share:>5.0} % of one core's peak", plural(threads));
-        let one = ours.iter().find(|o| o.set == *set && o.threads.count() == 1).filter(|_| threads > 1);
-        ratios.extend(one.map(|one| {
-            let name = format!("{net}-{set}-{}-vs-one", plural(threads));
-            (name, median(seconds) / median(&one.seconds))
-        }));
-    }
-    for Peers { held: of, threads, side, seconds } in peers {
-        let Held { name, ours: set, peers, .. } = &held[of];
-        for (peer, theirs) in peers.iter().zip(&seconds) {
-            let theirs = median(theirs);
-            println!("  {peer:>11} {name:>10} {:>9} {:>9.4} ms", plural(threads), 1e3 * theirs);
-            let own = ours.iter().find(|o| o.set == *set && o.threads.count() == threads).ok_or("a set of ours")?;
-            let name = format!("{net}-{set}-{}-vs-{peer}-{name}", plural(threads));
-            ratios.push((name, median(&own.seconds) / theirs));
+        let mut ratios = Vec::new();
+        let plural =
+            |threads: usize| if threads == 1 { "1-thread".to_string() } else { format!("{threads}-threads") };
+        for Ours { set, threads, seconds, peaks, .. } in &ours {
+            let (ms, peak, threads) = (1e3 * median(seconds), median(peaks), threads.count());
+            let share = 100.0 * macs as f64 / 1e6 / ms / peak;
+            println!("  ours {set:>16} {:>9} {ms:>9.4} ms {share:>5.0} % of one core's peak", plural(threads));
+            let one = ours.iter().find(|o| o.set == *set && o.threads.count() == 1).filter(|_| threads > 1);
+            ratios.extend(one.map(|one| {
+                let name = format!("{net}-{set}-{}-vs-one", plural(threads));
+                (name, median(seconds) / median(&one.seconds))
+            }));
         }
-        println!("{}", side.finish()?.replace(';', "\n"));
+        for Peers { held: of, threads, side, seconds } in peers {
+            let Held { name, ours: set, peers, .. } = &held[of];
+            for (peer, theirs) in peers.iter().zip(&seconds) {
+                let theirs = median(theirs);
+                println!("  {peer:>11} {name:>10} {:>9} {:>9.4} ms", plural(threads), 1e3 * theirs);
+                let own =
+                    ours.iter().find(|o| o.set == *set && o.threads.count() == threads).ok_or("a set of ours")?;
+                let name = format!("{net}-{set}-{}-vs-{peer}-{name}", plural(threads));
+                ratios.push((name, median(&own.seconds) / theirs));
+            }
+            println!("{}", side.finish()?.replace(';', "\n"));
+        }
+        Ok(ratios)
     }
-    ratios.extend(instructions::compare(python, net, &folder, macs)?);
-    std::fs::remove_dir_all(&folder)?;
-    Ok(())
 }

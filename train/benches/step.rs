@@ -156,7 +156,10 @@ fn compare(python: &str, only: &[String], plan: &Plan) -> Outcome<()> {
             if threads.is_some() && precision == "bf16" && !bf16_counts(net) {
                 continue;
             }
-            let mut ours = Side::start(Command::new(std::env::current_exe()?).args(["--serve", net, how]))?;
+            let mut command = Command::new(std::env::current_exe()?);
+            // As `train` sets them for itself.
+            command.env("CANDLE_NUM_THREADS", "1").envs(threads.map(|n| ("RAYON_NUM_THREADS", n)));
+            let mut ours = Side::start(command.args(["--serve", net, how]))?;
             let mut peer = Side::start(Command::new(python).arg(&script).args([net, how]))?;
             let (turns, steps) = match *net {
                 _ if threads.is_none() => (5, 50),

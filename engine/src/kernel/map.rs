@@ -230,7 +230,8 @@ impl<'a> Map<'a> {
         }
         let end = match (&self.depthwise, &self.winograd) {
             (Some(Depthwise::Taps), None) => self.x + last + farthest + blocks * LANES,
-            (None, None) => self.x + last + farthest + 4 * packed.steps,
+            // Up to sixteen inputs are read at once.
+            (None, None) => self.x + last + farthest + (4 * packed.steps).next_multiple_of(16),
             (_, Some(w)) => {
                 let cut = Winograd { together: w.together, at: w.at, ..Winograd::new(w.side, w.width, self.extent) };
                 assert_eq!((*w, packed.runs, 2 * packed.steps), (cut, w.positions(), w.width), "tiles of {packed:?}");

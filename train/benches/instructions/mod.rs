@@ -121,7 +121,13 @@ pub fn compare(python: Option<&str>, net: &str, folder: &Path, macs: u64) -> Out
                 let name = format!("{net}-aarch64-{set}-instructions-vs-{peer}");
                 ratios.push((name, own.all as f64 / theirs.all as f64));
                 for model in models {
-                    let [a, b] = [cycles(own, model)?, cycles(theirs, model)?];
+                    let (a, b) = match (cycles(own, model), cycles(theirs, model)) {
+                        (Ok(a), Ok(b)) => (a, b),
+                        (Err(why), _) | (_, Err(why)) => {
+                            println!("skipped: modelled cycles of a {model} beside {peer}: {why}");
+                            continue;
+                        }
+                    };
                     println!("    modelled cycles of a {model}: ours {a:.0}, {peer} {b:.0}");
                     ratios.push((format!("{net}-aarch64-{set}-modelled-cycles-of-{model}-vs-{peer}"), a / b));
                 }

@@ -4,6 +4,7 @@ pub mod bundle;
 pub mod evaluate;
 pub mod hint;
 pub mod report;
+pub mod threads;
 mod values;
 
 use anyhow::{Context, Result};

@@ -58,26 +58,25 @@ unsafe fn sums<const P: usize>(m: &Map, place @ [block, ..]: [usize; 3], memory:
         let mut sums = [biases(m, block); P];
         for tap in m.taps {
             let inputs = from.add(*tap);
-            // Four steps are sixteen inputs of each pixel, a lane a step.
-            let mut k = packed.steps & !3;
-            let end = line.wrapping_add(64 * k);
             // A pointer for each pixel, which its loads move on.
             let mut at: [*const i8; P] = core::array::from_fn(|p| apart(inputs.cast(), p * step[0]));
+            // Four steps are sixteen inputs of each pixel, a lane a step.
+            let mut x = [vdupq_n_s8(0); P];
+            macro_rules! lane {
+                ($lane:literal) => {
+                    let w = weights(line.add(64 * $lane));
+                    for (sums, x) in sums.iter_mut().zip(x) {
+                        for (sum, w) in sums.iter_mut().zip(w) {
+                            dot::<$lane>(sum, w, x);
+                        }
+                    }
+                };
+            }
+            let end = line.wrapping_add(64 * (packed.steps & !3));
             while line != end {
-                let mut x = [vdupq_n_s8(0); P];
                 for (x, at) in x.iter_mut().zip(&mut at) {
                     *x = vld1q_s8(*at);
                     *at = at.add(16);
-                }
-                macro_rules! lane {
-                    ($lane:literal) => {
-                        let w = weights(line.add(64 * $lane));
-                        for (sums, x) in sums.iter_mut().zip(x) {
-                            for (sum, w) in sums.iter_mut().zip(w) {
-                                dot::<$lane>(sum, w, x);
-                            }
-                        }
-                    };
                 }
                 lane!(0);
                 lane!(1);
@@ -85,17 +84,19 @@ unsafe fn sums<const P: usize>(m: &Map, place @ [block, ..]: [usize; 3], memory:
                 lane!(3);
                 line = line.add(256);
             }
-            while k < packed.steps {
-                let w = weights(line);
-                for (at, sums) in at.iter_mut().zip(&mut sums) {
-                    let x = vreinterpretq_s8_s32(vdupq_n_s32(at.cast::<i32>().read_unaligned()));
-                    *at = at.add(4);
-                    for (sum, w) in sums.iter_mut().zip(w) {
-                        dot::<0>(sum, w, x);
-                    }
+            let rest = packed.steps % 4;
+            if rest > 0 {
+                for (x, at) in x.iter_mut().zip(at) {
+                    *x = vld1q_s8(at);
                 }
-                line = line.add(64);
-                k += 1;
+                lane!(0);
+                if rest > 1 {
+                    lane!(1);
+                }
+                if rest > 2 {
+                    lane!(2);
+                }
+                line = line.add(64 * rest);
             }
         }
         sums

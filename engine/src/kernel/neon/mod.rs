@@ -163,15 +163,21 @@ unsafe fn finish<const P: usize>(
 ///
 /// # Safety
 /// [`Map::check`] has held for the bytes at `memory`.
+#[inline(never)]
 #[target_feature(enable = "neon")]
 unsafe fn interleave(m: &Map, columns: &Columns, place: [usize; 2], memory: *mut u8) {
-    for (rows, to) in columns.strips(m, place, memory) {
-        for column in 0..columns.extent[0] {
+    for (rows, mut to) in columns.strips(m, place, memory) {
+        let rows = rows.map(|row| apart(row.cast(), 0));
+        let end = to.wrapping_add(64 * columns.extent[0]);
+        let mut at = 0;
+        while to != end {
             // SAFETY: this function's callers.
             unsafe {
-                let [a, b, c, d] = rows.map(|row| vld1q_u8(row.add(column * columns.channels)));
-                vst4q_u8(to.add(64 * column), uint8x16x4_t(a, b, c, d));
+                let [a, b, c, d] = rows.map(|row| vld1q_u8(row.add(at).cast()));
+                vst4q_u8(to, uint8x16x4_t(a, b, c, d));
+                to = to.add(64);
             }
+            at += columns.channels;
         }
     }
 }

@@ -369,15 +369,19 @@ impl Backward<'_> {
     }
 }
 
+/// Numbers in one task of what only passes over them.
+const GRAIN: usize = 1 << 14;
+
 /// Zeroes the gradient where the ReLU that made `y` was shut.
 fn mask(dy: &mut [f32], y: &[f32]) {
-    dy.par_iter_mut().zip(y).with_min_len(1 << 14).for_each(|(d, y)| {
-        if *y <= 0.0 {
-            *d = 0.0;
-        }
+    dy.par_chunks_mut(GRAIN).zip(y.par_chunks(GRAIN)).for_each(|(dy, y)| {
+        // Written either way, so that several are masked at once.
+        dy.iter_mut().zip(y).for_each(|(d, y)| *d = if *y <= 0.0 { 0.0 } else { *d });
     });
 }
 
 fn add_to(to: &mut [f32], from: &[f32]) {
-    to.par_iter_mut().zip(from).with_min_len(1 << 14).for_each(|(t, d)| *t += d);
+    to.par_chunks_mut(GRAIN).zip(from.par_chunks(GRAIN)).for_each(|(to, from)| {
+        to.iter_mut().zip(from).for_each(|(t, d)| *t += d);
+    });
 }

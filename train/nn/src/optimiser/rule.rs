@@ -33,13 +33,15 @@ fn range_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut
     }
 }
 
-/// `to[i] = f(to[i], a[i], b[i])`.
-fn each(to: &mut [f32], a: &[f32], b: &[f32], f: impl Fn(f32, f32, f32) -> f32 + Sync) -> Result<()> {
+/// `to[i] = f(to[i], a[i], b[i])`. Each part has an `f` of its own, whose numbers no write to `to` can change: so the compiler takes
+/// several `i` at once.
+fn each(to: &mut [f32], a: &[f32], b: &[f32], f: impl Fn(f32, f32, f32) -> f32 + Copy + Send + Sync) -> Result<()> {
     if [a.len(), b.len()] != [to.len(); 2] {
         bail!("{} numbers beside {} and {}", to.len(), a.len(), b.len())
     }
     let slices = a.par_chunks(GRAIN).zip(b.par_chunks(GRAIN));
     to.par_chunks_mut(GRAIN).zip(slices).for_each(|(to, (a, b))| {
+        let f = f;
         for ((to, a), b) in to.iter_mut().zip(a).zip(b) {
             *to = f(*to, *a, *b);
         }
@@ -47,13 +49,13 @@ fn each(to: &mut [f32], a: &[f32], b: &[f32], f: impl Fn(f32, f32, f32) -> f32 +
     Ok(())
 }
 
-/// `to[i] = f(mask[i], to[i], a[i], b[i])`.
+/// `to[i] = f(mask[i], to[i], a[i], b[i])`, as [`each`].
 fn each_masked(
     to: &mut [f32],
     mask: &Tensor,
     a: &[f32],
     b: &[f32],
-    f: impl Fn(f32, f32, f32, f32) -> f32 + Sync,
+    f: impl Fn(f32, f32, f32, f32) -> f32 + Copy + Send + Sync,
 ) -> Result<()> {
     let (mask, layout) = mask.storage_and_layout();
     let Storage::Cpu(mask) = &*mask else { bail!("a mask on the CPU was expected") };
@@ -63,6 +65,7 @@ fn each_masked(
     }
     let slices = a.par_chunks(GRAIN).zip(b.par_chunks(GRAIN)).zip(mask.par_chunks(GRAIN));
     to.par_chunks_mut(GRAIN).zip(slices).for_each(|(to, ((a, b), mask))| {
+        let f = f;
         for (((to, a), b), mask) in to.iter_mut().zip(a).zip(b).zip(mask) {
             *to = f(*mask, *to, *a, *b);
         }
@@ -70,11 +73,19 @@ fn each_masked(
     Ok(())
 }
 
-/// Sum of squares, in f64, added in order of fixed parts: a scalar on the CPU.
+/// Sum of squares, in f64: eight sums side by side in each of the fixed parts, which are added in order. A scalar on the CPU.
 pub(super) fn square(tensor: &Tensor) -> Result<f64> {
     let (storage, layout) = tensor.storage_and_layout();
     let Storage::Cpu(storage) = &*storage else { bail!("a gradient on the CPU was expected") };
-    let part = |part: &[f32]| part.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>();
+    let part = |part: &[f32]| {
+        let mut sums = [0.0; 8];
+        for eight in part.chunks(8) {
+            for (sum, v) in sums.iter_mut().zip(eight) {
+                *sum += f64::from(*v) * f64::from(*v);
+            }
+        }
+        sums.iter().sum::<f64>()
+    };
     Ok(range(storage, layout)?.par_chunks(GRAIN).map(part).collect::<Vec<_>>().iter().sum())
 }
 
@@ -105,10 +116,10 @@ impl InplaceOp3 for Gather<'_> {
         let Self { keep, take, square, decay: Decay { scale, weight, mask } } = *self;
         let next = move |to: f32, g: f32| keep * to + take * if square { g * g } else { g };
         if weight > 0.0 {
-            each_masked(to, mask, g, w, |mask, to, g, w| next(to, g * scale + weight * mask * w))
+            each_masked(to, mask, g, w, move |mask, to, g, w| next(to, g * scale + weight * mask * w))
         } else {
             // The weights do not matter; the gradient stands in for them, so that memory is read once.
-            each(to, g, g, |to, g, _| next(to, g * scale))
+            each(to, g, g, move |to, g, _| next(to, g * scale))
         }
     }
 
@@ -159,18 +170,20 @@ impl InplaceOp3 for Step<'_> {
         let (to, a, b) = (range_mut(to, to_layout)?, range(a, a_layout)?, range(b, b_layout)?);
         match *self {
             Self::Nesterov { rate, momentum, decay: Decay { scale, weight, mask } } if weight > 0.0 => {
-                each_masked(to, mask, a, b, |mask, w, g, v| w - rate * (g * scale + weight * mask * w + momentum * v))
+                each_masked(to, mask, a, b, move |mask, w, g, v| {
+                    w - rate * (g * scale + weight * mask * w + momentum * v)
+                })
             }
             Self::Nesterov { rate, momentum, decay: Decay { scale, .. } } => {
-                each(to, a, b, |w, g, v| w - rate * (g * scale + momentum * v))
+                each(to, a, b, move |w, g, v| w - rate * (g * scale + momentum * v))
             }
             Self::Adam { rate, correction, shrink, mask } if shrink > 0.0 => {
-                each_masked(to, mask, a, b, |k, w, m, v| {
+                each_masked(to, mask, a, b, move |k, w, m, v| {
                     w - rate * m / ((v * correction).sqrt() + 1e-8) - shrink * k * w
                 })
             }
             Self::Adam { rate, correction, .. } => {
-                each(to, a, b, |w, m, v| w - rate * m / ((v * correction).sqrt() + 1e-8))
+                each(to, a, b, move |w, m, v| w - rate * m / ((v * correction).sqrt() + 1e-8))
             }
         }
     }
@@ -222,7 +235,8 @@ impl InplaceOp2 for Average {
         other_layout: &Layout,
     ) -> Result<()> {
         let other = range(other, other_layout)?;
-        each(range_mut(to, to_layout)?, other, other, |a, w, _| self.keep * a + (1.0 - self.keep) * w)
+        let keep = self.keep;
+        each(range_mut(to, to_layout)?, other, other, move |a, w, _| keep * a + (1.0 - keep) * w)
     }
 
     #[cfg(feature = "cuda")]

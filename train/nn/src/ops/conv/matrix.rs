@@ -18,6 +18,9 @@ const ROWS: usize = 64;
 /// Blocks of 16 columns of the result in one task, where the tasks share the result's columns.
 const PANEL: usize = 4;
 
+/// Rows that are transposed in one task.
+const TURN: usize = 16;
+
 /// Images whose weight gradients are summed in one go.
 const PART: usize = 64;
 
@@ -108,10 +111,13 @@ impl Dense {
             multiply(isa, &grid, &a, &images, c, false);
         };
         turned.par_chunks_mut(ROWS * n).zip(w.par_chunks(ROWS * inputs)).for_each(task);
-        y.par_chunks_exact_mut(outputs).enumerate().with_min_len(8).for_each(|(r, y)| {
-            for (o, y) in y.iter_mut().enumerate() {
-                let v = turned[o * n + r] + bias[o];
-                *y = if relu && v < 0.0 { 0.0 } else { v };
+        // As many rows as a line of the caches has numbers, so that each is read once.
+        y.par_chunks_mut(TURN * outputs).enumerate().for_each(|(p, y)| {
+            for (o, (turned, bias)) in turned.chunks_exact(n).zip(bias).enumerate() {
+                for (y, v) in y.chunks_exact_mut(outputs).zip(&turned[p * TURN..]) {
+                    let v = v + bias;
+                    y[o] = if relu && v < 0.0 { 0.0 } else { v };
+                }
             }
         });
     }
