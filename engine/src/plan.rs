@@ -4,7 +4,7 @@ use crate::arena::{Block, place};
 use crate::header::Header;
 use crate::kernel::grid::Grid;
 use crate::kernel::isa::Isa;
-use crate::kernel::map::{Columns, Depthwise, SLACK};
+use crate::kernel::map::{self, Columns, Depthwise, SLACK, Wide};
 use crate::kernel::packed::{DEPTH, Order};
 use crate::kernel::winograd::Winograd;
 use crate::layer::{Layer, Op, Window};
@@ -24,7 +24,7 @@ pub(crate) struct Plan {
     pub groups: Vec<Range<usize>>,
     /// Each activation, its border as wide as its readers need.
     pub grids: Vec<Grid>,
-    /// First byte of the room for a depthwise convolution's columns, or for Winograd's tiles.
+    /// First byte of the room for a depthwise convolution's columns, for Winograd's tiles, or for widened inputs.
     pub columns: usize,
     /// For each layer that may be one of Winograd's: its tiles.
     pub tiles: Vec<Option<Winograd>>,
@@ -54,6 +54,26 @@ fn columns(x: &Grid, window: &Window, y: &Grid) -> Columns {
     let from = x.before(top, left);
     let width = (y.shape.w as usize - 1) * right + kernel_w;
     Columns { x: from, down: down * from.pitch, channels: x.shape.c.into(), extent: [width, kernel_h] }
+}
+
+/// Where a layer from `x` to `y` widens its inputs, if it is one linear map; the room begins at `at`.
+pub(crate) fn wide(op: &Op, x: &Grid, y: &Grid, at: usize) -> Option<Wide> {
+    let c = usize::from(x.shape.c);
+    match op {
+        Op::Conv { window, groups: 1, .. } => {
+            let [kernel_h, kernel_w] = window.kernel.map(usize::from);
+            let [down, right] = window.stride.map(usize::from);
+            let steps = (kernel_w * c).div_ceil(4);
+            let reach = map::reach(y.shape.w.into(), right * c, (kernel_h - 1) * x.pitch(), steps);
+            Some(Wide::new(at, y.shape.h.into(), reach, down * x.pitch(), Wide::NEAR))
+        }
+        Op::Dense { .. } => {
+            let last = if x.pad == [0; 4] { 0 } else { (usize::from(x.shape.h) - 1) * x.pitch() };
+            let run = if x.pad == [0; 4] { x.shape.len() as usize } else { usize::from(x.shape.w) * c };
+            Some(Wide::new(at, 1, map::reach(1, 0, last, run.div_ceil(4)), 0, Wide::NEAR))
+        }
+        _ => None,
+    }
 }
 
 /// What a depthwise convolution from `x` to `y` reads for weights in such an order.
@@ -143,10 +163,16 @@ impl Plan {
                 if let Depthwise::Columns(columns) = depthwise(isa.depthwise(), x, window, y) {
                     room = room.max(columns.len());
                 }
-            } else if let (1, Some(uses)) = (*groups, isa.winograd()) {
-                tiles[i] = Winograd::of(uses, window, x.shape, y.shape).map(|w| Winograd { at: columns, ..w });
-                room = room.max(tiles[i].map_or(0, |w| w.len()));
+            } else if *groups == 1 {
+                if let Some(uses) = isa.winograd() {
+                    tiles[i] = Winograd::of(uses, window, x.shape, y.shape).map(|w| Winograd { at: columns, ..w });
+                    room = room.max(tiles[i].map_or(0, |w| w.len()));
+                }
             }
+        }
+        for (i, layer) in header.layers.iter().enumerate().filter(|_| isa.order().is_wide()) {
+            let wide = wide(&layer.op, &grids[layer.inputs[0] as usize], &grids[i + 1], columns);
+            room = room.max(wide.map_or(0, |w| w.len));
         }
         let room = room.next_multiple_of(ALIGN);
         let len = columns.checked_add(room)?;

@@ -10,7 +10,7 @@ use crate::kernel::packed::{CacheLine, DEPTH, LANES, Packed, push_constants};
 pub(crate) use crate::kernel::team::Team;
 use crate::kernel::winograd::{self, Winograd};
 use crate::layer::{Activation, Head, Layer, Op, Window};
-use crate::plan::{Plan, depthwise, depthwise_taps, is_depthwise};
+use crate::plan::{Plan, depthwise, depthwise_taps, is_depthwise, wide};
 use crate::requant::Output;
 use crate::slices::shown;
 use crate::watch::Watch;
@@ -318,6 +318,10 @@ impl Tiled {
             _ => None,
         };
         if let Some(mut map) = map {
+            if isa.order().is_wide() && map.winograd.is_none() {
+                map.wide = wide(&layer.op, x, y, plan.columns);
+                map.room = plan.room;
+            }
             let mut last = y;
             map.y = Some(y.inside());
             for next in layers.start + 1..layers.end {

@@ -81,6 +81,42 @@ impl Columns {
     }
 }
 
+/// Where inputs lie widened to i16, a few rows of pixels at a time, each byte at twice its distance from the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wide {
+    /// The first byte.
+    pub at: usize,
+    /// Bytes, a multiple of [`Wide::STEP`].
+    pub len: usize,
+    /// The row of pixels whose inputs are the first there.
+    pub first: usize,
+}
+
+impl Wide {
+    /// Bytes that are written at once.
+    pub const STEP: usize = 32;
+
+    /// Bytes that stay near while all blocks of channels read them; more only where a single row needs them.
+    pub const NEAR: usize = 32 << 10;
+
+    /// For a map of so many rows, `reach` bytes of input a row, `down` from one to the next.
+    pub fn new(at: usize, rows: usize, reach: usize, down: usize, near: usize) -> Self {
+        let len = |rows: usize| (2 * (reach + (rows - 1) * down)).next_multiple_of(Self::STEP);
+        Self { at, len: len(rows).min(near.max(len(1))) / Self::STEP * Self::STEP, first: 0 }
+    }
+
+    /// Rows that fit.
+    fn rows(&self, reach: usize, down: usize) -> usize {
+        if down == 0 { usize::MAX } else { 1 + (self.len / 2 - reach) / down }
+    }
+}
+
+/// Bytes of input that a row of so many pixels reads, `right` from one to the next, whose last tap has so many `steps`.
+pub fn reach(columns: usize, right: usize, last_tap: usize, steps: usize) -> usize {
+    // Up to sixteen inputs are read at once.
+    (columns - 1) * right + last_tap + (4 * steps).next_multiple_of(16)
+}
+
 /// What the channels of a depthwise convolution read.
 #[derive(Debug, Clone, Copy)]
 pub enum Depthwise {
@@ -111,8 +147,10 @@ pub struct Map<'a> {
     pub out: Output,
     /// For a depthwise convolution: what it reads.
     pub depthwise: Option<Depthwise>,
-    /// Bytes from where one thread lays columns or tiles to where the next one does.
+    /// Bytes from where one thread lays columns, tiles or widened inputs to where the next one does.
     pub room: usize,
+    /// Where its inputs are widened, if they are.
+    pub wide: Option<Wide>,
     /// For a convolution by tiles of more than one pixel: how they lie.
     pub winograd: Option<Winograd>,
     /// Where the map, or the sum if there is one, is written, if anyone reads it.
@@ -157,6 +195,7 @@ impl<'a> Map<'a> {
             pixel: packed.channels,
             out,
             depthwise: None,
+            wide: None,
             winograd: None,
             room: 0,
             y: None,
@@ -192,11 +231,27 @@ impl<'a> Map<'a> {
         Self { winograd: winograd.or(self.winograd), ..*self }
     }
 
-    /// The same map for another thread, whose columns or tiles lie in the `member`-th room.
+    /// The same map for another thread, whose columns, tiles or widened inputs lie in the `member`-th room.
     pub fn of_member(&self, member: usize) -> Self {
         let further = member * self.room;
         let winograd = self.winograd.map(|w| Winograd { at: w.at + further, ..w });
-        Self { x: self.x + if self.columns().is_some() { further } else { 0 }, winograd, ..*self }
+        let wide = self.wide.map(|w| Wide { at: w.at + further, ..w });
+        Self { x: self.x + if self.columns().is_some() { further } else { 0 }, wide, winograd, ..*self }
+    }
+
+    /// Bytes of input that a row of pixels reads from its first tap on.
+    fn reach(&self) -> usize {
+        let last_tap = self.taps.iter().max().copied().unwrap_or(0);
+        reach(self.extent[1], self.step[0], last_tap, self.packed.steps)
+    }
+
+    /// The same map with inputs that are widened from row `first` on, how many bytes of them there are where, and the row after the
+    /// last of those that fit.
+    pub fn widened(&self, wide: &Wide, [first, end]: [usize; 2]) -> (Self, [usize; 2], usize) {
+        let (reach, down) = (self.reach(), self.step[1]);
+        let rows = wide.rows(reach, down).min(end - first);
+        let map = Self { wide: Some(Wide { first, ..*wide }), ..*self };
+        (map, [self.x + first * down, reach + (rows - 1) * down], first + rows)
     }
 
     /// The columns that are laid side by side for it, if any.
@@ -214,7 +269,7 @@ impl<'a> Map<'a> {
             let need = match (self.columns(), &self.winograd) {
                 (Some(c), _) => c.len(),
                 (None, Some(w)) => w.len(),
-                (None, None) => 0,
+                (None, None) => self.wide.map_or(0, |w| w.len),
             };
             assert!(need <= self.room, "room for {} bytes, not {need}", self.room);
             self.of_member(members - 1).check(len, 1);
@@ -230,8 +285,14 @@ impl<'a> Map<'a> {
         }
         let end = match (&self.depthwise, &self.winograd) {
             (Some(Depthwise::Taps), None) => self.x + last + farthest + blocks * LANES,
-            // Up to sixteen inputs are read at once.
-            (None, None) => self.x + last + farthest + (4 * packed.steps).next_multiple_of(16),
+            (None, None) => {
+                let end = self.x + (rows - 1) * self.step[1] + self.reach();
+                self.wide.map_or(end, |wide| {
+                    let need = 2 * self.reach();
+                    assert!(wide.len >= need, "a row needs {need} bytes of {} for widened inputs", wide.len);
+                    (end + Wide::STEP / 2).max(wide.at + wide.len)
+                })
+            }
             (_, Some(w)) => {
                 let cut = Winograd { together: w.together, at: w.at, ..Winograd::new(w.side, w.width, self.extent) };
                 assert_eq!((*w, packed.runs, 2 * packed.steps), (cut, w.positions(), w.width), "tiles of {packed:?}");

@@ -8,7 +8,7 @@ use alloc::{vec, vec::Vec};
 pub enum Order {
     /// A line is `[16 channels][4 inputs]`.
     Quads,
-    /// Two lines, of the even and the odd inputs, are `[16 channels][2 inputs]` as i16.
+    /// Two lines, of the first and the second two inputs, are `[16 channels][2 inputs]` as i16.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     Pairs,
     /// Two lines are `[16 channels][8 inputs]`.
@@ -38,7 +38,7 @@ impl Order {
     fn put(self, lines: &mut [CacheLine], [lane, i]: [usize; 2], weight: i8) {
         let at = match self {
             Self::Quads => 4 * lane + i,
-            Self::Pairs => 64 * (i % 2) + 4 * lane + 2 * (i / 2),
+            Self::Pairs => 64 * (i / 2) + 4 * lane + 2 * (i % 2),
             Self::Eights => 8 * lane + i,
             Self::Taps => LANES * i + lane,
             Self::WideTaps => 4 * (lane & 3 | (lane & 4) << 1 | (lane & 8) >> 1) + 2 * i,
@@ -48,6 +48,11 @@ impl Order {
             Self::Pairs | Self::WideTaps => to[..2].copy_from_slice(&i16::from(weight).to_le_bytes()),
             _ => to[0] = weight as u8,
         }
+    }
+
+    /// Whether its kernels multiply inputs that were widened to i16 before ([`Wide`](super::map::Wide)).
+    pub fn is_wide(self) -> bool {
+        self == Self::Pairs
     }
 
     /// Whether it is one of a depthwise convolution's taps, two a line, rather than of

@@ -3,7 +3,7 @@
 
 use crate::kernel::grid::{Grid, View};
 use crate::kernel::isa::Isa;
-use crate::kernel::map::{Affine, Map, SLACK, Sum};
+use crate::kernel::map::{Affine, Map, SLACK, Sum, Wide, reach};
 use crate::kernel::packed::{CacheLine, LANES, Packed, push_constants};
 use crate::kernel::scalar::{self, Rows, Source, Target};
 use crate::kernel::team::Team;
@@ -171,15 +171,22 @@ fn convolution_is_equal_by(
             };
             let room = memory.bytes.len();
             let winograd = winograd.map(|w| Winograd { at: room, ..w });
-            let each = winograd.map_or(0, |w| w.len());
-            memory.bytes.resize(room + team.members() * each + SLACK, 0x55);
             let start = from.before(window.pad[0] as usize, window.pad[1] as usize);
             let taps: Vec<usize> = (0..window.kernel[0] as usize).map(|run| run * start.pitch).collect();
+            let step = [window.stride[1] as usize * shape.c as usize, window.stride[0] as usize * start.pitch];
+            // Widened, few rows at a time, or as they are.
+            let wide = (side.is_none() && isa.order().is_wide() && seed % 4 > 0).then(|| {
+                let reach = reach(extent[1], step[0], taps[taps.len() - 1], packed.steps);
+                Wide::new(room, extent[0], reach, step[1], (seed % 4) as usize * step[1] * 2)
+            });
+            let each = winograd.map_or(0, |w| w.len()).max(wide.map_or(0, |w| w.len));
+            memory.bytes.resize(room + team.members() * each + SLACK, 0x55);
             let map = Map {
                 x: start.at,
                 winograd,
                 room: each,
-                step: [window.stride[1] as usize * shape.c as usize, window.stride[0] as usize * start.pitch],
+                wide,
+                step,
                 extent,
                 y: Some(y.inside()),
                 sum: with_sum.then(|| Sum {

@@ -5,8 +5,8 @@
 
 use super::finish::Block;
 use super::tiles::{self, Products};
-use crate::kernel::map::Map;
-use crate::kernel::packed::{CacheLine, LANES};
+use crate::kernel::map::{Map, Wide};
+use crate::kernel::packed::LANES;
 use crate::kernel::part::Part;
 use core::arch::x86_64::*;
 
@@ -22,6 +22,22 @@ fn pairs(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
     sum
 }
 
+/// Bytes as i16, sixteen at a time.
+///
+/// # Safety
+/// So many are there, rounded up to sixteen, and room for them.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn widen(from: *const u8, len: usize, to: *mut u8) {
+    for i in (0..len).step_by(Wide::STEP / 2) {
+        // SAFETY: this function's callers.
+        unsafe {
+            let wide = _mm256_cvtepu8_epi16(_mm_loadu_si128(from.add(i).cast()));
+            _mm256_storeu_si256(to.add(2 * i).cast(), wide);
+        }
+    }
+}
+
 impl Products for Plain {
     const PIXELS: usize = 4;
     const TILES: usize = 4;
@@ -30,6 +46,55 @@ impl Products for Plain {
     unsafe fn pairs(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
         // SAFETY: the trait's contract.
         unsafe { pairs(sum, a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn ready<'a>(m: &Map<'a>, rows @ [_, last]: [usize; 2], memory: *mut u8) -> (Map<'a>, usize) {
+        let Some(wide) = &m.wide else { return (*m, last) };
+        let (ready, [from, len], end) = m.widened(wide, rows);
+        // SAFETY: the trait's contract: so many inputs are there, half a step after them, and room for them widened.
+        unsafe { widen(memory.add(from), len, memory.add(wide.at)) };
+        (ready, end)
+    }
+
+    #[inline(always)]
+    unsafe fn sums<const P: usize, const WIDE: bool>(
+        m: &Map,
+        place @ [block, row, column]: [usize; 3],
+        memory: *const u8,
+    ) -> [Block<__m256i>; P] {
+        // SAFETY: the trait's contract: every step of every tile lies in the memory, and there are lines and biases for all blocks.
+        unsafe {
+            let (narrow, line) = m.tile(place, memory);
+            let mut line = line.cast::<__m256i>();
+            let from = match &m.wide {
+                Some(wide) if WIDE => memory.add(wide.at + 2 * ((row - wide.first) * m.step[1] + column * m.step[0])),
+                _ => narrow,
+            };
+            let bias = m.bias().add(block * LANES).cast::<__m256i>();
+            let mut sums = [[_mm256_loadu_si256(bias), _mm256_loadu_si256(bias.add(1))]; P];
+            for tap in m.taps {
+                for k in 0..m.packed.steps {
+                    // Two inputs for each half of the channels, and the next two.
+                    let weights: [__m256i; 4] = core::array::from_fn(|i| _mm256_load_si256(line.add(i)));
+                    for (p, sums) in sums.iter_mut().enumerate() {
+                        let at = tap + p * m.step[0] + 4 * k;
+                        let pairs = if WIDE {
+                            let at = from.add(2 * at).cast::<i32>();
+                            [_mm256_set1_epi32(at.read_unaligned()), _mm256_set1_epi32(at.add(1).read_unaligned())]
+                        } else {
+                            let fours = _mm_set1_epi32(from.add(at).cast::<i32>().read_unaligned());
+                            let fours = _mm256_cvtepu8_epi16(fours);
+                            [_mm256_shuffle_epi32::<0xa0>(fours), _mm256_shuffle_epi32::<0xf5>(fours)]
+                        };
+                        sums[0] = Self::pairs(Self::pairs(sums[0], pairs[0], weights[0]), pairs[1], weights[2]);
+                        sums[1] = Self::pairs(Self::pairs(sums[1], pairs[0], weights[1]), pairs[1], weights[3]);
+                    }
+                    line = line.add(4);
+                }
+            }
+            sums
+        }
     }
 
     #[inline(always)]
@@ -63,32 +128,6 @@ impl Products for Plain {
                 *sums = apart(*sums);
             }
             sums
-        }
-    }
-
-    /// Even inputs, odd ones, each for both halves of the channels.
-    type Weights = [Block<__m256i>; 2];
-
-    #[inline(always)]
-    unsafe fn weights(line: *const CacheLine) -> Self::Weights {
-        let line = line.cast::<__m256i>();
-        // SAFETY: the trait's contract: a step has two lines.
-        unsafe {
-            [
-                [_mm256_load_si256(line), _mm256_load_si256(line.add(1))],
-                [_mm256_load_si256(line.add(2)), _mm256_load_si256(line.add(3))],
-            ]
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn add(sums: &mut Block<__m256i>, fours: __m256i, [even, odd]: Self::Weights) {
-        // SAFETY: the trait's contract.
-        unsafe {
-            let pairs = [_mm256_and_si256(fours, _mm256_set1_epi16(0xff)), _mm256_srli_epi16::<8>(fours)];
-            for (h, sum) in sums.iter_mut().enumerate() {
-                *sum = Self::pairs(Self::pairs(*sum, pairs[0], even[h]), pairs[1], odd[h]);
-            }
         }
     }
 }

@@ -5,11 +5,20 @@
 
 use super::finish::{Block, Rounding, finish, scaled};
 use crate::kernel::map::{Columns, Map, Roundings};
-use crate::kernel::packed::{CacheLine, LANES};
+use crate::kernel::packed::LANES;
 use crate::kernel::part::Part;
 use crate::kernel::winograd::{self, Factors, NINTH, Sums, Words};
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
+
+/// Tiles read inputs as they are stored,
+const NARROW: u8 = 0;
+
+/// as they were widened,
+const WIDE: u8 = 1;
+
+/// or each channel its own.
+const OWN: u8 = 2;
 
 /// What a set multiplies with.
 ///
@@ -21,14 +30,15 @@ pub trait Products {
     /// Winograd's tiles that are multiplied in registers at once.
     const TILES: usize;
 
-    /// What a step's weights of sixteen channels become in registers, before they meet pixels.
-    type Weights: Copy;
+    /// The map with the inputs of the first rows of these as it reads them, and the row after the last of those.
+    unsafe fn ready<'a>(m: &Map<'a>, rows: [usize; 2], memory: *mut u8) -> (Map<'a>, usize);
 
-    /// The weights of a step, from its first line on.
-    unsafe fn weights(line: *const CacheLine) -> Self::Weights;
-
-    /// Adds the products of four inputs, which each half of the channels meets.
-    unsafe fn add(sums: &mut Block<__m256i>, fours: __m256i, weights: Self::Weights);
+    /// The sums of P neighbouring pixels over a block of channels; the tile ends with the row.
+    unsafe fn sums<const P: usize, const WIDE: bool>(
+        m: &Map,
+        place: [usize; 3],
+        memory: *const u8,
+    ) -> [Block<__m256i>; P];
 
     /// The sums of P neighbouring pixels over a block of channels, each over inputs of its own; the tile ends with the row.
     unsafe fn own_sums<const P: usize>(m: &Map, place: [usize; 3], memory: *const u8) -> [Block<__m256i>; P];
@@ -49,24 +59,31 @@ pub unsafe fn map<D: Products>(m: &Map, part: Part, memory: *mut u8) {
         if let Some(w) = &m.winograd {
             return winograd::sweep::<Ymm<D>>(m, w, part, &roundings, memory);
         }
-        for block in part.blocks[0]..part.blocks[1] {
-            for row in part.rows[0]..part.rows[1] {
-                if m.depthwise.is_some() {
-                    if let Some(columns) = m.columns() {
-                        interleave(m, columns, [block, row], memory);
+        let [mut first, last] = part.rows;
+        while first < last {
+            let (m, end) = D::ready(m, [first, last], memory);
+            for block in part.blocks[0]..part.blocks[1] {
+                for row in first..end {
+                    if m.depthwise.is_some() {
+                        if let Some(columns) = m.columns() {
+                            interleave(&m, columns, [block, row], memory);
+                        }
+                        pixels::<D, OWN>(&m, [block, row], &roundings, memory);
+                    } else if m.wide.is_some() {
+                        pixels::<D, WIDE>(&m, [block, row], &roundings, memory);
+                    } else {
+                        pixels::<D, NARROW>(&m, [block, row], &roundings, memory);
                     }
-                    pixels::<D, true>(m, [block, row], &roundings, memory);
-                } else {
-                    pixels::<D, false>(m, [block, row], &roundings, memory);
                 }
             }
+            first = end;
         }
     }
 }
 
 /// A row's pixels of a block of channels.
 #[inline(always)]
-unsafe fn pixels<D: Products, const OWN: bool>(
+unsafe fn pixels<D: Products, const READ: u8>(
     m: &Map,
     [block, row]: [usize; 2],
     roundings: &Roundings<Rounding>,
@@ -81,12 +98,12 @@ unsafe fn pixels<D: Products, const OWN: bool>(
         // SAFETY: a tile of P pixels starts at most P before the end of the row.
         unsafe {
             match count {
-                1 => tile::<D, 1, OWN>(m, place, roundings, memory),
-                2 => tile::<D, 2, OWN>(m, place, roundings, memory),
-                3 => tile::<D, 3, OWN>(m, place, roundings, memory),
-                4 => tile::<D, 4, OWN>(m, place, roundings, memory),
-                5 => tile::<D, 5, OWN>(m, place, roundings, memory),
-                _ => tile::<D, 6, OWN>(m, place, roundings, memory),
+                1 => tile::<D, 1, READ>(m, place, roundings, memory),
+                2 => tile::<D, 2, READ>(m, place, roundings, memory),
+                3 => tile::<D, 3, READ>(m, place, roundings, memory),
+                4 => tile::<D, 4, READ>(m, place, roundings, memory),
+                5 => tile::<D, 5, READ>(m, place, roundings, memory),
+                _ => tile::<D, 6, READ>(m, place, roundings, memory),
             }
         }
         column += count;
@@ -94,7 +111,7 @@ unsafe fn pixels<D: Products, const OWN: bool>(
 }
 
 #[inline(always)]
-unsafe fn tile<D: Products, const P: usize, const OWN: bool>(
+unsafe fn tile<D: Products, const P: usize, const READ: u8>(
     m: &Map,
     [block, row, column]: [usize; 3],
     roundings: &Roundings<Rounding>,
@@ -103,7 +120,11 @@ unsafe fn tile<D: Products, const P: usize, const OWN: bool>(
     // SAFETY: this function's callers.
     unsafe {
         let place = [block, row, column];
-        let sums = if OWN { D::own_sums::<P>(m, place, memory) } else { sums::<D, P>(m, place, memory) };
+        let sums = match READ {
+            OWN => D::own_sums::<P>(m, place, memory),
+            WIDE => D::sums::<P, true>(m, place, memory),
+            _ => D::sums::<P, false>(m, place, memory),
+        };
         // Two pixels at a time; written out, since a loop may stay one, its sums in memory.
         if P > 1 {
             finish(m, place, [sums[0], sums[1]], roundings, memory);
@@ -117,38 +138,6 @@ unsafe fn tile<D: Products, const P: usize, const OWN: bool>(
         if P % 2 == 1 {
             finish(m, [block, row, column + P - 1], [sums[P - 1]], roundings, memory);
         }
-    }
-}
-
-/// The sums of P neighbouring pixels over a block of channels.
-///
-/// # Safety
-/// As [`Products`], and the tile ends with the row.
-#[inline(always)]
-unsafe fn sums<D: Products, const P: usize>(
-    m: &Map,
-    place @ [block, ..]: [usize; 3],
-    memory: *const u8,
-) -> [Block<__m256i>; P] {
-    let Map { step, packed, .. } = m;
-    // SAFETY: `Map::check` proved that every step of every tile lies in the memory, and that there are lines and biases
-    // for all blocks; the callers' tiles end with the row.
-    unsafe {
-        let (from, mut line) = m.tile(place, memory);
-        let bias = m.bias().add(block * LANES).cast::<__m256i>();
-        let mut sums = [[_mm256_loadu_si256(bias), _mm256_loadu_si256(bias.add(1))]; P];
-        for tap in m.taps {
-            let inputs = from.add(*tap);
-            for k in 0..packed.steps {
-                let weights = D::weights(line);
-                for (p, sums) in sums.iter_mut().enumerate() {
-                    let at = inputs.add(p * step[0] + 4 * k).cast::<i32>();
-                    D::add(sums, _mm256_set1_epi32(at.read_unaligned()), weights);
-                }
-                line = line.add(packed.lines);
-            }
-        }
-        sums
     }
 }
 
@@ -189,7 +178,7 @@ pub unsafe fn real<D: Products>(m: &Map, memory: *const u8, y: &mut [f32]) {
     for (block, y) in y.chunks_mut(LANES).enumerate() {
         // SAFETY: as `tile`.
         unsafe {
-            let [halves] = sums::<D, 1>(m, [block, 0, 0], memory);
+            let [halves] = D::sums::<1, false>(m, [block, 0, 0], memory);
             let values = scaled(halves, m.scale().add(block * LANES));
             let mut all = [0.0f32; LANES];
             _mm256_storeu_ps(all.as_mut_ptr(), values[0]);

@@ -20,6 +20,18 @@ pub fn detect() -> Option<AvxVnni> {
     (std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("avxvnni")).then_some(AvxVnni(()))
 }
 
+/// A line's weights, half of the channels each.
+///
+/// # Safety
+/// The line is there.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn weights(line: *const CacheLine) -> Block<__m256i> {
+    let line = line.cast::<__m256i>();
+    // SAFETY: this function's callers.
+    unsafe { [_mm256_load_si256(line), _mm256_load_si256(line.add(1))] }
+}
+
 /// The kernels over `$bytes`, which multiplies four bytes by four, and `$pairs`, two i16 by two, in the functions that enable
 /// `$features`.
 macro_rules! kernels {
@@ -63,7 +75,7 @@ macro_rules! kernels {
                     let mut sums = [[_mm256_loadu_si256(bias), _mm256_loadu_si256(bias.add(1))]; P];
                     for tap in m.taps {
                         for k in 0..m.packed.steps {
-                            let weights = Self::weights(line);
+                            let weights = weights(line);
                             for (p, sums) in sums.iter_mut().enumerate() {
                                 let at = from.add(tap + p * m.step[0] + 64 * k).cast::<__m256i>();
                                 sums[0] = $bytes(sums[0], _mm256_loadu_si256(at), weights[0]);
@@ -76,21 +88,36 @@ macro_rules! kernels {
                 }
             }
 
-            type Weights = Block<__m256i>;
-
             #[inline(always)]
-            unsafe fn weights(line: *const CacheLine) -> Self::Weights {
-                let line = line.cast::<__m256i>();
-                // SAFETY: the trait's contract.
-                unsafe { [_mm256_load_si256(line), _mm256_load_si256(line.add(1))] }
+            unsafe fn ready<'a>(m: &Map<'a>, [_, last]: [usize; 2], _: *mut u8) -> (Map<'a>, usize) {
+                (*m, last)
             }
 
             #[inline(always)]
-            unsafe fn add(sums: &mut Block<__m256i>, fours: __m256i, weights: Self::Weights) {
-                // SAFETY: the trait's contract.
+            unsafe fn sums<const P: usize, const WIDE: bool>(
+                m: &Map,
+                place @ [block, ..]: [usize; 3],
+                memory: *const u8,
+            ) -> [Block<__m256i>; P] {
+                // SAFETY: the trait's contract: every step of every tile lies in the memory, and there are lines and biases for
+                // all blocks.
                 unsafe {
-                    sums[0] = $bytes(sums[0], fours, weights[0]);
-                    sums[1] = $bytes(sums[1], fours, weights[1]);
+                    let (from, mut line) = m.tile(place, memory);
+                    let bias = m.bias().add(block * LANES).cast::<__m256i>();
+                    let mut sums = [[_mm256_loadu_si256(bias), _mm256_loadu_si256(bias.add(1))]; P];
+                    for tap in m.taps {
+                        for k in 0..m.packed.steps {
+                            let weights = weights(line);
+                            for (p, sums) in sums.iter_mut().enumerate() {
+                                let at = from.add(tap + p * m.step[0] + 4 * k).cast::<i32>();
+                                let fours = _mm256_set1_epi32(at.read_unaligned());
+                                sums[0] = $bytes(sums[0], fours, weights[0]);
+                                sums[1] = $bytes(sums[1], fours, weights[1]);
+                            }
+                            line = line.add(1);
+                        }
+                    }
+                    sums
                 }
             }
         }
