@@ -163,11 +163,9 @@ impl Plan {
                 if let Depthwise::Columns(columns) = depthwise(isa.depthwise(), x, window, y) {
                     room = room.max(columns.len());
                 }
-            } else if *groups == 1 {
-                if let Some(uses) = isa.winograd() {
-                    tiles[i] = Winograd::of(uses, window, x.shape, y.shape).map(|w| Winograd { at: columns, ..w });
-                    room = room.max(tiles[i].map_or(0, |w| w.len()));
-                }
+            } else if let (1, Some(uses)) = (*groups, isa.winograd()) {
+                tiles[i] = Winograd::of(uses, window, x.shape, y.shape).map(|w| Winograd { at: columns, ..w });
+                room = room.max(tiles[i].map_or(0, |w| w.len()));
             }
         }
         for (i, layer) in header.layers.iter().enumerate().filter(|_| isa.order().is_wide()) {

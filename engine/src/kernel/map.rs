@@ -107,7 +107,8 @@ impl Wide {
 
     /// Rows that fit.
     fn rows(&self, reach: usize, down: usize) -> usize {
-        if down == 0 { usize::MAX } else { 1 + (self.len / 2 - reach) / down }
+        // Without a way down there is one row.
+        (self.len / 2 - reach).checked_div(down).map_or(1, |further| 1 + further)
     }
 }
 

@@ -33,23 +33,25 @@ fn range_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut
     }
 }
 
-/// `to[i] = f(to[i], a[i], b[i])`. Each part has an `f` of its own, whose numbers no write to `to` can change: so the compiler takes
-/// several `i` at once.
+/// `to[i] = f(to[i], others[i])`, with an `f` of its own, whose numbers no write to `to` can change: so the compiler takes several
+/// `i` at once.
+fn part<T>(to: &mut [f32], others: impl Iterator<Item = T>, f: impl Fn(f32, T) -> f32) {
+    to.iter_mut().zip(others).for_each(|(to, others)| *to = f(*to, others));
+}
+
+/// `to[i] = f(to[i], a[i], b[i])`.
 fn each(to: &mut [f32], a: &[f32], b: &[f32], f: impl Fn(f32, f32, f32) -> f32 + Copy + Send + Sync) -> Result<()> {
     if [a.len(), b.len()] != [to.len(); 2] {
         bail!("{} numbers beside {} and {}", to.len(), a.len(), b.len())
     }
     let slices = a.par_chunks(GRAIN).zip(b.par_chunks(GRAIN));
     to.par_chunks_mut(GRAIN).zip(slices).for_each(|(to, (a, b))| {
-        let f = f;
-        for ((to, a), b) in to.iter_mut().zip(a).zip(b) {
-            *to = f(*to, *a, *b);
-        }
+        part(to, a.iter().zip(b), move |to, (a, b)| f(to, *a, *b));
     });
     Ok(())
 }
 
-/// `to[i] = f(mask[i], to[i], a[i], b[i])`, as [`each`].
+/// `to[i] = f(mask[i], to[i], a[i], b[i])`.
 fn each_masked(
     to: &mut [f32],
     mask: &Tensor,
@@ -65,10 +67,7 @@ fn each_masked(
     }
     let slices = a.par_chunks(GRAIN).zip(b.par_chunks(GRAIN)).zip(mask.par_chunks(GRAIN));
     to.par_chunks_mut(GRAIN).zip(slices).for_each(|(to, ((a, b), mask))| {
-        let f = f;
-        for (((to, a), b), mask) in to.iter_mut().zip(a).zip(b).zip(mask) {
-            *to = f(*mask, *to, *a, *b);
-        }
+        part(to, a.iter().zip(b).zip(mask), move |to, ((a, b), mask)| f(*mask, to, *a, *b));
     });
     Ok(())
 }
