@@ -175,7 +175,7 @@ fn convolution_is_equal_by(
             let taps: Vec<usize> = (0..window.kernel[0] as usize).map(|run| run * start.pitch).collect();
             let step = [window.stride[1] as usize * shape.c as usize, window.stride[0] as usize * start.pitch];
             // Widened, few rows at a time, or as they are.
-            let wide = (side.is_none() && isa.order().is_wide() && seed % 4 > 0).then(|| {
+            let wide = (side.is_none() && isa.order().is_wide() && !seed.is_multiple_of(4)).then(|| {
                 let reach = reach(extent[1], step[0], taps[taps.len() - 1], packed.steps);
                 Wide::new(room, extent[0], reach, step[1], (seed % 4) as usize * step[1] * 2)
             });
