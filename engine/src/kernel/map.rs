@@ -106,6 +106,7 @@ impl Wide {
     }
 
     /// Rows that fit.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     fn rows(&self, reach: usize, down: usize) -> usize {
         // Without a way down there is one row.
         (self.len / 2 - reach).checked_div(down).map_or(1, |further| 1 + further)
@@ -248,6 +249,7 @@ impl<'a> Map<'a> {
 
     /// The same map with inputs that are widened from row `first` on, how many bytes of them there are where, and the row after the
     /// last of those that fit.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub fn widened(&self, wide: &Wide, [first, end]: [usize; 2]) -> (Self, [usize; 2], usize) {
         let (reach, down) = (self.reach(), self.step[1]);
         let rows = wide.rows(reach, down).min(end - first);
