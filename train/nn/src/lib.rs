@@ -5,6 +5,7 @@
 //! | [`graph`] | networks as stages in order (convolutions, batch norms, pools, dense layers): forward, backward, folding |
 //! | [`ops`] | the kernels of one image, and the vectors of the CPU that they are written in |
 //! | [`optimiser`] | SGD with Nesterov's momentum, Adam and AdamW with a state that is saved; schedules; clipping |
+//! | [`exchange`] | a mini-batch that several processes share, to the bits of one |
 //! | [`device`], [`Precision`] | which device, and how exactly convolutions compute |
 //!
 //! A [`graph::Trunk`] is one candle operation: gradients pass through it to whatever is around.
@@ -34,6 +35,7 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 pub mod device;
+pub mod exchange;
 pub mod graph;
 pub mod ops;
 pub mod optimiser;

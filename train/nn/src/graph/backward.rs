@@ -9,6 +9,7 @@ use super::forward::{Sums, Tape, add_up, stored};
 use super::mode::Mode;
 use super::plan::{Plan, ROWS, pack};
 use super::pool::Pool;
+use crate::exchange::Share;
 use crate::ops::conv::{End, Load};
 use crate::ops::norm::{self, InputGradient};
 use crate::ops::pool as window_pool;
@@ -26,6 +27,8 @@ pub(super) struct Backward<'a> {
     pub wants_theta: bool,
     /// Whether the images' gradient is asked for.
     pub wants_images: bool,
+    /// As in the forward pass.
+    pub share: Option<&'a Share>,
 }
 
 /// Gradients on their way.
@@ -102,7 +105,7 @@ impl Backward<'_> {
         }
         let mut partial = match &stage.op {
             Op::Conv { .. } | Op::Transposed { .. } => self.linear(i, &dy, y, &mut dx)?,
-            Op::Dense { .. } => self.dense(i, &mut dy, y, &mut dx, &mut state.theta),
+            Op::Dense { .. } => self.dense(i, &mut dy, y, &mut dx, &mut state.theta)?,
             Op::Add { .. } => {
                 if let Some((to, accumulate)) = &mut dx {
                     if *accumulate { add_to(to, &dy) } else { to.copy_from_slice(&dy) }
@@ -116,7 +119,7 @@ impl Backward<'_> {
         }
         if plan.graph.is_map(stage.x) && plan.first_reader[stage.x] == i {
             let sums: Vec<Vec<f64>> = partial.into_iter().map(|p| p.sums).collect();
-            state.sums[stage.x] = add_up(2 * plan.channels(stage.x), &sums);
+            state.sums[stage.x] = add_up(self.share, 2 * plan.channels(stage.x), self.tape.n, &sums)?;
         }
         if let Some((buffer, _)) = dx {
             state.gradients[stage.x] = Some(buffer);
@@ -140,23 +143,48 @@ impl Backward<'_> {
         let plan = self.plan;
         let [weight, rest @ ..] = &plan.places[i].parameters[..] else { return Ok(()) };
         // A dense layer's weights have their gradient already.
-        if let (Some(conv), Some((first, rest))) = (&plan.convs[i], partial.split_first_mut()) {
-            first.weights.par_chunks_mut(1 << 12).enumerate().for_each(|(k, total)| {
-                for p in &*rest {
-                    total.iter_mut().zip(&p.weights[k << 12..]).for_each(|(t, w)| *t += w);
-                }
-            });
-            conv.unpack_weight_gradient(&first.weights, &mut theta[weight.clone()]);
+        if let (Some(conv), false) = (&plan.convs[i], partial.is_empty()) {
+            let total = self.weights(conv.weight_gradient_len(), partial)?;
+            conv.unpack_weight_gradient(&total, &mut theta[weight.clone()]);
+            self.pool.put(total);
         }
         for p in partial.iter_mut() {
             self.pool.put(std::mem::take(&mut p.weights));
         }
         if let [bias] = rest {
             let sums: Vec<Vec<f64>> = partial.iter().map(|p| p.bias.clone()).collect();
-            let sums = add_up(bias.len(), &sums);
+            let sums = add_up(self.share, bias.len(), self.tape.n, &sums)?;
             theta[bias.clone()].iter_mut().zip(sums).for_each(|(t, s)| *t += s as f32);
         }
         Ok(())
+    }
+
+    /// The tasks' weight gradients, added in their order; with those of other ranks.
+    fn weights(&self, len: usize, partial: &mut [Partial]) -> Result<Vec<f32>> {
+        // Onto the first task's own: a sum that begins with 0 has another sign where all are -0.
+        let add = |partial: &[Partial], total: &mut [f32]| {
+            total.par_chunks_mut(1 << 12).enumerate().for_each(|(k, total)| {
+                for p in partial {
+                    total.iter_mut().zip(&p.weights[k << 12..]).for_each(|(t, w)| *t += w);
+                }
+            });
+        };
+        let Some(share) = self.share else {
+            let mut total = std::mem::take(&mut partial[0].weights);
+            add(&partial[1..], &mut total);
+            return Ok(total);
+        };
+        let copies = share.copies(self.tape.n)?;
+        let each = partial.len() / copies;
+        share.in_turn(copies, len, |copy, total| {
+            let own = &partial[copy * each..][..each];
+            if copy == 0 && share.own().start == 0 {
+                total.copy_from_slice(&own[0].weights);
+                add(&own[1..], total);
+            } else {
+                add(own, total);
+            }
+        })
     }
 
     /// A map's own stage: parameters from the sums, and the gradient of what it reads.
@@ -178,7 +206,7 @@ impl Backward<'_> {
             return;
         }
         let learned = self.tape.mode == Mode::Learn && matches!(stage.op, Op::BatchNorm { .. });
-        let values = self.tape.n * plan.len(i + 1) / c;
+        let values = self.tape.whole * plan.len(i + 1) / c;
         let rule =
             if learned { InputGradient::through_statistics(map, &sums, values) } else { InputGradient::fixed(map) };
         let x = stored(self.tape, self.images, stage.x);
@@ -229,7 +257,7 @@ impl Backward<'_> {
         y: &[f32],
         dx: &mut Option<(Vec<f32>, bool)>,
         theta: &mut [f32],
-    ) -> Vec<Partial> {
+    ) -> Result<Vec<Partial>> {
         let plan = self.plan;
         let stage = &plan.graph.stages[i];
         let (x_len, y_len) = (plan.len(stage.x), plan.len(i + 1));
@@ -241,7 +269,7 @@ impl Backward<'_> {
             let mut room = self.pool.take(0);
             let x = stored(self.tape, self.images, plan.source(stage.x).0);
             let x = plan.written(stage.x, x, &self.tape.maps, &mut room);
-            plan.dense(i).add_weight_gradient(x, dy, &mut theta[weight.clone()]);
+            self.dense_weights(i, x, dy, &mut theta[weight.clone()])?;
             self.pool.put(room);
         }
         if let Some((dx, accumulate)) = dx {
@@ -262,7 +290,23 @@ impl Backward<'_> {
             }
             Partial { weights: Vec::new(), bias: bias_sums.total, sums: sums.total }
         };
-        self.chunks(dx, x_len, ROWS).into_par_iter().enumerate().map(task).collect()
+        Ok(self.chunks(dx, x_len, ROWS).into_par_iter().enumerate().map(task).collect())
+    }
+
+    /// The gradient of a dense layer's weights, onto that of the ranks before this one.
+    fn dense_weights(&self, i: usize, x: &[f32], dy: &[f32], to: &mut [f32]) -> Result<()> {
+        let dense = self.plan.dense(i);
+        let Some(share) = self.share else {
+            dense.add_weight_gradient(x, dy, to);
+            return Ok(());
+        };
+        let copies = share.copies(self.tape.n)?;
+        let total = share.in_turn(copies, to.len(), |copy, total| {
+            let part = |v: &'_ [f32]| copy * v.len() / copies..(copy + 1) * v.len() / copies;
+            dense.add_weight_gradient(&x[part(x)], &dy[part(dy)], total);
+        })?;
+        to.copy_from_slice(&total);
+        Ok(())
     }
 
     fn linear(&self, i: usize, dy: &[f32], y: &[f32], dx: &mut Option<(Vec<f32>, bool)>) -> Result<Vec<Partial>> {
@@ -271,7 +315,7 @@ impl Backward<'_> {
         let transposed = matches!(stage.op, Op::Transposed { .. });
         let conv = plan.convs[i].as_ref().context("a stage without kernels")?;
         let wants = self.wants_theta;
-        let chunk = plan.chunk(self.tape.n, if wants { conv.weight_gradient_len() } else { 0 });
+        let chunk = plan.chunk(self.tape.whole, if wants { conv.weight_gradient_len() } else { 0 });
         let weights = dx.is_some().then(|| pack(plan, conv, i, self.theta, !transposed));
         let accumulate = dx.as_ref().is_some_and(|d| d.1);
         let (x_len, y_len) = (plan.len(stage.x), plan.len(i + 1));

@@ -96,7 +96,8 @@ impl FixedGraph {
         let last = tape.activations[plan.shapes.len() - 1].clone();
         let gradient = slopes(&last, outward)?;
         let theta = &self.theta;
-        let backward = Backward { plan, pool, theta, images, tape: &tape, wants_theta: false, wants_images: true };
+        let (wants_theta, wants_images, share) = (false, true, None);
+        let backward = Backward { plan, pool, theta, images, tape: &tape, wants_theta, wants_images, share };
         let (dx, _) = backward.run(&gradient)?;
         self.trunk.inner().recycle(tape);
         Ok((last, dx.unwrap_or_default()))

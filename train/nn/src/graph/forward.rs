@@ -5,6 +5,7 @@ use super::Op;
 use super::mode::Mode;
 use super::plan::{Plan, pack};
 use super::pool::Pool;
+use crate::exchange::Share;
 use crate::ops::conv::{Conv, End};
 use crate::ops::norm::{self, Affine};
 use crate::ops::pool as window_pool;
@@ -17,7 +18,10 @@ pub(super) const MOMENTUM: f64 = 0.1;
 /// What the backward pass needs of a forward pass.
 #[derive(Debug)]
 pub(super) struct Tape {
+    /// Images of this process.
     pub n: usize,
+    /// Images of all ranks that share the batch.
+    pub whole: usize,
     pub mode: Mode,
     /// Stored activations f32 `[n][h][w][c]`; empty for the image, for maps and where freed.
     pub activations: Vec<Vec<f32>>,
@@ -33,6 +37,8 @@ pub(super) struct Forward<'a> {
     pub mode: Mode,
     /// Whether activations stay for the backward pass.
     pub keep: bool,
+    /// This process's part of a batch of which statistics are taken, if it has not all of it.
+    pub share: Option<&'a Share>,
 }
 
 impl Forward<'_> {
@@ -40,15 +46,20 @@ impl Forward<'_> {
     pub fn run(&self, images: &[f32], n: usize, running: &mut [f32]) -> Result<Tape> {
         let plan = self.plan;
         let count = plan.shapes.len();
-        let mut tape = Tape { n, mode: self.mode, activations: vec![Vec::new(); count], maps: vec![None; count] };
+        let whole = match self.share {
+            Some(share) => share.copies(n)? * share.images(),
+            None => n,
+        };
+        let (activations, maps) = (vec![Vec::new(); count], vec![None; count]);
+        let mut tape = Tape { n, whole, mode: self.mode, activations, maps };
         let mut sums: Vec<Vec<f64>> = vec![Vec::new(); count];
         for (i, stage) in plan.graph.stages.iter().enumerate() {
             let y = i + 1;
             if stage.op.is_map() {
                 if self.learns(i) && sums[stage.x].is_empty() {
-                    sums[stage.x] = self.sums(stage.x, stored(&tape, images, stage.x));
+                    sums[stage.x] = self.sums(stage.x, stored(&tape, images, stage.x))?;
                 }
-                tape.maps[y] = Some(self.map(i, &sums[stage.x], n, running));
+                tape.maps[y] = Some(self.map(i, &sums[stage.x], whole, running));
                 continue;
             }
             let mut out = self.pool.take(n * plan.len(y));
@@ -104,14 +115,15 @@ impl Forward<'_> {
     }
 
     /// Sums and squares of a channel of a stored activation, `[2 c]`.
-    fn sums(&self, i: usize, values: &[f32]) -> Vec<f64> {
+    fn sums(&self, i: usize, values: &[f32]) -> Result<Vec<f64>> {
         let c = self.plan.channels(i);
         let partial = |image: &[f32]| {
             let mut sums = vec![0.0f32; 2 * c];
             norm::add_sums(self.plan.isa, c, image, &mut sums);
             sums.into_iter().map(f64::from).collect()
         };
-        add_up(2 * c, &values.par_chunks(self.plan.len(i)).map(partial).collect::<Vec<Vec<f64>>>())
+        let partial: Vec<Vec<f64>> = values.par_chunks(self.plan.len(i)).map(partial).collect();
+        add_up(self.share, 2 * c, partial.len(), &partial)
     }
 
     /// Runs stage `i` into `out`; a convolution returns the sums of its output, `[2 c]`, where `wants`.
@@ -128,7 +140,7 @@ impl Forward<'_> {
                 let weights = pack(plan, conv, i, self.theta, transposed);
                 let residual = stage.op.second().map(|r| stored(tape, images, r));
                 let end = End { bias: plan.parameter(self.theta, i, 1), relu: stage.op.relu(), ..End::default() };
-                let chunk = plan.chunk(tape.n, 0);
+                let chunk = plan.chunk(tape.whole, 0);
                 let task = |(k, out): (usize, &mut [f32])| {
                     let mut grid = self.blank(conv, stage.x, tape, transposed);
                     let mut task_sums = Sums::new(c, wants);
@@ -151,7 +163,7 @@ impl Forward<'_> {
                     task_sums.total
                 };
                 let partial: Vec<Vec<f64>> = out.par_chunks_mut(chunk * y_len).enumerate().map(task).collect();
-                sums = if wants { add_up(2 * c, &partial) } else { sums };
+                sums = if wants { add_up(self.share, 2 * c, tape.n, &partial)? } else { sums };
             }
             Op::Add { other, relu } => {
                 let other = stored(tape, images, *other);
@@ -230,11 +242,19 @@ impl Sums {
     }
 }
 
-/// The tasks' sums, added in their order.
-pub(super) fn add_up(len: usize, partial: &[Vec<f64>]) -> Vec<f64> {
-    let mut total = vec![0.0; len];
-    for p in partial {
-        total.iter_mut().zip(p).for_each(|(t, p)| *t += p);
-    }
-    total
+/// The sums of all tasks over `n` images of this process, added in their order; with those of other ranks.
+pub(super) fn add_up(share: Option<&Share>, len: usize, n: usize, partial: &[Vec<f64>]) -> Result<Vec<f64>> {
+    let add = |partial: &[Vec<f64>], total: &mut [f64]| {
+        for p in partial {
+            total.iter_mut().zip(p).for_each(|(t, p)| *t += p);
+        }
+    };
+    let Some(share) = share else {
+        let mut total = vec![0.0; len];
+        add(partial, &mut total);
+        return Ok(total);
+    };
+    let copies = share.copies(n)?;
+    let each = partial.len() / copies;
+    share.in_turn(copies, len, |copy, total| add(&partial[copy * each..][..each], total))
 }

@@ -8,6 +8,7 @@ use super::gpu;
 use super::ledger::Ledger;
 use super::mode::Mode;
 use super::shared::{Inner, lock};
+use crate::exchange::Share;
 #[cfg(feature = "cuda")]
 use crate::cuda::{Gpu, floats, on_device, tensor};
 #[cfg(feature = "cuda")]
@@ -24,6 +25,8 @@ pub(super) struct Apply {
     mode: Mode,
     ledger: Option<Ledger>,
     keep: bool,
+    /// This process's part of the batch, if it has not all of it.
+    share: Option<Share>,
     tape: Mutex<Option<Kept>>,
 }
 
@@ -38,7 +41,13 @@ impl Apply {
     /// Over parameters f32 `[p]`; `keep` says whether a backward pass will follow, and `ledger` where it leaves the
     /// parameters' gradient.
     pub fn new(trunk: Arc<Inner>, theta: Tensor, mode: Mode, ledger: Option<Ledger>, keep: bool) -> Self {
-        Self { trunk, theta, mode, ledger, keep, tape: Mutex::new(None) }
+        Self { trunk, theta, mode, ledger, keep, share: None, tape: Mutex::new(None) }
+    }
+
+    /// The same over a share of a batch: its output is that of the whole batch, on every rank.
+    pub fn of(mut self, share: Option<Share>) -> Self {
+        self.share = share;
+        self
     }
 
     fn take(&self) -> Option<Kept> {
@@ -76,10 +85,12 @@ impl Apply {
             tape: &tape,
             wants_theta: self.ledger.is_some(),
             wants_images: images.track_op(),
+            share: self.share.as_ref(),
         };
         let gradient = slice(cpu(&g)?, g_layout)?;
-        let (dx, dtheta) =
-            rayon::scope(|_| backward.run(gradient)).map_err(|e| candle_core::Error::Msg(format!("{e:#}")))?;
+        let own = self.share.as_ref().map(|share| share.part(gradient, gradient.len() / tape.whole));
+        let (dx, dtheta) = rayon::scope(|_| backward.run(own.as_deref().unwrap_or(gradient)))
+            .map_err(|e| candle_core::Error::Msg(format!("{e:#}")))?;
         self.trunk.recycle(tape);
         let dx = dx.map(|v| Tensor::from_vec(v, images.shape(), images.device())).transpose()?;
         let dtheta = dtheta.map(|v| Tensor::from_vec(v, self.theta.shape(), images.device())).transpose()?;
@@ -144,7 +155,8 @@ impl CustomOp2 for Apply {
         let n = self.images(images_layout)?;
         let (theta, theta_layout) = self.theta.storage_and_layout();
         let theta = slice(cpu(&theta)?, theta_layout)?;
-        let forward = Forward { plan, pool, theta, mode: self.mode, keep: self.keep };
+        let share = self.share.as_ref();
+        let forward = Forward { plan, pool, theta, mode: self.mode, keep: self.keep, share };
         let images = slice(images, images_layout)?;
         let mut guard = lock(running);
         // On a worker thread: from outside the pool each parallel loop would pay for waking one.
@@ -158,14 +170,18 @@ impl CustomOp2 for Apply {
             rayon::scope(|_| forward.run(images, n, running))
         };
         let mut tape = tape.map_err(|e| candle_core::Error::Msg(format!("{e:#}")))?;
-        let last = plan.shapes.len() - 1;
+        let (last, whole) = (plan.shapes.len() - 1, tape.whole);
         let y = if self.keep { tape.activations[last].clone() } else { std::mem::take(&mut tape.activations[last]) };
         if self.keep {
             *lock(&self.tape) = Some(Kept::Host(tape));
         } else {
             self.trunk.recycle(tape);
         }
-        Ok((CpuStorage::F32(y), self.output(n)))
+        let y = match share {
+            Some(share) => share.gather(&y, plan.len(last)).map_err(|e| candle_core::Error::Msg(format!("{e:#}")))?,
+            None => y,
+        };
+        Ok((CpuStorage::F32(y), self.output(whole)))
     }
 
     #[cfg(feature = "cuda")]
@@ -176,6 +192,9 @@ impl CustomOp2 for Apply {
         _anchor: &CudaStorage,
         _anchor_layout: &Layout,
     ) -> candle_core::Result<(CudaStorage, Shape)> {
+        if self.share.as_ref().is_some_and(|share| share.ranks() > 1) {
+            bail!("on a GPU a batch is not shared among ranks yet");
+        }
         let Inner { plan, precision, running, .. } = &*self.trunk;
         let n = self.images(images_layout)?;
         let gpu = Gpu { device: images.device.clone(), precision: *precision };

@@ -28,6 +28,14 @@ pub(super) struct Place {
     pub running: [Range<usize>; 2],
 }
 
+fn lcm(a: usize, b: usize) -> usize {
+    let (mut x, mut y) = (a, b);
+    while y > 0 {
+        (x, y) = (y, x % y);
+    }
+    a / x * b
+}
+
 /// A graph with its kernels.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -115,6 +123,21 @@ impl Plan {
     pub fn chunk(&self, n: usize, partial: usize) -> usize {
         let tasks = (PARTIAL_LIMIT / partial.max(1)).clamp(4, usize::MAX);
         CHUNK.max(n.div_ceil(tasks))
+    }
+
+    /// Images of which every task over `n` images is a whole number: where a batch can be cut into shares.
+    pub fn grain(&self, n: usize) -> usize {
+        let mut grain = self.chunk(n, 0);
+        let mut also = |images: usize| grain = lcm(grain, images);
+        for (conv, stage) in self.convs.iter().zip(&self.graph.stages) {
+            if let Some(conv) = conv {
+                also(self.chunk(n, conv.weight_gradient_len()));
+            }
+            if matches!(stage.op, Op::Dense { .. }) {
+                also(ROWS);
+            }
+        }
+        grain
     }
 
     /// The dense layer of stage `i`.

@@ -9,6 +9,7 @@ use super::plan::Plan;
 use super::pool::Pool;
 use super::shared::{Inner, Running, lock};
 use crate::Precision;
+use crate::exchange::Share;
 use crate::ops::conv;
 use crate::ops::lanes::{Isa, detect};
 use anyhow::{Result, ensure};
@@ -112,10 +113,42 @@ impl Trunk {
     /// # Errors
     /// If a shape differs or a tensor is not f32.
     pub fn apply(&self, images: &Tensor, theta: &Tensor, mode: Mode, ledger: Option<&Ledger>) -> Result<Tensor> {
+        self.apply_to(None, images, theta, mode, ledger)
+    }
+
+    /// As [`Trunk::apply`] of a whole batch, of which this process has a share: the output is that of all ranks' images, the
+    /// parameters' gradient that of the whole batch, and the images' gradient that of this rank's.
+    ///
+    /// # Errors
+    /// As [`Trunk::apply`]; if the images are not this rank's, or another rank is gone.
+    pub fn apply_shared(
+        &self,
+        share: &Share,
+        images: &Tensor,
+        theta: &Tensor,
+        mode: Mode,
+        ledger: Option<&Ledger>,
+    ) -> Result<Tensor> {
+        self.apply_to(Some(share), images, theta, mode, ledger)
+    }
+
+    /// Images of which a share of `n` images must be a whole number.
+    pub fn grain(&self, n: usize) -> usize {
+        self.0.plan.grain(n)
+    }
+
+    fn apply_to(
+        &self,
+        share: Option<&Share>,
+        images: &Tensor,
+        theta: &Tensor,
+        mode: Mode,
+        ledger: Option<&Ledger>,
+    ) -> Result<Tensor> {
         let parameters = self.parameters();
         ensure!(theta.dims() == [parameters], "{:?} parameters instead of {parameters}", theta.dims());
         let keep = images.track_op() || ledger.is_some();
-        let op = Apply::new(self.0.clone(), theta.detach().contiguous()?, mode, ledger.cloned(), keep);
+        let op = Apply::new(self.0.clone(), theta.detach().contiguous()?, mode, ledger.cloned(), keep).of(share.filter(|share| share.ranks() > 1).cloned());
         let images = images.contiguous()?;
         Ok(match ledger {
             Some(ledger) => images.apply_op2(&ledger.anchor, op)?,
@@ -127,7 +160,7 @@ impl Trunk {
         let Inner { plan, pool, .. } = &*self.0;
         ensure!(images.len() == n * plan.len(0), "{} values for {n} images of {}", images.len(), plan.len(0));
         ensure!(theta.len() == plan.parameters, "{} parameters instead of {}", theta.len(), plan.parameters);
-        let forward = Forward { plan, pool, theta, mode: Mode::Fixed, keep };
+        let forward = Forward { plan, pool, theta, mode: Mode::Fixed, keep, share: None };
         forward.run(images, n, &mut self.running()?)
     }
 
