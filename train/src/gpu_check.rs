@@ -137,7 +137,8 @@ fn step(network: &Network, objective: &Objective, shape: Shape, device: &Device)
     let images = Tensor::from_vec(pixels, dims, device)?;
     let labels = Tensor::from_vec((0..BATCH as u32).map(|i| i % 10).collect::<Vec<_>>(), BATCH, device)?;
     let ids: Vec<usize> = (0..BATCH).collect();
-    let batch = Batch { images: &images, labels: &labels, ids: &ids, seed: 5, epoch: 0, share: 1.0 };
+    let batch =
+        Batch { images: &images, labels: &labels, ids: &ids, own: 0..ids.len(), seed: 5, epoch: 0, share: 1.0 };
     let learning = network.learning()?;
     let loss = objective.loss(&learning, &batch)?;
     let gradients = learning.gradients(&network.variables, &loss.total)?;

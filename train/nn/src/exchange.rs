@@ -100,12 +100,7 @@ impl Share {
     ///
     /// # Errors
     /// If a rank is gone.
-    pub fn in_turn<T: Pod>(
-        &self,
-        copies: usize,
-        len: usize,
-        mut add: impl FnMut(usize, &mut [T]),
-    ) -> Result<Vec<T>> {
+    pub fn in_turn<T: Pod>(&self, copies: usize, len: usize, mut add: impl FnMut(usize, &mut [T])) -> Result<Vec<T>> {
         let mut total = vec![T::zeroed(); len];
         let (rank, ranks) = (self.exchange.rank(), self.ranks());
         let turns = copies * ranks;
@@ -191,8 +186,7 @@ pub struct Threads {
 impl Threads {
     /// So many ranks, in order.
     pub fn new(ranks: usize) -> Vec<Self> {
-        let mut all: Vec<Self> =
-            (0..ranks).map(|rank| Self { rank, to: Vec::new(), from: Vec::new() }).collect();
+        let mut all: Vec<Self> = (0..ranks).map(|rank| Self { rank, to: Vec::new(), from: Vec::new() }).collect();
         for from in 0..ranks {
             for to in 0..ranks {
                 let (send, receive) = channel();

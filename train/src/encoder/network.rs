@@ -222,7 +222,13 @@ impl Network {
             mode: Mode::Fixed,
             weights,
             ledgers: None,
+            share: None,
         }
+    }
+
+    /// Images of which a rank's share of so many must be a whole number.
+    pub fn grain(&self, n: usize) -> usize {
+        self.trunk.grain(n)
     }
 
     /// All parameters of the trunk, in one vector.

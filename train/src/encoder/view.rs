@@ -5,6 +5,7 @@ use crate::gaussian;
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor, Var};
 use candle_nn::ops::sigmoid;
+use paradise_nn::exchange::Share;
 use paradise_nn::graph::{Ledger, Mode, Trunk};
 
 /// A batch of posteriors.
@@ -52,6 +53,8 @@ pub struct Encoder<'a> {
     pub(super) weights: Vec<Tensor>,
     /// Of the trunk and of the decoder.
     pub(super) ledgers: Option<[Ledger; 2]>,
+    /// This process's part of the batches that come, if ranks share them.
+    pub(super) share: Option<Share>,
 }
 
 impl Encoder<'_> {
@@ -78,10 +81,15 @@ impl Encoder<'_> {
         Ok(all)
     }
 
+    /// The same network over a share of a batch: images are this rank's, features and what follows them the whole batch's.
+    pub fn sharing(self, share: Option<Share>) -> Self {
+        Self { share, ..self }
+    }
+
     /// The same network as it is attacked: no gradient reaches the variables, batch norms stand still.
     pub fn frozen(&self) -> Self {
         let weights = self.weights.iter().map(Tensor::detach).collect();
-        Self { mode: Mode::Fixed, ledgers: None, weights, ..self.clone() }
+        Self { mode: Mode::Fixed, ledgers: None, share: None, weights, ..self.clone() }
     }
 
     /// Images f32 `[n, h, w, c]` from latents `[n, d]`.
@@ -142,10 +150,12 @@ impl Encoder<'_> {
     fn features(&self, images: &Tensor) -> Result<Tensor> {
         // Images of a validation or test set come from the host.
         let images = &images.to_device(self.device())?;
-        Ok(self
-            .trunk
-            .apply(images, self.at(Place::Trunk), self.mode, self.ledgers.as_ref().map(|l| &l[0]))?
-            .flatten_from(1)?)
+        let (theta, ledger) = (self.at(Place::Trunk), self.ledgers.as_ref().map(|l| &l[0]));
+        let features = match &self.share {
+            Some(share) => self.trunk.apply_shared(share, images, theta, self.mode, ledger)?,
+            None => self.trunk.apply(images, theta, self.mode, ledger)?,
+        };
+        Ok(features.flatten_from(1)?)
     }
 
     /// Logits f32 `[n, classes]` of latents `[n, d]`.

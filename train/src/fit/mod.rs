@@ -216,7 +216,8 @@ impl Run<'_> {
         let Config { seed, fit, objective, .. } = self.config;
         let State { network, optimiser, terms, progress } = &mut self.state;
         let share = optimiser.step as f64 / (u64::from(fit.epochs) * self.steps) as f64;
-        let batch = Batch { images: &images, labels: &labels, ids, seed: *seed, epoch: progress.epoch, share };
+        let (own, epoch) = (0..ids.len(), progress.epoch);
+        let batch = Batch { images: &images, labels: &labels, ids, own, seed: *seed, epoch, share };
         let learning = match fit.int8_weights {
             true => network.learning_at(quantisation_aware::rounded(network)?)?,
             false => network.learning()?,

@@ -82,14 +82,16 @@ impl Adversary {
             return self.ascend_on_device(encoder, batch, eps, loss);
         }
         let clean = values(batch.images)?;
-        let each = clean.len() / batch.ids.len();
+        let each = clean.len() / batch.own.len();
         let mut points = vec![0.0f32; clean.len()];
-        points.par_chunks_mut(each).zip(clean.par_chunks(each)).zip(batch.ids).for_each(|((points, clean), id)| {
-            let mut rng = random::stream(batch.seed, Purpose::AdversaryStart, batch.epoch, *id as u64, 0);
-            for (point, clean) in points.iter_mut().zip(clean) {
-                *point = threat::project(clean + eps * (2.0 * random::uniform(&mut rng) - 1.0), *clean, eps);
-            }
-        });
+        points.par_chunks_mut(each).zip(clean.par_chunks(each)).zip(batch.own_ids()).for_each(
+            |((points, clean), id)| {
+                let mut rng = random::stream(batch.seed, Purpose::AdversaryStart, batch.epoch, *id as u64, 0);
+                for (point, clean) in points.iter_mut().zip(clean) {
+                    *point = threat::project(clean + eps * (2.0 * random::uniform(&mut rng) - 1.0), *clean, eps);
+                }
+            },
+        );
         let tensor = |points: Vec<f32>| Tensor::from_vec(points, batch.images.shape(), batch.images.device());
         for _ in 0..self.steps {
             let x = Var::from_tensor(&tensor(points.clone())?)?;
@@ -113,9 +115,9 @@ impl Adversary {
         eps: f32,
         loss: impl Fn(&Encoder, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        let each = batch.images.elem_count() / batch.ids.len();
+        let each = batch.images.elem_count() / batch.own.len();
         let mut start = vec![0.0f32; batch.images.elem_count()];
-        start.par_chunks_mut(each).zip(batch.ids).for_each(|(start, id)| {
+        start.par_chunks_mut(each).zip(batch.own_ids()).for_each(|(start, id)| {
             let mut rng = random::stream(batch.seed, Purpose::AdversaryStart, batch.epoch, *id as u64, 0);
             start.iter_mut().for_each(|offset| *offset = eps * (2.0 * random::uniform(&mut rng) - 1.0));
         });

@@ -12,9 +12,9 @@ use rayon::prelude::*;
 /// # Errors
 /// If candle fails.
 pub fn perturb(objective: &Objective, batch: &Batch) -> Result<Tensor> {
-    let each = batch.images.elem_count() / batch.ids.len();
+    let each = batch.images.elem_count() / batch.own.len();
     let mut noise = vec![0.0f32; batch.images.elem_count()];
-    noise.par_chunks_mut(each).zip(batch.ids).for_each(|(noise, id)| {
+    noise.par_chunks_mut(each).zip(batch.own_ids()).for_each(|(noise, id)| {
         let mut rng = random::stream(batch.seed, Purpose::Matching, batch.epoch, *id as u64, 0);
         let magnitude = random::uniform(&mut rng) * objective.matching_max_pixels / 255.0;
         noise.iter_mut().for_each(|n| *n = magnitude * random::normal(&mut rng));

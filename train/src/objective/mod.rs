@@ -16,6 +16,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::loss::cross_entropy;
 use paradise_data::Dataset;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Which terms are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,12 +142,14 @@ impl Objective {
 /// A mini-batch and the keys of its randomness.
 #[derive(Debug)]
 pub struct Batch<'a> {
-    /// f32 `[m, h, w, c]` in [0, 1].
+    /// f32 `[own, h, w, c]` in [0, 1]: the images of this process.
     pub images: &'a Tensor,
-    /// u32 `[m]`.
+    /// u32 `[m]`: of the whole batch.
     pub labels: &'a Tensor,
-    /// Index of each image in the training set.
+    /// Index of each image of the whole batch in the training set.
     pub ids: &'a [usize],
+    /// Which of them are this process's: all of them, unless ranks share the batch.
+    pub own: Range<usize>,
     /// Seed of the run.
     pub seed: u64,
     /// Epoch, counted from 0.
@@ -156,6 +159,19 @@ pub struct Batch<'a> {
 }
 
 impl Batch<'_> {
+    /// Indices of this process's images.
+    pub fn own_ids(&self) -> &[usize] {
+        &self.ids[self.own.clone()]
+    }
+
+    /// Classes of this process's images, u32 `[own]`.
+    ///
+    /// # Errors
+    /// If candle fails.
+    pub fn own_labels(&self) -> candle_core::Result<Tensor> {
+        self.labels.narrow(0, self.own.start, self.own.len())
+    }
+
     /// Mean of `f` over the whole batches of `size` images in a set, on `device`, drawn with the keys of a run's first
     /// epoch. Labels are 0.
     ///
@@ -175,7 +191,7 @@ impl Batch<'_> {
         let mut sum = 0.0;
         for ids in all.chunks_exact(size) {
             let images = batch(set, ids)?.to_device(device)?;
-            sum += f(&Batch { images: &images, labels: &labels, ids, seed, epoch: 0, share: 1.0 })?;
+            sum += f(&Batch { images: &images, labels: &labels, ids, own: 0..size, seed, epoch: 0, share: 1.0 })?;
         }
         Ok(sum / (set.len() / size) as f64)
     }
@@ -208,6 +224,17 @@ impl Loss {
 }
 
 impl Objective {
+    /// How many copies of a batch go through the trunk side by side: the images, and their perturbations where they are compared.
+    pub fn copies(&self) -> usize {
+        if self.kind == Kind::Trades || self.is_matched() { 2 } else { 1 }
+    }
+
+    /// Whether perturbed images are encoded beside the images.
+    fn is_matched(&self) -> bool {
+        let share = if self.kind == Kind::ParadiseAm { self.adversary.distortion_share } else { 0.0 };
+        self.kind.has_matching() && (self.gamma > 0.0 || share > 0.0)
+    }
+
     /// All terms of a mini-batch.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ impl Objective {
     pub(super) fn rate_distortion(&self, encoder: &Encoder, batch: &Batch) -> Result<Loss> {
         let m = batch.ids.len();
         let share = if self.kind == Kind::ParadiseAm { self.adversary.distortion_share } else { 0.0 };
-        let matched = self.kind.has_matching() && (self.gamma > 0.0 || share > 0.0);
+        let matched = self.is_matched();
         let encoding = if matched {
             let perturbed = self.perturbed(encoder, batch)?;
             encoder.encode(&Tensor::cat(&[batch.images, &perturbed], 0)?)?

@@ -16,9 +16,10 @@ impl Objective {
 
     /// Points of the ball where the cross-entropy of mu is large; `frozen` is the frozen view.
     pub(super) fn misleading(&self, frozen: &Encoder, batch: &Batch) -> Result<Tensor> {
+        let labels = batch.own_labels()?;
         self.adversary.ascend(frozen, batch, |encoder, x| {
             // The sum, so that each image's gradient is its own whatever the batch.
-            Ok((cross_entropy(&encoder.logits(x)?, batch.labels)? * batch.ids.len() as f64)?)
+            Ok((cross_entropy(&encoder.logits(x)?, &labels)? * batch.own.len() as f64)?)
         })
     }
 

@@ -2,7 +2,9 @@ use super::adversary::Aim;
 use super::*;
 use crate::encoder::{Encoding, Network, Place, small_conv::SmallConv};
 use paradise_engine::Shape;
+use paradise_nn::exchange::{Share, Threads};
 use paradise_support::random::{self, Purpose};
+use std::sync::Arc;
 
 const M: usize = 6;
 
@@ -17,7 +19,7 @@ fn with_batch<T>(go: impl FnOnce(&Batch) -> T) -> T {
     let images = Tensor::from_vec(pixels, (M, 8, 8, 1), &Device::Cpu).unwrap();
     let labels = Tensor::from_vec(vec![0u32, 1, 2, 0, 1, 2], M, &Device::Cpu).unwrap();
     let ids: Vec<usize> = (0..M).collect();
-    go(&Batch { images: &images, labels: &labels, ids: &ids, seed: 9, epoch: 2, share: 1.0 })
+    go(&Batch { images: &images, labels: &labels, ids: &ids, own: 0..M, seed: 9, epoch: 2, share: 1.0 })
 }
 
 fn scalar(t: &Tensor) -> f64 {
@@ -115,7 +117,7 @@ fn noise_is_the_images_own_whatever_the_batch() {
         let picked = [4usize, 1];
         let index = Tensor::new(&[4u32, 1], &Device::Cpu).unwrap();
         let images = batch.images.index_select(&index, 0).unwrap();
-        let part = Batch { images: &images, ids: &picked, ..*batch };
+        let part = Batch { images: &images, ids: &picked, own: 0..picked.len(), ..*batch };
         let alone = matching::perturb(&objective, &part).unwrap();
         let flat = |t: Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(flat(whole.index_select(&index, 0).unwrap()), flat(alone));
@@ -133,7 +135,7 @@ fn one_image_has_no_rate() {
     with_batch(|batch| {
         let images = batch.images.narrow(0, 0, 1).unwrap();
         let labels = batch.labels.narrow(0, 0, 1).unwrap();
-        let one = Batch { images: &images, labels: &labels, ids: &[0], ..*batch };
+        let one = Batch { images: &images, labels: &labels, ids: &[0], own: 0..1, ..*batch };
         assert!(Objective::default().loss(&network.learning().unwrap(), &one).is_err());
     });
 }
@@ -194,5 +196,53 @@ fn a_steps_rate_and_matching_equal_f64() {
             let got = scalar(&loss.matching.unwrap());
             assert!((got - matched).abs() <= 1e-5 * matched, "bias {bias}: matching {got} {matched}");
         });
+    }
+}
+
+/// Loss terms, gradients and running statistics of a step that so many ranks share, one text a rank.
+fn steps(ranks: usize, kind: Kind) -> Vec<String> {
+    const IMAGES: usize = 32;
+    let mut rng = random::stream(4, Purpose::Noise, 0, 0, 0);
+    let pixels: Vec<f32> = (0..IMAGES * 12 * 12 * 3).map(|_| random::uniform(&mut rng)).collect();
+    let labels: Vec<u32> = (0..IMAGES as u32).map(|i| i % 3).collect();
+    let on = |exchange: Threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        pool.install(|| {
+            let encoder =
+                crate::config::encoder::Encoder { kind: crate::config::encoder::Kind::ResNet8, ..Default::default() };
+            let network = Network::new(encoder.architecture(Shape::new(12, 12, 3), 3).unwrap(), 1).unwrap();
+            let objective = Objective { kind, alpha: 0.3, gamma: 0.7, samples: 2, ..Objective::default() };
+            let grain = network.grain(objective.copies() * IMAGES);
+            let share = Share::new(Arc::new(exchange), IMAGES, grain).unwrap();
+            let own = share.own();
+            let mine = share.part(&pixels, 12 * 12 * 3);
+            let images = Tensor::from_vec(mine, (own.len(), 12, 12, 3), &Device::Cpu).unwrap();
+            let labels = Tensor::from_vec(labels.clone(), IMAGES, &Device::Cpu).unwrap();
+            let ids: Vec<usize> = (0..IMAGES).collect();
+            let batch = Batch { images: &images, labels: &labels, ids: &ids, own, seed: 9, epoch: 2, share: 1.0 };
+            let learning = network.learning().unwrap().sharing(Some(share));
+            let loss = objective.loss(&learning, &batch).unwrap();
+            let gradients = learning.gradients(&network.variables, &loss.total).unwrap();
+            let bits = |t: &Tensor| -> Vec<u32> {
+                crate::encoder::values(t).unwrap().into_iter().map(f32::to_bits).collect()
+            };
+            let gradients: Vec<_> = gradients.iter().map(|g| g.as_ref().map(bits)).collect();
+            let terms = [Some(&loss.distortion), loss.rate.as_ref(), loss.matching.as_ref(), Some(&loss.total)];
+            format!("{:?} {gradients:?} {:?}", terms.map(|t| t.map(bits)), network.running().unwrap())
+        })
+    };
+    std::thread::scope(|scope| {
+        let all: Vec<_> = Threads::new(ranks).into_iter().map(|exchange| scope.spawn(|| on(exchange))).collect();
+        all.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn ranks_take_the_step_of_one_process() {
+    for kind in [Kind::Standard, Kind::ParadisePm, Kind::ParadiseAm, Kind::PgdAt, Kind::Trades] {
+        let one = steps(1, kind);
+        for ranks in [2, 4] {
+            assert!(steps(ranks, kind).iter().all(|step| *step == one[0]), "{kind:?} on {ranks} ranks");
+        }
     }
 }

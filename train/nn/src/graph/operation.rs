@@ -8,9 +8,9 @@ use super::gpu;
 use super::ledger::Ledger;
 use super::mode::Mode;
 use super::shared::{Inner, lock};
-use crate::exchange::Share;
 #[cfg(feature = "cuda")]
 use crate::cuda::{Gpu, floats, on_device, tensor};
+use crate::exchange::Share;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 #[cfg(feature = "cuda")]

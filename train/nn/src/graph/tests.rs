@@ -1,8 +1,8 @@
 //! Whole trunks, every kind of stage, against the same network in candle's own operations and its autograd.
 
 use super::*;
-use crate::exchange::{Share, Threads};
 use crate::Precision;
+use crate::exchange::{Share, Threads};
 use crate::ops::lanes::{Isa, available};
 use candle_core::{D, DType, Device, Tensor, Var};
 use paradise_support::random::{self, Purpose};
@@ -443,12 +443,19 @@ fn shared(ranks: usize, graph: &Graph, [n, side]: [usize; 2]) -> Vec<[Vec<f32>; 
 fn ranks_come_to_the_bits_of_one_process() {
     let dense = chain(
         Shape::new(4, 4, 2),
-        vec![conv(window(3, 1, 1), 5), Op::BatchNorm { relu: true }, Op::Dense { out: 9, relu: true }, Op::Dense { out: 3, relu: false }],
+        vec![
+            conv(window(3, 1, 1), 5),
+            Op::BatchNorm { relu: true },
+            Op::Dense { out: 9, relu: true },
+            Op::Dense { out: 3, relu: false },
+        ],
     );
     let mut features = residual(3, 8, [5, 18]);
     features.stages.pop();
     // Tasks of eight images, and, with a dense layer, of 64.
-    for (graph, [n, side], most) in [(features, [32, 8], 4), (residual(3, 8, [5, 18]), [128, 8], 2), (dense, [128, 4], 2)] {
+    for (graph, [n, side], most) in
+        [(features, [32, 8], 4), (residual(3, 8, [5, 18]), [128, 8], 2), (dense, [128, 4], 2)]
+    {
         let bits = |all: &[Vec<f32>; 4]| all.clone().map(|v| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>());
         let trunk = Trunk::on(graph.clone(), available()[0], Precision::F32).unwrap();
         let theta = Var::from_tensor(&noise(&[trunk.parameters()], 4)).unwrap();

@@ -148,7 +148,8 @@ impl Trunk {
         let parameters = self.parameters();
         ensure!(theta.dims() == [parameters], "{:?} parameters instead of {parameters}", theta.dims());
         let keep = images.track_op() || ledger.is_some();
-        let op = Apply::new(self.0.clone(), theta.detach().contiguous()?, mode, ledger.cloned(), keep).of(share.filter(|share| share.ranks() > 1).cloned());
+        let op = Apply::new(self.0.clone(), theta.detach().contiguous()?, mode, ledger.cloned(), keep)
+            .of(share.filter(|share| share.ranks() > 1).cloned());
         let images = images.contiguous()?;
         Ok(match ledger {
             Some(ledger) => images.apply_op2(&ledger.anchor, op)?,
