@@ -65,27 +65,11 @@ macro_rules! kernels {
             #[inline(always)]
             unsafe fn own_sums<const P: usize>(
                 m: &Map,
-                place @ [block, ..]: [usize; 3],
+                place: [usize; 3],
                 memory: *const u8,
             ) -> [Block<__m256i>; P] {
-                // SAFETY: the trait's contract: columns of whole blocks are there, and a line for each.
-                unsafe {
-                    let (from, mut line) = m.tile(place, memory);
-                    let bias = m.bias().add(block * LANES).cast::<__m256i>();
-                    let mut sums = [[_mm256_loadu_si256(bias), _mm256_loadu_si256(bias.add(1))]; P];
-                    for tap in m.taps {
-                        for k in 0..m.packed.steps {
-                            let weights = weights(line);
-                            for (p, sums) in sums.iter_mut().enumerate() {
-                                let at = from.add(tap + p * m.step[0] + 64 * k).cast::<__m256i>();
-                                sums[0] = $bytes(sums[0], _mm256_loadu_si256(at), weights[0]);
-                                sums[1] = $bytes(sums[1], _mm256_loadu_si256(at.add(1)), weights[1]);
-                            }
-                            line = line.add(1);
-                        }
-                    }
-                    sums
-                }
+                // SAFETY: the trait's contract.
+                unsafe { sums::<P, true>(m, place, memory) }
             }
 
             #[inline(always)]
@@ -96,29 +80,48 @@ macro_rules! kernels {
             #[inline(always)]
             unsafe fn sums<const P: usize, const WIDE: bool>(
                 m: &Map,
-                place @ [block, ..]: [usize; 3],
+                place: [usize; 3],
                 memory: *const u8,
             ) -> [Block<__m256i>; P] {
-                // SAFETY: the trait's contract: every step of every tile lies in the memory, and there are lines and biases for
-                // all blocks.
-                unsafe {
-                    let (from, mut line) = m.tile(place, memory);
-                    let bias = m.bias().add(block * LANES).cast::<__m256i>();
-                    let mut sums = [[_mm256_loadu_si256(bias), _mm256_loadu_si256(bias.add(1))]; P];
-                    for tap in m.taps {
-                        for k in 0..m.packed.steps {
-                            let weights = weights(line);
-                            for (p, sums) in sums.iter_mut().enumerate() {
-                                let at = from.add(tap + p * m.step[0] + 4 * k).cast::<i32>();
-                                let fours = _mm256_set1_epi32(at.read_unaligned());
-                                sums[0] = $bytes(sums[0], fours, weights[0]);
-                                sums[1] = $bytes(sums[1], fours, weights[1]);
-                            }
-                            line = line.add(1);
+                // SAFETY: the trait's contract.
+                unsafe { sums::<P, false>(m, place, memory) }
+            }
+        }
+
+        /// The sums of P neighbouring pixels over a block of channels; with `OWN`, each channel over its columns.
+        ///
+        /// # Safety
+        /// As [`Products`], and the tile ends with the row.
+        #[inline(always)]
+        unsafe fn sums<const P: usize, const OWN: bool>(
+            m: &Map,
+            place @ [block, ..]: [usize; 3],
+            memory: *const u8,
+        ) -> [Block<__m256i>; P] {
+            // SAFETY: this function's callers: every step of every tile lies in the memory, and there are lines and biases for all
+            // blocks.
+            unsafe {
+                let (from, mut line) = m.tile(place, memory);
+                let bias = m.bias().add(block * LANES).cast::<__m256i>();
+                let mut sums = [[_mm256_loadu_si256(bias), _mm256_loadu_si256(bias.add(1))]; P];
+                for tap in m.taps {
+                    for k in 0..m.packed.steps {
+                        let weights = weights(line);
+                        for (p, sums) in sums.iter_mut().enumerate() {
+                            let at = from.add(tap + p * m.step[0]);
+                            let inputs = if OWN {
+                                let at = at.add(64 * k).cast::<__m256i>();
+                                [_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1))]
+                            } else {
+                                [_mm256_set1_epi32(at.add(4 * k).cast::<i32>().read_unaligned()); 2]
+                            };
+                            sums[0] = $bytes(sums[0], inputs[0], weights[0]);
+                            sums[1] = $bytes(sums[1], inputs[1], weights[1]);
                         }
+                        line = line.add(1);
                     }
-                    sums
                 }
+                sums
             }
         }
 
