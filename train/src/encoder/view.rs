@@ -2,7 +2,7 @@
 
 use super::{Architecture, Bound, Heads, Place, values};
 use crate::gaussian;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor, Var};
 use candle_nn::ops::sigmoid;
 use paradise_nn::exchange::Share;
@@ -81,7 +81,8 @@ impl Encoder<'_> {
         Ok(all)
     }
 
-    /// The same network over a share of a batch: images are this rank's, features and what follows them the whole batch's.
+    /// The same network over a share of a batch: images are this rank's; while learning, features and what follows them are the whole
+    /// batch's.
     pub fn sharing(self, share: Option<Share>) -> Self {
         Self { share, ..self }
     }
@@ -89,7 +90,7 @@ impl Encoder<'_> {
     /// The same network as it is attacked: no gradient reaches the variables, batch norms stand still.
     pub fn frozen(&self) -> Self {
         let weights = self.weights.iter().map(Tensor::detach).collect();
-        Self { mode: Mode::Fixed, ledgers: None, share: None, weights, ..self.clone() }
+        Self { mode: Mode::Fixed, ledgers: None, weights, ..self.clone() }
     }
 
     /// Images f32 `[n, h, w, c]` from latents `[n, d]`.
@@ -118,7 +119,7 @@ impl Encoder<'_> {
     }
 
     fn mu(&self, features: &Tensor) -> Result<Tensor> {
-        linear(features, self.at(Place::MuWeight), self.at(Place::MuBias))
+        self.linear(features, self.at(Place::MuWeight), self.at(Place::MuBias))
     }
 
     /// Weight and bias of the heads and the classifier.
@@ -143,7 +144,7 @@ impl Encoder<'_> {
     /// If the images have another shape.
     pub fn encode(&self, images: &Tensor) -> Result<Encoding> {
         let features = self.features(images)?;
-        let s = linear(&features, self.at(Place::SWeight), self.at(Place::SBias))?;
+        let s = self.linear(&features, self.at(Place::SWeight), self.at(Place::SBias))?;
         Encoding::new(self.mu(&features)?, &s, self.architecture.bound)
     }
 
@@ -152,8 +153,10 @@ impl Encoder<'_> {
         let images = &images.to_device(self.device())?;
         let (theta, ledger) = (self.at(Place::Trunk), self.ledgers.as_ref().map(|l| &l[0]));
         let features = match &self.share {
-            Some(share) => self.trunk.apply_shared(share, images, theta, self.mode, ledger)?,
-            None => self.trunk.apply(images, theta, self.mode, ledger)?,
+            Some(share) if self.mode == Mode::Learn => {
+                self.trunk.apply_shared(share, images, theta, self.mode, ledger)?
+            }
+            _ => self.trunk.apply(images, theta, self.mode, ledger)?,
         };
         Ok(features.flatten_from(1)?)
     }
@@ -164,7 +167,7 @@ impl Encoder<'_> {
     /// If the latents have another dimension, or there is no classifier.
     pub fn classify(&self, z: &Tensor) -> Result<Tensor> {
         let (w, b) = self.heads()?.classifier;
-        linear(z, w, b)
+        self.linear(z, w, b)
     }
 
     /// Logits of images, the classifier fed mu: what is served and attacked.
@@ -175,8 +178,21 @@ impl Encoder<'_> {
         let mu = self.mu(&self.features(images)?)?;
         self.classify(&if self.architecture.bound == Bound::Tanh { mu.tanh()? } else { mu })
     }
-}
 
-fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    Ok(x.matmul(&weight.t()?)?.broadcast_add(bias)?)
+    /// `x weight^T + bias`, f32 `[n, outputs]`.
+    ///
+    /// A product's rounding depends on its number of rows. Where a rank has its images to itself, they stand where they do in the
+    /// whole batch, zeros around them, so that each row has the bits of one process.
+    fn linear(&self, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+        let of = |x: &Tensor| x.matmul(&weight.t()?)?.broadcast_add(bias);
+        match &self.share {
+            Some(share) if self.mode == Mode::Fixed && share.ranks() > 1 => {
+                let own = share.own();
+                ensure!(x.dim(0)? == own.len(), "{} rows of a rank that has {}", x.dim(0)?, own.len());
+                let x = x.pad_with_zeros(0, own.start, share.images() - own.end)?;
+                Ok(of(&x)?.narrow(0, own.start, own.len())?)
+            }
+            _ => Ok(of(x)?),
+        }
+    }
 }

@@ -73,11 +73,12 @@ impl RunFolder {
         Ok((state.measured()?, state.progress))
     }
 
-    /// Opens the run: goes on where it stood with `resume`, begins where there is none.
+    /// Opens the run: goes on where it stood with `resume`, begins where there is none. Without `writes`, as another process has
+    /// just opened it.
     ///
     /// # Errors
     /// If the folder holds another run, or one and no `resume`.
-    pub(super) fn open(&self, config: &Config, splits: &Splits, resume: bool) -> Result<State> {
+    pub(super) fn open(&self, config: &Config, splits: &Splits, resume: bool, writes: bool) -> Result<State> {
         let architecture = config.architecture(splits.train.shape(), splits.labels.len())?;
         let settings = config.fit.settings();
         if self.config().exists() {
@@ -95,7 +96,9 @@ impl RunFolder {
             self.check_images(splits)?;
             if self.last().exists() {
                 let state = checkpoint::load(&self.last(), architecture, settings)?;
-                self.trim(state.progress.epoch)?;
+                if writes {
+                    self.trim(state.progress.epoch)?;
+                }
                 return Ok(state);
             }
         }
@@ -108,6 +111,17 @@ impl RunFolder {
             }
             None => None,
         };
+        if writes {
+            self.begin(config, splits)?;
+        }
+        match begun {
+            Some(network) => State::beginning(network, settings),
+            None => State::new(architecture, settings, config.seed),
+        }
+    }
+
+    /// Writes what a run is and what it learns from.
+    fn begin(&self, config: &Config, splits: &Splits) -> Result<()> {
         files::create_folder(&self.0)?;
         files::write(&self.config(), config.to_toml()?.as_bytes())?;
         let about = json!({
@@ -122,11 +136,7 @@ impl RunFolder {
             "amx_bf16": config.fit.precision == Precision::Bf16 && cpu_multiplies_bf16(),
         });
         files::write(&self.0.join("run.json"), serde_json::to_string_pretty(&about)?.as_bytes())?;
-        files::write(&self.metrics(), b"")?;
-        match begun {
-            Some(network) => State::beginning(network, settings),
-            None => State::new(architecture, settings, config.seed),
-        }
+        files::write(&self.metrics(), b"")
     }
 
     /// Refuses images that are not those of the run.

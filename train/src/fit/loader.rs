@@ -6,6 +6,7 @@ use candle_core::{Device, Tensor};
 use paradise_data::settings::Data;
 use paradise_data::{self, Training};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 
@@ -15,13 +16,15 @@ pub(super) struct Loader<'a> {
     pub train: &'a Training,
     pub seed: u64,
     pub epoch: u32,
+    /// Which images of each batch are made: those of this process.
+    pub own: Range<usize>,
 }
 
 /// Pixels and classes of one batch.
 type Batch = (Vec<f32>, Vec<u32>);
 
 impl Loader<'_> {
-    /// Calls `step(ids, images, labels)` for each batch in order: images f32 `[n, h, w, c]`, labels u32 `[n]`.
+    /// Calls `step(ids, images, labels)` for each batch in order: this process's images f32 `[own, h, w, c]`, labels of all u32 `[n]`.
     ///
     /// # Errors
     /// The first error of a picture or of `step`; no batch is made after it.
@@ -61,7 +64,7 @@ impl Loader<'_> {
                     early.insert(ready, batch);
                 };
                 let (pixels, labels) = batch?;
-                let images = paradise_nn::images(pixels, ids.len(), self.train.shape())?;
+                let images = paradise_nn::images(pixels, self.own.len(), self.train.shape())?;
                 step(ids, images, Tensor::from_vec(labels, ids.len(), &Device::Cpu)?)?;
             }
             Ok(())
@@ -71,13 +74,12 @@ impl Loader<'_> {
     fn batch(&self, ids: &[usize]) -> Result<Batch> {
         let shape = self.train.shape();
         let each = shape.len() as usize;
-        let mut pixels = vec![0.0f32; ids.len() * each];
-        let mut labels = Vec::with_capacity(ids.len());
-        for (out, &id) in pixels.chunks_exact_mut(each).zip(ids) {
-            let (image, label) = self.train.image(id, self.seed, self.epoch)?;
+        let mut pixels = vec![0.0f32; self.own.len() * each];
+        for (out, &id) in pixels.chunks_exact_mut(each).zip(&ids[self.own.clone()]) {
+            let (image, _) = self.train.image(id, self.seed, self.epoch)?;
             augment::write(self.data, shape, &image, (self.seed, self.epoch, id), out);
-            labels.push(u32::from(label));
         }
+        let labels = ids.iter().map(|&id| u32::from(self.train.labels()[id])).collect();
         Ok((pixels, labels))
     }
 }
@@ -100,7 +102,7 @@ mod tests {
         let batches: Vec<&[usize]> = ids.chunks_exact(4).collect();
         for workers in [1, 2, 7, 100] {
             let data = Data { workers, shift: 0, flip: false, ..Data::default() };
-            let loader = Loader { data: &data, train: &train, seed: 0, epoch: 0 };
+            let loader = Loader { data: &data, train: &train, seed: 0, epoch: 0, own: 0..4 };
             let mut seen = Vec::new();
             loader
                 .each(&batches, |ids, images, labels| {
@@ -120,7 +122,7 @@ mod tests {
         let ids: Vec<usize> = (0..60).collect();
         let batches: Vec<&[usize]> = ids.chunks_exact(2).collect();
         let data = Data { workers: 3, ..Data::default() };
-        let loader = Loader { data: &data, train: &train, seed: 0, epoch: 0 };
+        let loader = Loader { data: &data, train: &train, seed: 0, epoch: 0, own: 0..2 };
         let mut steps = 0;
         let outcome = loader.each(&batches, |_, _, _| {
             steps += 1;

@@ -24,13 +24,18 @@ use loader::Loader;
 use paradise_attack::Ball;
 use paradise_attack::gradient::Pgd;
 use paradise_attack::{Outcome, Victim};
+use paradise_data::settings::Data;
 use paradise_data::{Dataset, Splits, Training};
 use paradise_evaluate::prediction::classify;
+use paradise_nn::exchange::{Alone, Exchange, Share, all_same, all_well, any_says};
+use paradise_nn::ops::lanes;
 use paradise_support::progress::{self, PeriodicLog};
 use paradise_support::random::{self, Purpose};
 #[cfg(feature = "cuda")]
 use resident::Resident;
 use serde_json::json;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -57,13 +62,40 @@ pub struct Fitted {
 /// If the folder holds another run, a loss is not finite, a file cannot be written, or `stop` was set: then a
 /// checkpoint holds what was done.
 pub fn fit(config: &Config, splits: &Splits, folder: &RunFolder, resume: bool, stop: &AtomicBool) -> Result<Fitted> {
+    fit_among(&(Arc::new(Alone) as Arc<dyn Exchange>), config, splits, folder, resume, stop)
+}
+
+/// As [`fit`], each mini-batch shared among ranks, all of which call this with the same folder; only the first writes there. The
+/// checkpoints are those of one process, to the bit, and any number of ranks resumes them.
+///
+/// # Errors
+/// As [`fit`]; on every rank, if one of them has one, is gone, or has other code, instructions, settings or images.
+pub fn fit_among(
+    ranks: &Arc<dyn Exchange>,
+    config: &Config,
+    splits: &Splits,
+    folder: &RunFolder,
+    resume: bool,
+    stop: &AtomicBool,
+) -> Result<Fitted> {
     let began = Instant::now();
     // The run says of its images what is true of them, whatever the configuration began with.
     let config = &Config { data: config.data.of(splits), ..config.clone() };
     let (train, validation) = splits.train.hold_out(config.data.validation, config.seed)?;
     let steps = config.fit.steps(train.len())?;
     let device = config.fit.device.open()?;
-    let state = folder.open(config, splits, resume)?.on(&device, config.fit.precision)?;
+    agree(&**ranks, config, splits)?;
+    // The first rank's folder is open before others look into it.
+    let first =
+        all_well(&**ranks, (ranks.rank() == 0).then(|| folder.open(config, splits, resume, true)).transpose())?;
+    let opened = first.map_or_else(|| folder.open(config, splits, true, false), Ok);
+    let state = all_well(&**ranks, opened)?.on(&device, config.fit.precision)?;
+    let (batch, copies) = (config.fit.batch, config.objective.copies());
+    let share = Share::new(ranks.clone(), batch, state.network.grain(copies * batch))?;
+    ensure!(
+        ranks.ranks() == 1 || !config.objective.kind.is_unsupervised(),
+        "paradise-unsupervised is not shared among ranks: its decoder needs the whole batch"
+    );
     let bar = progress::bar(u64::from(config.fit.epochs) * steps, config.objective.kind.name());
     let first = state.optimiser.step;
     let begun = u64::from(state.progress.epoch) * steps;
@@ -85,6 +117,8 @@ pub fn fit(config: &Config, splits: &Splits, folder: &RunFolder, resume: bool, s
         lines: PeriodicLog::from_now(),
         began: (began, first),
         stop,
+        ranks: &**ranks,
+        share,
         events: Events::new(folder.path()),
         saved: Instant::now(),
         pending: Pending::default(),
@@ -96,8 +130,25 @@ pub fn fit(config: &Config, splits: &Splits, folder: &RunFolder, resume: bool, s
         run.epoch(&validation)?;
     }
     run.bar.finish_and_clear();
+    // The first rank has written its last file.
+    all_well(&**ranks, Ok(()))?;
     let (network, progress) = folder.best_network(config, splits)?;
     Ok(Fitted { network, progress, seconds: began.elapsed().as_secs_f64() })
+}
+
+/// Refuses ranks that would not come to the same numbers.
+fn agree(ranks: &dyn Exchange, config: &Config, splits: &Splits) -> Result<()> {
+    if ranks.ranks() == 1 {
+        return Ok(());
+    }
+    all_same(ranks, "the program", concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")))?;
+    all_same(ranks, "the instruction set", lanes::detect().name())?;
+    // Where the images lie may differ.
+    let home = Config { data: Data { folder: PathBuf::new(), ..config.data.clone() }, ..config.clone() };
+    all_same(ranks, "the configuration", &home.to_toml()?)?;
+    let digest = all_well(ranks, splits.train.digest())?;
+    all_same(ranks, "the hash of the training images", &digest)?;
+    all_same(ranks, "the hash of the calibration images", &splits.calibration.digest())
 }
 
 /// A run that goes on.
@@ -113,6 +164,9 @@ struct Run<'a> {
     /// When this call began, and at which step.
     began: (Instant, u64),
     stop: &'a AtomicBool,
+    ranks: &'a dyn Exchange,
+    /// This rank's part of each mini-batch.
+    share: Share,
     events: Events,
     saved: Instant,
     /// Values of steps that have not arrived yet.
@@ -134,7 +188,12 @@ impl Run<'_> {
         // A value that is not finite stops the run here, and the checkpoint stays the last good one.
         self.pending.settle(&mut self.state.terms)?;
         self.saved = Instant::now();
-        checkpoint::save(&self.folder.last(), &self.state)
+        if self.writes() { checkpoint::save(&self.folder.last(), &self.state) } else { Ok(()) }
+    }
+
+    /// Whether the files of the run are this process's to write.
+    fn writes(&self) -> bool {
+        self.ranks.rank() == 0
     }
 
     fn epoch(&mut self, validation: &Dataset) -> Result<()> {
@@ -150,9 +209,14 @@ impl Run<'_> {
         let progress = &mut self.state.progress;
         if score > progress.best {
             (progress.best, progress.best_epoch) = (score, progress.epoch);
-            checkpoint::save(&self.folder.best(), &self.state)?;
+            if self.ranks.rank() == 0 {
+                checkpoint::save(&self.folder.best(), &self.state)?;
+            }
         }
         let seconds = began.elapsed().as_secs_f64();
+        if !self.writes() {
+            return Ok(());
+        }
         self.show(found, seconds);
         let line = json!({
             "epoch": self.state.progress.epoch,
@@ -198,7 +262,7 @@ impl Run<'_> {
             }
             return Ok(());
         }
-        let loader = Loader { data, train, seed: *seed, epoch };
+        let loader = Loader { data, train, seed: *seed, epoch, own: self.share.own() };
         loader.each(&batches, |ids, images, labels| {
             let (images, labels) = (images.to_device(&self.device)?, labels.to_device(&self.device)?);
             self.step(ids, images, labels)
@@ -206,7 +270,8 @@ impl Run<'_> {
     }
 
     fn step(&mut self, ids: &[usize], images: Tensor, labels: Tensor) -> Result<()> {
-        if self.stop.load(Ordering::Relaxed) {
+        // All ranks stop at the same step.
+        if any_says(self.ranks, self.stop.load(Ordering::Relaxed))? {
             self.save()?;
             let there = self.folder.path().display();
             return Err(
@@ -216,12 +281,13 @@ impl Run<'_> {
         let Config { seed, fit, objective, .. } = self.config;
         let State { network, optimiser, terms, progress } = &mut self.state;
         let share = optimiser.step as f64 / (u64::from(fit.epochs) * self.steps) as f64;
-        let (own, epoch) = (0..ids.len(), progress.epoch);
+        let (own, epoch) = (self.share.own(), progress.epoch);
         let batch = Batch { images: &images, labels: &labels, ids, own, seed: *seed, epoch, share };
         let learning = match fit.int8_weights {
             true => network.learning_at(quantisation_aware::rounded(network)?)?,
             false => network.learning()?,
         };
+        let learning = learning.sharing(Some(self.share.clone()));
         let loss = objective.loss(&learning, &batch)?;
         self.pending.add(&loss, terms)?;
         let rate = fit.rate(optimiser.step, self.steps);
