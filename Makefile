@@ -5,7 +5,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 APT ?= $(shell [ "$$(id -u)" = 0 ] && echo apt-get || echo sudo apt-get)
 
-.PHONY: help demo build check test test-all msrv lint venv tools package oci firmware firmware-classify firmware-images firmware-test aarch64 models method-runs method-table method-seeds bench bench-train bench-attack bench-engine bench-firmware bench-serve bench-camera page-tools cuda check-cuda clean
+.PHONY: help demo build check test test-all msrv lint venv tools package oci firmware firmware-classify firmware-images firmware-test aarch64 models method-runs method-table method-seeds bench bench-train bench-attack bench-engine bench-firmware bench-serve bench-camera page-tools cuda mpi check-cuda clean
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -216,6 +216,11 @@ bench-serve: build $(addprefix .venv-serve-,$(addsuffix /.ready,fastapi mlserver
 
 cuda: ## The trainer for NVIDIA GPUs, also on a machine without one; then train/benches/gpu.sh where there is one
 	train/build-cuda.sh
+
+mpi: ## The trainer for several processes, in target/mpi: mpirun -n 4 target/mpi/train fit ...
+	@command -v mpicc >/dev/null && ls /usr/lib/llvm-*/lib/libclang*.so* >/dev/null 2>&1 || { $(call install,libopenmpi-dev openmpi-bin libclang-dev); }
+	$(CARGO) build --release --workspace --features paradise-train/mpi --bin train
+	mkdir -p target/mpi && cp target/release/train target/mpi/train
 
 check-cuda: ## The CUDA side compiles: Rust and the GPU's kernels
 	train/build-cuda.sh check

@@ -20,6 +20,8 @@ pub mod gpu_check;
 pub mod import;
 pub mod interrupt;
 pub mod latent;
+#[cfg(feature = "mpi")]
+pub mod mpi;
 pub mod objective;
 pub mod paper;
 pub mod prediction;

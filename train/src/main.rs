@@ -170,6 +170,7 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             match cli::hint::of(&error) {
+                _ if error.is::<cli::ranks::Silent>() => {}
                 Some(hint) => eprintln!("train: {error:#}; {hint}"),
                 None => eprintln!("train: {error:#}"),
             }
@@ -202,8 +203,11 @@ fn run(arguments: Arguments) -> Result<u8> {
 
 fn fit(arguments: &Fit) -> Result<u8> {
     let (config, out) = arguments.chosen.read()?;
-    let splits = config.data.load()?;
-    say!("{} on {}, seed {}", config.objective.kind.name(), splits.source, config.seed);
+    let ranks = cli::ranks::Ranks::join()?;
+    let splits = ranks.settle(config.data.load())?;
+    if ranks.speaks() {
+        say!("{} on {}, seed {}", config.objective.kind.name(), splits.source, config.seed);
+    }
     if arguments.dry_run {
         let architecture = config.architecture(splits.train.shape(), splits.labels.len())?;
         say!("{}", architecture.table()?.trim_end());
@@ -213,7 +217,12 @@ fn fit(arguments: &Fit) -> Result<u8> {
         return Ok(0);
     }
     let stop = interrupt::flag()?;
-    let fitted = fit::fit(&config, &splits, &RunFolder::new(&out), arguments.resume, &stop)?;
+    let folder = RunFolder::new(&out);
+    let fitted = fit::fit_among(ranks.exchange(), &config, &splits, &folder, arguments.resume, &stop);
+    let fitted = ranks.settle(fitted)?;
+    if !ranks.speaks() {
+        return Ok(0);
+    }
     say!(
         "{}: best epoch {} (validation score {:.2}), {:.0} s",
         out.display(),

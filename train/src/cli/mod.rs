@@ -3,6 +3,7 @@
 pub mod bundle;
 pub mod evaluate;
 pub mod hint;
+pub mod ranks;
 pub mod report;
 pub mod threads;
 mod values;

@@ -96,7 +96,10 @@ pub fn fit_among(
         ranks.ranks() == 1 || !config.objective.kind.is_unsupervised(),
         "paradise-unsupervised is not shared among ranks: its decoder needs the whole batch"
     );
-    let bar = progress::bar(u64::from(config.fit.epochs) * steps, config.objective.kind.name());
+    let bar = match ranks.rank() {
+        0 => progress::bar(u64::from(config.fit.epochs) * steps, config.objective.kind.name()),
+        _ => ProgressBar::hidden(),
+    };
     let first = state.optimiser.step;
     let begun = u64::from(state.progress.epoch) * steps;
     // An epoch's last step is saved before its metrics are.
