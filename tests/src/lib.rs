@@ -285,3 +285,17 @@ pub fn write_case(model: &Model, images: &[Vec<u8>], folder: &Path) {
     put("s.f32", &f32_bytes(&s));
     put("logits.f32", &f32_bytes(&logits));
 }
+
+/// The metrics of a run but for the seconds, a value a line.
+///
+/// # Panics
+/// If they cannot be read.
+pub fn metrics(run: &Path) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let line = |line: &str| {
+        let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+        line.as_object_mut().unwrap().remove("seconds");
+        line
+    };
+    text.lines().map(line).collect()
+}

@@ -1,14 +1,13 @@
 //! Ranks that share every mini-batch, here threads: their runs are those of one process, to the byte.
 
-use paradise_nn::exchange::{Exchange, Threads};
-use paradise_tests::{splits, tiny};
+use paradise_nn::exchange::on_threads;
+use paradise_tests::{metrics, splits, tiny};
 use paradise_train::config::Config;
 use paradise_train::config::encoder::{Encoder, Kind as Network};
 use paradise_train::fit::{RunFolder, fit, fit_among};
 use paradise_train::objective::Kind;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 fn config(kind: Kind) -> Config {
@@ -32,35 +31,17 @@ fn among(
 ) -> Vec<String> {
     let splits = splits(images);
     let folder = RunFolder::new(folder);
-    std::thread::scope(|scope| {
-        let all: Vec<_> = Threads::new(ranks)
-            .into_iter()
-            .enumerate()
-            .map(|(rank, exchange)| {
-                let (splits, folder) = (&splits, &folder);
-                scope.spawn(move || {
-                    // An operation may wait for another rank: each has threads of its own.
-                    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-                    let exchange: Arc<dyn Exchange> = Arc::new(exchange);
-                    let config = &configs[rank % configs.len()];
-                    pool.install(|| fit_among(&exchange, config, splits, folder, resume, stop)).err()
-                })
-            })
-            .collect();
-        all.into_iter().filter_map(|thread| thread.join().unwrap()).map(|e| format!("{e:#}")).collect()
-    })
+    let errors = on_threads(ranks, |exchange| {
+        let config = &configs[exchange.rank() % configs.len()];
+        fit_among(&exchange, config, &splits, &folder, resume, stop).err()
+    });
+    errors.into_iter().flatten().map(|e| format!("{e:#}")).collect()
 }
 
 /// Checkpoints, and metrics but for the seconds.
 fn files(folder: &Path) -> (Vec<Vec<u8>>, Vec<serde_json::Value>) {
     let checkpoints = ["last.safetensors", "best.safetensors"].map(|file| fs::read(folder.join(file)).unwrap());
-    let line = |line: &str| {
-        let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
-        line.as_object_mut().unwrap().remove("seconds");
-        line
-    };
-    let metrics = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
-    (checkpoints.into(), metrics.lines().map(line).collect())
+    (checkpoints.into(), metrics(folder))
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use paradise_data::settings::Source;
 use paradise_nn::optimiser;
-use paradise_tests::{fitted, program, referee, skipped, splits, text, tiny};
+use paradise_tests::{fitted, metrics, program, referee, skipped, splits, text, tiny};
 use paradise_train::checkpoint;
 use paradise_train::config::Config;
 use paradise_train::config::encoder::{Encoder, Kind as Network};
@@ -73,15 +73,7 @@ fn an_interrupted_epoch_goes_on_to_the_same_bits_whatever_the_threads() {
         assert!(read(straight.path()) == read(stopped.path()), "{file} differs");
     }
     // Metrics too, but for the seconds.
-    let lines = |folder: &Path| -> Vec<serde_json::Value> {
-        let text = fs::read_to_string(folder.join("run/metrics.jsonl")).unwrap();
-        let line = |l: &str| {
-            let mut line: serde_json::Value = serde_json::from_str(l).unwrap();
-            line.as_object_mut().unwrap().remove("seconds");
-            line
-        };
-        text.lines().map(line).collect()
-    };
+    let lines = |folder: &Path| metrics(&folder.join("run"));
     assert_eq!(lines(straight.path()), lines(stopped.path()));
 }
 

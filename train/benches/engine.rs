@@ -5,7 +5,7 @@
 //! network from image to logits, quantised by their own tools, and what their Python binding costs on an empty network is
 //! taken off their times. OpenVINO is also held to the instructions of smaller CPUs, as ours is: AVX2, and AVX-VNNI where this
 //! CPU has it. Instructions, which say nothing of latency, are counted where that can be done: under valgrind, whose CPU ends with
-//! AVX2, and in QEMU where `make aarch64` has built the engine (`instructions.rs`). Ends with `ratio NAME OURS/PEER` lines, below 1:
+//! AVX2, and in QEMU where `make aarch64` has built the engine (`instructions/`). Ends with `ratio NAME OURS/PEER` lines, below 1:
 //! ours is better.
 
 use contest::Contest;

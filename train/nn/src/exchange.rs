@@ -274,6 +274,21 @@ impl Threads {
     }
 }
 
+/// What `f` returns on each of so many ranks that are threads, in their order; each has a pool of one thread.
+///
+/// # Panics
+/// If `f` does, or threads cannot be started.
+pub fn on_threads<T: Send>(ranks: usize, f: impl Fn(Arc<dyn Exchange>) -> T + Sync) -> Vec<T> {
+    let run = |exchange: Threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
+        pool.install(|| f(Arc::new(exchange)))
+    };
+    std::thread::scope(|scope| {
+        let all: Vec<_> = Threads::new(ranks).into_iter().map(|exchange| scope.spawn(|| run(exchange))).collect();
+        all.into_iter().map(|thread| thread.join().unwrap_or_else(|p| std::panic::resume_unwind(p))).collect()
+    })
+}
+
 impl Exchange for Threads {
     fn ranks(&self) -> usize {
         self.to.len()
@@ -309,15 +324,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// `f` on so many ranks; what each returns.
-    fn on<T: Send>(ranks: usize, f: impl Fn(Arc<dyn Exchange>) -> T + Sync) -> Vec<T> {
-        std::thread::scope(|scope| {
-            let all: Vec<_> =
-                Threads::new(ranks).into_iter().map(|exchange| scope.spawn(|| f(Arc::new(exchange)))).collect();
-            all.into_iter().map(|thread| thread.join().unwrap()).collect()
-        })
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
 
@@ -331,7 +337,7 @@ mod tests {
             let value = |copy: usize, image: usize| values[(copy * images + image) % values.len()];
             // Not associative in f32: another order has other bits.
             let want = (0..copies).flat_map(|c| (0..images).map(move |i| (c, i))).fold(0.0, |sum: f32, (c, i)| sum + value(c, i));
-            let found = on(ranks, |exchange| {
+            let found = on_threads(ranks, |exchange| {
                 let share = Share::new(exchange, images, grain).unwrap();
                 let sum = share
                     .in_turn(copies, 1, |copy, total: &mut [f32]| share.own().for_each(|i| total[0] += value(copy, i)))
@@ -352,7 +358,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_shared_is_refused_with_its_numbers() {
-        on(3, |exchange| {
+        on_threads(3, |exchange| {
             let refused = |images, grain| Share::new(exchange.clone(), images, grain).unwrap_err().to_string();
             assert!(refused(16, 8).contains("16 images has 2 tasks of 8, too few for 3 ranks"));
             assert!(refused(100, 8).contains("whole tasks of 8"));
@@ -366,7 +372,7 @@ mod tests {
 
     #[test]
     fn ranks_agree_or_say_how_they_differ() {
-        on(3, |exchange| {
+        on_threads(3, |exchange| {
             let rank = exchange.rank();
             let exchange = &*exchange;
             assert!(!any_says(exchange, false).unwrap() && any_says(exchange, rank == 1).unwrap());

@@ -84,6 +84,10 @@ pub fn fit_among(
     let (train, validation) = splits.train.hold_out(config.data.validation, config.seed)?;
     let steps = config.fit.steps(train.len())?;
     let device = config.fit.device.open()?;
+    ensure!(
+        ranks.ranks() == 1 || !config.objective.kind.is_unsupervised(),
+        "paradise-unsupervised is not shared among ranks: its decoder needs the whole batch"
+    );
     agree(&**ranks, config, splits)?;
     // The first rank's folder is open before others look into it.
     let first =
@@ -92,10 +96,6 @@ pub fn fit_among(
     let state = all_well(&**ranks, opened)?.on(&device, config.fit.precision)?;
     let (batch, copies) = (config.fit.batch, config.objective.copies());
     let share = Share::new(ranks.clone(), batch, state.network.grain(copies * batch))?;
-    ensure!(
-        ranks.ranks() == 1 || !config.objective.kind.is_unsupervised(),
-        "paradise-unsupervised is not shared among ranks: its decoder needs the whole batch"
-    );
     let bar = match ranks.rank() {
         0 => progress::bar(u64::from(config.fit.epochs) * steps, config.objective.kind.name()),
         _ => ProgressBar::hidden(),
@@ -209,15 +209,16 @@ impl Run<'_> {
         let found = validate(self.config, &measured, validation)?;
         let score = found.score();
         ensure!(score.is_finite(), "the validation score of epoch {} is {score}", self.state.progress.epoch);
+        let writes = self.writes();
         let progress = &mut self.state.progress;
         if score > progress.best {
             (progress.best, progress.best_epoch) = (score, progress.epoch);
-            if self.ranks.rank() == 0 {
+            if writes {
                 checkpoint::save(&self.folder.best(), &self.state)?;
             }
         }
         let seconds = began.elapsed().as_secs_f64();
-        if !self.writes() {
+        if !writes {
             return Ok(());
         }
         self.show(found, seconds);

@@ -2,9 +2,8 @@ use super::adversary::Aim;
 use super::*;
 use crate::encoder::{Encoding, Network, Place, small_conv::SmallConv};
 use paradise_engine::Shape;
-use paradise_nn::exchange::{Share, Threads};
+use paradise_nn::exchange::{Share, on_threads};
 use paradise_support::random::{self, Purpose};
-use std::sync::Arc;
 
 const M: usize = 6;
 
@@ -205,35 +204,27 @@ fn steps(ranks: usize, kind: Kind) -> Vec<String> {
     let mut rng = random::stream(4, Purpose::Noise, 0, 0, 0);
     let pixels: Vec<f32> = (0..IMAGES * 12 * 12 * 3).map(|_| random::uniform(&mut rng)).collect();
     let labels: Vec<u32> = (0..IMAGES as u32).map(|i| i % 3).collect();
-    let on = |exchange: Threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-        pool.install(|| {
-            let encoder =
-                crate::config::encoder::Encoder { kind: crate::config::encoder::Kind::ResNet8, ..Default::default() };
-            let network = Network::new(encoder.architecture(Shape::new(12, 12, 3), 3).unwrap(), 1).unwrap();
-            let objective = Objective { kind, alpha: 0.3, gamma: 0.7, samples: 2, ..Objective::default() };
-            let grain = network.grain(objective.copies() * IMAGES);
-            let share = Share::new(Arc::new(exchange), IMAGES, grain).unwrap();
-            let own = share.own();
-            let mine = share.part(&pixels, 12 * 12 * 3);
-            let images = Tensor::from_vec(mine, (own.len(), 12, 12, 3), &Device::Cpu).unwrap();
-            let labels = Tensor::from_vec(labels.clone(), IMAGES, &Device::Cpu).unwrap();
-            let ids: Vec<usize> = (0..IMAGES).collect();
-            let batch = Batch { images: &images, labels: &labels, ids: &ids, own, seed: 9, epoch: 2, share: 1.0 };
-            let learning = network.learning().unwrap().sharing(Some(share));
-            let loss = objective.loss(&learning, &batch).unwrap();
-            let gradients = learning.gradients(&network.variables, &loss.total).unwrap();
-            let bits = |t: &Tensor| -> Vec<u32> {
-                crate::encoder::values(t).unwrap().into_iter().map(f32::to_bits).collect()
-            };
-            let gradients: Vec<_> = gradients.iter().map(|g| g.as_ref().map(bits)).collect();
-            let terms = [Some(&loss.distortion), loss.rate.as_ref(), loss.matching.as_ref(), Some(&loss.total)];
-            format!("{:?} {gradients:?} {:?}", terms.map(|t| t.map(bits)), network.running().unwrap())
-        })
-    };
-    std::thread::scope(|scope| {
-        let all: Vec<_> = Threads::new(ranks).into_iter().map(|exchange| scope.spawn(|| on(exchange))).collect();
-        all.into_iter().map(|thread| thread.join().unwrap()).collect()
+    on_threads(ranks, |exchange| {
+        let encoder =
+            crate::config::encoder::Encoder { kind: crate::config::encoder::Kind::ResNet8, ..Default::default() };
+        let network = Network::new(encoder.architecture(Shape::new(12, 12, 3), 3).unwrap(), 1).unwrap();
+        let objective = Objective { kind, alpha: 0.3, gamma: 0.7, samples: 2, ..Objective::default() };
+        let grain = network.grain(objective.copies() * IMAGES);
+        let share = Share::new(exchange, IMAGES, grain).unwrap();
+        let own = share.own();
+        let mine = share.part(&pixels, 12 * 12 * 3);
+        let images = Tensor::from_vec(mine, (own.len(), 12, 12, 3), &Device::Cpu).unwrap();
+        let labels = Tensor::from_vec(labels.clone(), IMAGES, &Device::Cpu).unwrap();
+        let ids: Vec<usize> = (0..IMAGES).collect();
+        let batch = Batch { images: &images, labels: &labels, ids: &ids, own, seed: 9, epoch: 2, share: 1.0 };
+        let learning = network.learning().unwrap().sharing(Some(share));
+        let loss = objective.loss(&learning, &batch).unwrap();
+        let gradients = learning.gradients(&network.variables, &loss.total).unwrap();
+        let bits =
+            |t: &Tensor| -> Vec<u32> { crate::encoder::values(t).unwrap().into_iter().map(f32::to_bits).collect() };
+        let gradients: Vec<_> = gradients.iter().map(|g| g.as_ref().map(bits)).collect();
+        let terms = [Some(&loss.distortion), loss.rate.as_ref(), loss.matching.as_ref(), Some(&loss.total)];
+        format!("{:?} {gradients:?} {:?}", terms.map(|t| t.map(bits)), network.running().unwrap())
     })
 }
 
