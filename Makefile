@@ -10,17 +10,23 @@ APT ?= $(shell [ "$$(id -u)" = 0 ] && echo apt-get || echo sudo apt-get)
 help: ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
 
+# MPI, which `train` shares its work by, is built in where Debian's Open MPI and libclang are, so that one build serves all tests.
+MPI_PACKAGES = libopenmpi-dev openmpi-bin libclang-dev
+has_mpi = command -v mpicc >/dev/null && command -v mpirun >/dev/null && ls /usr/lib/llvm-*/lib/libclang*.so* >/dev/null 2>&1
+with_mpi = case ",$$PARADISE_SKIP," in *,mpi,*) ;; *) $(has_mpi) && echo --features paradise-train/mpi;; esac
+FEATURES = $(shell $(with_mpi))
+
 demo: ## The main job: train, attack, quantise, export, self-test, classify, draw
 	$(CARGO) run --release --bin train -- demo
 
 build: ## Everything for this machine, tests included
-	$(CARGO) build --release --workspace --all-targets
+	$(CARGO) build --release --workspace --all-targets $(FEATURES)
 
 lint: ## Formatting, clippy and documentation without warnings, Raspberry Pi pins included (`build` compiles without them)
 	$(CARGO) fmt --all --check
 	cd firmware && $(CARGO) fmt --check
-	$(CARGO) clippy --release --workspace --all-targets --features paradise-runtime/gpio-rppal -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --release --workspace --no-deps
+	$(CARGO) clippy --release --workspace --all-targets $(FEATURES) --features paradise-runtime/gpio-rppal -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --release --workspace --no-deps $(FEATURES)
 
 venv: .venv/.ready .venv-clients/.ready ## Python with onnx and onnxruntime, the outside referee; clients of the service
 
@@ -54,7 +60,7 @@ firmware: tools ## An image of one bundle for one board: MODEL=models/NAME BOARD
 
 firmware-classify: tools ## From a bundle to a chip's answer in one command, in QEMU: MODEL=models/NAME BOARD=mps2-an386 PICTURE=photo.jpg
 	@[ -n "$(PICTURE)" ] || { echo "firmware-classify: which picture? PICTURE=photo.jpg (JPEG, PNG, PPM)" >&2; exit 2; }
-	$(CARGO) build --release --workspace --bin paradised
+	$(CARGO) build --release --workspace $(FEATURES) --bin paradised
 	BOARD=$(BOARD) firmware/qemu.sh $(MODEL) classify $(PICTURE)
 
 page-tools: ## Chromium, and what drives it and looks at the page in it, from npm
@@ -79,7 +85,7 @@ firmware-images: tools
 
 firmware-test: firmware-images ## The firmware's state machine on the host; its images in QEMU, asked over their serial ports
 	cd firmware && $(CARGO) test --lib
-	$(CARGO) test --release --workspace --test firmware -- --nocapture
+	$(CARGO) test --release --workspace $(FEATURES) --test firmware -- --nocapture
 
 aarch64: ## paradised for a Raspberry Pi (64 bit): target/aarch64/*/device/paradised; the engine's examples, and QEMU to run them
 	@if ! command -v qemu-aarch64 >/dev/null || ! command -v aarch64-linux-gnu-gcc >/dev/null; then \
@@ -88,19 +94,20 @@ aarch64: ## paradised for a Raspberry Pi (64 bit): target/aarch64/*/device/parad
 	runtime/aarch64.sh daemon
 	runtime/aarch64.sh build
 
-# PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime,strace,mosquitto,ffmpeg,chromium leaves out what needs those tools; the tests concerned then say `skipped`.
+# PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime,strace,mosquitto,ffmpeg,chromium,mpi leaves out what needs those tools; the tests concerned then say `skipped`.
 wants = case ",$$PARADISE_SKIP," in *,$(1),*) echo "skipped: $(1), on request";; *) $(2);; esac
 
 check: lint ## Format, clippy, every unit test: under two minutes once built, installs nothing
-	$(CARGO) test --release --workspace --exclude paradise-tests --exclude paradise-engine-fuzz --exclude paradise-picture-fuzz
+	$(CARGO) test --release --workspace $(FEATURES) --exclude paradise-tests --exclude paradise-engine-fuzz --exclude paradise-picture-fuzz
 
 # A test's own time needs the harness's unstable options, which it grants where this variable is set as it runs.
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
-timed = CARGO_TARGET_$(HOST)_RUNNER="env RUSTC_BOOTSTRAP=1" $(CARGO) test --release --workspace --no-fail-fast --lib --bins --tests -- --report-time -Zunstable-options
+timed = CARGO_TARGET_$(HOST)_RUNNER="env RUSTC_BOOTSTRAP=1" $(CARGO) test --release --workspace $(FEATURES) --no-fail-fast --lib --bins --tests -- --report-time -Zunstable-options
 
-test: ## Every promise, one case of each; installs what is missing (PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime,strace,mosquitto,ffmpeg,chromium leaves those out)
+test: ## Every promise, one case of each; installs what is missing (PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime,strace,mosquitto,ffmpeg,chromium,mpi leaves those out)
 	@echo "make test needs a Python environment (.venv), QEMU and cross compilers, and installs what is missing of them:"
-	@echo "Debian packages as root, by \"$(APT)\", the rest into this folder. PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime,strace,mosquitto,ffmpeg,chromium leaves them out."
+	@echo "Debian packages as root, by \"$(APT)\", the rest into this folder. PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime,strace,mosquitto,ffmpeg,chromium,mpi leaves them out."
+	@$(call wants,mpi,{ $(has_mpi); } || { $(call install,$(MPI_PACKAGES)); })
 	$(MAKE) lint build
 	@$(call wants,python,$(MAKE) venv)
 	@command -v curl >/dev/null || { $(call install,curl); }
@@ -115,8 +122,8 @@ test: ## Every promise, one case of each; installs what is missing (PARADISE_SKI
 	@$(call wants,aarch64,$(MAKE) aarch64)
 	( cd firmware && $(CARGO) test --lib ) 2>&1 | tee target/test.log
 	@$(call wants,aarch64,runtime/aarch64.sh test) 2>&1 | tee -a target/test.log
-	PARADISE_REQUIRE=python,firmware,aarch64,minisign,systemd,faketime,strace,mosquitto,ffmpeg,chromium $(timed) 2>&1 | tee -a target/test.log
-	$(CARGO) test --release --workspace --doc 2>&1 | tee -a target/test.log
+	PARADISE_REQUIRE=python,firmware,aarch64,minisign,systemd,faketime,strace,mosquitto,ffmpeg,chromium,mpi $(timed) 2>&1 | tee -a target/test.log
+	$(CARGO) test --release --workspace $(FEATURES) --doc 2>&1 | tee -a target/test.log
 	@echo "the ten slowest:"
 	@sed -nE 's/^test (.*) \.\.\. (ok|FAILED) <([0-9.]+)s>$$/\3 s  \1/p' target/test.log | sort -rn | sed -n 1,10p
 	@awk '/^test result:/ { passed += $$4; failed += $$6; skipped += $$8 } /^skipped:/ { skipped++ } \
@@ -175,18 +182,18 @@ bench: build ## Latency of the shipped bundle: every set of kernels, and tract
 	target/release/paradised bench --model models/fashion-mnist-small --every-kernel --versus tract
 
 bench-train: .venv-bench/.ready ## One training step against PyTorch on the CPU, one and two threads
-	$(CARGO) bench --workspace --bench step -- $(CURDIR)/.venv-bench/bin/python $(NETS)
+	$(CARGO) bench --workspace $(FEATURES) --bench step -- $(CURDIR)/.venv-bench/bin/python $(NETS)
 
 bench-attack: .venv-bench/.ready ## AutoAttack against torchattacks' on the same weights, one and two threads
 	$(MAKE) method-runs ROWS="standard paradise-pm:gamma=10 paradise-am:gamma=3"
-	$(CARGO) bench --workspace --bench autoattack -- $(CURDIR)/.venv-bench/bin/python 8/255 $(addprefix $(CURDIR)/runs/method-table/,standard paradise-pm-gamma-10 paradise-am-gamma-3)
+	$(CARGO) bench --workspace $(FEATURES) --bench autoattack -- $(CURDIR)/.venv-bench/bin/python 8/255 $(addprefix $(CURDIR)/runs/method-table/,standard paradise-pm-gamma-10 paradise-am-gamma-3)
 
 bench-engine: .venv-peers/.ready aarch64 ## The int8 engine against LiteRT, ONNX Runtime and OpenVINO, batch 1, one and two threads, on this CPU and held to smaller ones; instructions under valgrind and on aarch64
 	@for tool in valgrind objdump llvm-mca; do command -v $$tool >/dev/null || { $(call install,valgrind binutils llvm); break; }; done
 	gcc -O2 -fPIC -shared -o target/aarch64/count.so train/benches/instructions/count.c
 	[ -e target/aarch64/peers/usr/bin/python3 ] || PIP=".venv-peers/bin/python -m pip" APT="$(APT)" train/benches/instructions/aarch64.sh target/aarch64/peers
-	$(CARGO) build --release --workspace --example kernels
-	$(CARGO) bench --workspace --bench engine -- $(CURDIR)/.venv-peers/bin/python $(NETS)
+	$(CARGO) build --release --workspace $(FEATURES) --example kernels
+	$(CARGO) bench --workspace $(FEATURES) --bench engine -- $(CURDIR)/.venv-peers/bin/python $(NETS)
 
 bench-firmware: build tools venv ## Instructions and modelled cycles of ResNet-8 on Cortex-M4, M33 and M55, beside CMSIS-NN's
 	firmware/bench/run.sh $(CURDIR)/.venv/bin/python
@@ -218,7 +225,7 @@ cuda: ## The trainer for NVIDIA GPUs, also on a machine without one; then train/
 	train/build-cuda.sh
 
 mpi: ## The trainer for several processes, in target/mpi: mpirun -n 4 target/mpi/train fit ...
-	@command -v mpicc >/dev/null && ls /usr/lib/llvm-*/lib/libclang*.so* >/dev/null 2>&1 || { $(call install,libopenmpi-dev openmpi-bin libclang-dev); }
+	@{ $(has_mpi); } || { $(call install,$(MPI_PACKAGES)); }
 	$(CARGO) build --release --workspace --features paradise-train/mpi --bin train
 	mkdir -p target/mpi && cp target/release/train target/mpi/train
 
