@@ -92,6 +92,12 @@ fn lacks(tool: &str) -> Option<&'static str> {
         }
         "ffmpeg" if !on_path("ffmpeg") => Some("apt install ffmpeg"),
         "chromium" if !there("tests/page/node_modules") || !on_path("chromium") => Some("make page-tools"),
+        "mpi"
+            if !on_path("mpirun")
+                || !text(&program("train").arg("--version").output().expect("train")).0.contains("MPI") =>
+        {
+            Some("make test")
+        }
         "strace" if !on_path("strace") => Some("apt install strace"),
         "minisign" if !on_path("minisign") => Some("apt install minisign"),
         "aarch64"
@@ -103,7 +109,7 @@ fn lacks(tool: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether a test is left out, and then says so: the caller asked for it (`PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime,strace,mosquitto,ffmpeg,chromium`), or the tool
+/// Whether a test is left out, and then says so: the caller asked for it (`PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime,strace,mosquitto,ffmpeg,chromium,mpi`), or the tool
 /// is not here and the caller did not insist on it (`PARADISE_REQUIRE`, as `make test` does).
 pub fn skipped(tool: &str, test: &str) -> bool {
     if listed("PARADISE_SKIP", tool) {

@@ -16,11 +16,12 @@ use paradise_engine::Model;
 use paradise_evaluate::confidence::FALSE_ABSTAIN;
 use paradise_evaluate::evaluation::{self, ConfidentModel, Settings, Subject};
 use paradise_evaluate::plan::{Identity, Request};
-use paradise_evaluate::work::{Shard, inspect};
+use paradise_evaluate::work::inspect;
 use paradise_nn::Precision;
 use paradise_nn::device::Choice;
 use paradise_runtime::bundle::{Bundle, MODEL};
 use paradise_support::hex;
+use paradise_support::team::Team;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -53,8 +54,8 @@ pub struct Options {
     pub n: Option<usize>,
     /// Folder of the evaluation; in the run's folder where none is given.
     pub out: Option<PathBuf>,
-    /// Which batches are done here.
-    pub shard: Shard,
+    /// Those who share out the batches.
+    pub team: Arc<dyn Team>,
     /// Folders of shards that are merged first.
     pub merge: Vec<PathBuf>,
     /// Whether the masking checks are run.
@@ -100,7 +101,7 @@ pub fn evaluate(options: &Options, stop: &AtomicBool) -> Result<Ended> {
     let settings = Settings {
         request,
         points: options.points.clone(),
-        shard: options.shard,
+        team: options.team.clone(),
         merge: options.merge.clone(),
         checks: options.checks,
         foreign,

@@ -6,6 +6,7 @@
 //! `train` and the edge meet in a bundle, the folder that [`export`] writes, and nowhere else.
 #![deny(missing_docs)]
 
+pub mod certify;
 pub mod checkpoint;
 pub mod confidence;
 mod confident;

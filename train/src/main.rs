@@ -5,6 +5,7 @@ mod cli;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use paradise_data::Splits;
 use paradise_data::settings::Source;
 use paradise_evaluate::figure::scatter;
 use paradise_runtime::say;
@@ -14,8 +15,12 @@ use paradise_train::fit::{self, RunFolder};
 use paradise_train::latent::points;
 use paradise_train::trained::Trained;
 use paradise_train::{demo, gpu_check, interrupt, sweep};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+/// The version, and what else is built in.
+const VERSION: &str =
+    if cfg!(feature = "mpi") { concat!(env!("CARGO_PKG_VERSION"), " with MPI") } else { env!("CARGO_PKG_VERSION") };
 
 /// Trains, attacks, evaluates, quantises and exports robust classifiers.
 ///
@@ -23,7 +28,7 @@ use std::process::ExitCode;
 /// closed or is full, 130 interrupted (SIGINT, SIGTERM, SIGHUP): fit, sweep, evaluate, certify and the demo have saved what
 /// was done, and the same command goes on (fit: with --resume).
 #[derive(Parser)]
-#[command(version)]
+#[command(version = VERSION)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -142,6 +147,10 @@ struct Sweep {
     /// Values of gamma, comma-separated; each is a whole run.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "10,25,50")]
     gammas: Vec<f64>,
+    /// Begin with this part of the runs, for example 2/4, or the task's part of a Slurm job array; processes that share the folder
+    /// train a run each, and the last one writes the table.
+    #[arg(long, value_name = "I/N|auto", default_value = "1/1")]
+    shard: String,
 }
 
 #[derive(Args)]
@@ -181,6 +190,10 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<u8> {
+    use Command::{Certify, Evaluate, Fit, Sweep};
+    if !matches!(arguments.command, Fit(_) | Sweep(_) | Evaluate(_) | Certify(_)) {
+        cli::ranks::alone()?;
+    }
     match arguments.command {
         Command::Demo(arguments) => demo::run(&arguments.out),
         Command::Fit(arguments) => fit(&arguments),
@@ -202,24 +215,22 @@ fn run(arguments: Arguments) -> Result<u8> {
 }
 
 fn fit(arguments: &Fit) -> Result<u8> {
-    let (config, out) = arguments.chosen.read()?;
     let ranks = cli::ranks::Ranks::join()?;
-    let splits = ranks.settle(config.data.load())?;
+    ranks.settle(fit_among(arguments, &ranks))
+}
+
+fn fit_among(arguments: &Fit, ranks: &cli::ranks::Ranks) -> Result<u8> {
+    let (config, out) = arguments.chosen.read()?;
+    let splits = config.data.load()?;
     if ranks.speaks() {
         say!("{} on {}, seed {}", config.objective.kind.name(), splits.source, config.seed);
     }
     if arguments.dry_run {
-        let architecture = config.architecture(splits.train.shape(), splits.labels.len())?;
-        say!("{}", architecture.table()?.trim_end());
-        let images = splits.train.len().saturating_sub(config.data.validation);
-        let steps = config.fit.steps(images)?;
-        say!("{} epochs of {steps} steps of {} images, into {}", config.fit.epochs, config.fit.batch, out.display());
-        return Ok(0);
+        return if ranks.speaks() { describe(&config, &splits, &out) } else { Ok(0) };
     }
     let stop = interrupt::flag()?;
     let folder = RunFolder::new(&out);
-    let fitted = fit::fit_among(ranks.exchange(), &config, &splits, &folder, arguments.resume, &stop);
-    let fitted = ranks.settle(fitted)?;
+    let fitted = fit::fit_among(ranks.exchange(), &config, &splits, &folder, arguments.resume, &stop)?;
     if !ranks.speaks() {
         return Ok(0);
     }
@@ -238,29 +249,58 @@ fn fit(arguments: &Fit) -> Result<u8> {
     Ok(0)
 }
 
+/// What `fit` would do.
+fn describe(config: &Config, splits: &Splits, out: &Path) -> Result<u8> {
+    let architecture = config.architecture(splits.train.shape(), splits.labels.len())?;
+    say!("{}", architecture.table()?.trim_end());
+    let images = splits.train.len().saturating_sub(config.data.validation);
+    let steps = config.fit.steps(images)?;
+    say!("{} epochs of {steps} steps of {} images, into {}", config.fit.epochs, config.fit.batch, out.display());
+    Ok(0)
+}
+
 fn sweep(arguments: &Sweep) -> Result<u8> {
+    let ranks = cli::ranks::Ranks::join()?;
+    ranks.settle(sweep_among(arguments, &ranks))
+}
+
+fn sweep_among(arguments: &Sweep, ranks: &cli::ranks::Ranks) -> Result<u8> {
     let (config, out) = arguments.chosen.read()?;
     let Sweep { alpha, epochs, tolerance, gammas, .. } = arguments;
     anyhow::ensure!(*alpha > 0.0 && alpha.is_finite(), "--alpha {alpha} is not > 0");
     anyhow::ensure!(*epochs > 0 && *tolerance >= 0.0, "--epochs and --tolerance cannot be below 1 and 0");
     anyhow::ensure!(gammas.iter().all(|g| *g >= 0.0 && g.is_finite()), "--gammas: every value must be >= 0");
+    let team = ranks.team(&arguments.shard)?;
     let splits = config.data.load()?;
-    say!("{} on {}, seed {}", config.objective.kind.name(), splits.source, config.seed);
+    if ranks.speaks() {
+        say!("{} on {}, seed {}", config.objective.kind.name(), splits.source, config.seed);
+    }
     let plan = sweep::Plan { alpha: *alpha, epochs: *epochs, tolerance: *tolerance, gammas: gammas.clone() };
     let stop = interrupt::flag()?;
-    let (rows, best) = sweep::sweep(&config, &splits, &out, &plan, &stop, |row| {
-        say!(
-            "  {:<14} rate {:8.2} (training) {:8.2} (validation), gap {:+.1} %, score {:.2}",
-            row.run,
-            row.train_rate_nats,
-            row.validation_rate_nats,
-            100.0 * row.gap(),
-            row.score
-        );
-    })?;
-    say!("\n{}", sweep::table(&rows));
-    let row = &rows[best];
-    say!("best: alpha {:e}, gamma {} ({}); {}", row.alpha, row.gamma, row.run, out.join("search.png").display());
+    let show = |row: &sweep::Row| {
+        if ranks.speaks() {
+            say!(
+                "  {:<14} rate {:8.2} (training) {:8.2} (validation), gap {:+.1} %, score {:.2}",
+                row.run,
+                row.train_rate_nats,
+                row.validation_rate_nats,
+                100.0 * row.gap(),
+                row.score
+            );
+        }
+    };
+    match sweep::sweep(&config, &splits, &out, &plan, &team, &stop, &show)? {
+        sweep::Ended::Done(rows, best) => {
+            say!("\n{}", sweep::table(&rows));
+            let row = &rows[best];
+            let picture = out.join("search.png");
+            say!("best: alpha {:e}, gamma {} ({}); {}", row.alpha, row.gamma, row.run, picture.display());
+        }
+        sweep::Ended::Waiting(busy) => {
+            say!("{}: {busy} runs of other shards go on; the last one writes the table", out.display());
+        }
+        sweep::Ended::Elsewhere => (),
+    }
     Ok(0)
 }
 

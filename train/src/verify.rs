@@ -20,12 +20,13 @@ use paradise_engine::golden::Golden;
 use paradise_evaluate::abstention::Abstention;
 use paradise_evaluate::confidence::{Foreign, Scores};
 use paradise_evaluate::plan::{Identity, Plan, Request};
-use paradise_evaluate::work::{Shard, Work};
+use paradise_evaluate::work::Work;
 use paradise_runtime::Bundle;
 use paradise_runtime::bundle::SELFTEST;
 use paradise_runtime::bundle::{ENCODER, MODEL};
 use paradise_support::hex;
 use paradise_support::statistics::Proportion;
+use paradise_support::team::Shard;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 

@@ -11,7 +11,7 @@ use crate::prediction::{PredictedClasses, Prediction, classify};
 use crate::radius::Radius;
 use crate::report::Report;
 use crate::selection::Selection;
-use crate::work::{Shard, Work};
+use crate::work::Work;
 use anyhow::{Context, Result};
 use paradise_attack::abstaining::AbstainingModel;
 use paradise_attack::suite::{self, Entry, Surrogate};
@@ -19,7 +19,9 @@ use paradise_attack::{Outcome, Victim};
 use paradise_data::Dataset;
 use paradise_data::foreign::MADE;
 use paradise_support::files;
+use paradise_support::team::Team;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use crate::plan::Plan;
@@ -79,8 +81,8 @@ pub struct Settings {
     pub request: Request,
     /// Folders of other models' evaluations of the same images, whose points are tried, too.
     pub points: Vec<PathBuf>,
-    /// Which batches are done here.
-    pub shard: Shard,
+    /// Those who share out the batches; the masking checks, confidence and the report are one's work.
+    pub team: Arc<dyn Team>,
     /// Folders of shards that are merged first; then nothing is attacked.
     pub merge: Vec<PathBuf>,
     /// Whether the masking checks are run.
@@ -96,6 +98,8 @@ pub enum Ended {
     Done(Box<Report>, PathBuf),
     /// This shard is done; so many units of others are missing.
     Waiting(usize, PathBuf),
+    /// Another process of the team writes the report.
+    Elsewhere,
     /// Interrupted; the same call goes on.
     Stopped(PathBuf),
 }
@@ -127,8 +131,13 @@ pub fn evaluate<'c>(
     }
     let work = Work::open(&out, &plan, &entries)?;
     work.gather(&settings.merge)?;
-    if settings.merge.is_empty() && !work.run(victim, set, settings.shard, stop)? {
+    let team = &*settings.team;
+    let stopped = settings.merge.is_empty() && !work.run(victim, set, team.shard(), stop)?;
+    if team.meet(stopped)? {
         return Ok(Ended::Stopped(out));
+    }
+    if !team.concludes() {
+        return Ok(Ended::Elsewhere);
     }
     let missing = work.missing();
     if missing > 0 {

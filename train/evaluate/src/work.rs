@@ -9,6 +9,7 @@ use paradise_attack::{Attempt, Sample, Victim, launch, samples};
 use paradise_data::Dataset;
 use paradise_support::files;
 use paradise_support::progress::Pace;
+use paradise_support::team::Shard;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,42 +27,6 @@ pub enum Fate {
 
 /// One unit's results: images by their place in the set, ascending, and what became of each.
 pub type Unit = Vec<(usize, Fate)>;
-
-/// Which batches are done here: those with `batch % of == index`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shard {
-    /// From 0.
-    pub index: usize,
-    /// Number of shards.
-    pub of: usize,
-}
-
-impl Shard {
-    /// All the work.
-    pub const WHOLE: Self = Self { index: 0, of: 1 };
-
-    /// Reads `2/4`, counted from 1.
-    ///
-    /// ```
-    /// use paradise_evaluate::work::Shard;
-    /// assert_eq!(Shard::parse("2/4")?, Shard { index: 1, of: 4 });
-    /// assert!(Shard::parse("5/4").is_err());
-    /// # Ok::<(), anyhow::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// If it is nothing like that.
-    pub fn parse(text: &str) -> Result<Self> {
-        let numbers = text.split_once('/').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
-        let (index, of): (usize, usize) = numbers.with_context(|| format!("shard {text:?}: not like 2/4"))?;
-        ensure!((1..=of).contains(&index), "shard {text:?}: the first number is in 1..={of}");
-        Ok(Self { index: index - 1, of })
-    }
-
-    fn holds(self, batch: usize) -> bool {
-        batch % self.of == self.index
-    }
-}
 
 /// An evaluation's folder of units.
 pub struct Work<'a> {
@@ -287,16 +252,5 @@ mod tests {
         }
         let empty = encode(&[], Vec::new()).unwrap();
         assert!(decode(&empty, &(0..4)).unwrap().is_empty());
-    }
-
-    #[test]
-    fn shards_share_out_the_batches() {
-        let shards = [Shard::parse("1/3").unwrap(), Shard::parse("2/3").unwrap(), Shard::parse("3/3").unwrap()];
-        for batch in 0..20 {
-            assert_eq!(shards.iter().filter(|s| s.holds(batch)).count(), 1);
-        }
-        for bad in ["0/3", "4/3", "1", "a/b", "1/0", ""] {
-            assert!(Shard::parse(bad).is_err(), "{bad}");
-        }
     }
 }

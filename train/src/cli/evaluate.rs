@@ -1,23 +1,25 @@
 //! `train evaluate`, `train merge`, `train certify`.
 
 use super::named_folder;
+use super::ranks::Ranks;
 use super::values::named;
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::Args;
-use paradise_attack::certificate::{self, Certificate, Smoothing};
+use paradise_attack::certificate::{self, Smoothing};
 use paradise_attack::threat::Norm;
 use paradise_evaluate::plan::{Plan, Request};
 use paradise_evaluate::report::{self, Report};
-use paradise_evaluate::work::Shard;
 use paradise_nn::device::Choice;
 use paradise_runtime::say;
-use paradise_support::{files, progress};
+use paradise_support::files;
+use paradise_support::team::Shard;
+use paradise_train::certify;
 use paradise_train::config::parse_radius;
 use paradise_train::evaluation::{self, Ended, Options};
 use paradise_train::interrupt;
 use paradise_train::trained::Trained;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
 /// Which model on which images, and what is measured beside accuracy.
 #[derive(Args)]
@@ -83,8 +85,9 @@ pub struct Evaluate {
     /// Folder of the evaluation; the same command goes on there [default: in the run folder, by the settings].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Do only this part of the batches, for example 2/4; `train merge` puts them together.
-    #[arg(long, value_name = "I/N", default_value = "1/1")]
+    /// Do only this part of the batches, for example 2/4, or the task's part of a Slurm job array. Parts may share a folder: the
+    /// last one writes the report; else `train merge` puts them together.
+    #[arg(long, value_name = "I/N|auto", default_value = "1/1")]
     shard: String,
 }
 
@@ -114,7 +117,7 @@ impl Subject {
             data: self.data.clone(),
             n,
             out,
-            shard: Shard::WHOLE,
+            team: Arc::new(Shard::WHOLE),
             merge: Vec::new(),
             checks: !self.no_checks,
             confidence: !self.no_confidence,
@@ -135,11 +138,17 @@ impl Subject {
             }
             Ended::Waiting(missing, out) => {
                 say!("{}: this part is done; {missing} units of other shards are missing", out.display());
-                say!("next: train merge --run {} --out DIR SHARD...", options.run.display());
+                say!(
+                    "next: nothing where they share this folder, else train merge --run {} --out DIR SHARD...",
+                    options.run.display()
+                );
                 Ok(0)
             }
+            Ended::Elsewhere => Ok(0),
             Ended::Stopped(out) => {
-                say!("stopped; the same command goes on in {}", out.display());
+                if options.team.concludes() {
+                    say!("stopped; the same command goes on in {}", out.display());
+                }
                 Ok(interrupt::EXIT)
             }
         }
@@ -188,8 +197,9 @@ pub fn evaluate(arguments: &Evaluate) -> Result<u8> {
         batch: arguments.batch,
     };
     let mut options = arguments.subject.options(request, arguments.n, arguments.out.clone())?;
-    options.shard = Shard::parse(&arguments.shard)?;
-    arguments.subject.run(&options)
+    let ranks = Ranks::join()?;
+    options.team = Arc::new(ranks.settle(ranks.team(&arguments.shard))?);
+    ranks.settle(arguments.subject.run(&options))
 }
 
 /// `train merge`.
@@ -237,22 +247,21 @@ pub struct Certify {
     /// Where it computes.
     #[arg(long, value_name = "auto|cpu|cuda", default_value = "auto", value_parser = named::<Choice>)]
     device: Choice,
-    /// File of the certificates [default: certificates-SIGMA.json in the run folder].
+    /// File of the certificates [default: certificates-SIGMA.json in the run folder]; until all are there, each has a file beside it.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-}
-
-/// The file of certificates.
-#[derive(serde::Serialize, serde::Deserialize)]
-struct Certificates {
-    smoothing: Smoothing,
-    model_sha256: String,
-    images_sha256: String,
-    certificates: Vec<Certificate>,
+    /// Do only this part of the images, for example 2/4, or the task's part of a Slurm job array; the last part writes the file.
+    #[arg(long, value_name = "I/N|auto", default_value = "1/1")]
+    shard: String,
 }
 
 /// `train certify`.
 pub fn certify(arguments: &Certify) -> Result<u8> {
+    let ranks = Ranks::join()?;
+    ranks.settle(certify_among(arguments, &ranks))
+}
+
+fn certify_among(arguments: &Certify, ranks: &Ranks) -> Result<u8> {
     let smoothing = Smoothing {
         sigma: arguments.sigma,
         n0: arguments.choose,
@@ -261,6 +270,7 @@ pub fn certify(arguments: &Certify) -> Result<u8> {
         seed: arguments.seed,
     };
     smoothing.check()?;
+    let team = ranks.team(&arguments.shard)?;
     let trained = Trained::open(&arguments.run, arguments.data.as_deref())?;
     let set = trained.splits.test.head(trained.count(arguments.n, 100)?);
     let served = trained.logit_model(&arguments.device.open()?)?;
@@ -268,38 +278,21 @@ pub fn certify(arguments: &Certify) -> Result<u8> {
         Some(out) => out.clone(),
         None => arguments.run.join(format!("certificates-{}.json", arguments.sigma)),
     };
-    let mut all = Certificates {
-        smoothing,
-        model_sha256: served.digest(),
-        images_sha256: set.digest(),
-        certificates: Vec::new(),
-    };
-    if let Some(there) = files::read_json::<Certificates>(&out)? {
-        let same = there.smoothing == smoothing
-            && there.model_sha256 == all.model_sha256
-            && there.images_sha256 == all.images_sha256
-            && there.certificates.len() <= set.len();
-        ensure!(
-            same,
-            "{}: holds certificates of other settings, images or model; choose another --out",
-            out.display()
-        );
-        all = there;
-    }
     let stop = interrupt::flag()?;
-    let bar = progress::bar(set.len() as u64, "certify");
-    bar.set_position(all.certificates.len() as u64);
-    for i in all.certificates.len()..set.len() {
-        all.certificates.push(smoothing.certify(&served, &set, i)?);
-        files::write(&out, serde_json::to_string(&all)?.as_bytes())?;
-        bar.inc(1);
-        if stop.load(Ordering::Relaxed) {
-            bar.finish_and_clear();
-            say!("stopped after {} images; the same command goes on in {}", i + 1, out.display());
+    let certificates = match certify::certify(smoothing, &served, &set, &out, &team, &stop)? {
+        certify::Ended::Done(certificates) => certificates,
+        certify::Ended::Waiting(missing) => {
+            say!("{}: this part is done; {missing} images of other shards are missing", out.display());
+            return Ok(0);
+        }
+        certify::Ended::Elsewhere => return Ok(0),
+        certify::Ended::Stopped(there) => {
+            if ranks.speaks() {
+                say!("stopped with {there} images done; the same command goes on in {}", out.display());
+            }
             return Ok(interrupt::EXIT);
         }
-    }
-    bar.finish_and_clear();
+    };
     say!(
         "smoothed {}: sigma {}, {} + {} draws, alpha {}; {} images; largest provable radius {:.3} (l_2)",
         trained.config.objective.kind.name(),
@@ -311,7 +304,7 @@ pub fn certify(arguments: &Certify) -> Result<u8> {
         smoothing.best_radius()
     );
     let radii: Vec<f64> = (0..8).map(|k| smoothing.best_radius() * f64::from(k) / 8.0).collect();
-    for (radius, share) in radii.iter().zip(certificate::certified(&all.certificates, &set.labels, &radii)) {
+    for (radius, share) in radii.iter().zip(certificate::certified(&certificates, &set.labels, &radii)) {
         say!("  right and certified at l_2 radius {radius:.3}   {share}");
     }
     say!("{}", out.display());

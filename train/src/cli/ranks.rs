@@ -1,7 +1,9 @@
 //! The processes that a cluster's launcher started together.
 
-use anyhow::{Result, bail};
-use paradise_nn::exchange::{Alone, Exchange};
+use anyhow::{Context, Result, bail, ensure};
+use paradise_nn::exchange::{Alone, Exchange, any_says};
+use paradise_support::progress;
+use paradise_support::team::{Shard, Team};
 use paradise_train::interrupt::Interrupted;
 #[cfg(feature = "mpi")]
 use paradise_train::mpi::Joined;
@@ -9,6 +11,34 @@ use std::sync::Arc;
 
 /// What launchers tell a process of its number: Open MPI's, MPICH's and Slurm's own.
 const SIZES: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
+
+/// How many processes a launcher started together; one without a launcher.
+fn started() -> usize {
+    SIZES.iter().find_map(|name| std::env::var(name).ok()?.parse().ok()).unwrap_or(1)
+}
+
+/// How many of them are on this machine, this one included.
+pub fn beside_here() -> usize {
+    let named = ["OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_TASKS_PER_NODE"];
+    let number = |text: String| -> Option<usize> {
+        // Slurm's `2(x3),1`: the first nodes' is the largest.
+        text.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok().filter(|n| *n > 0)
+    };
+    named.iter().find_map(|name| number(std::env::var(name).ok()?)).unwrap_or(1)
+}
+
+/// Refuses work that is one process's where a launcher started several.
+///
+/// # Errors
+/// With their number.
+pub fn alone() -> Result<()> {
+    let size = started();
+    ensure!(
+        size == 1,
+        "a launcher started {size} of these, and all would do the same: only fit, sweep, evaluate and certify share their work"
+    );
+    Ok(())
+}
 
 /// This process and those beside it.
 pub struct Ranks {
@@ -23,7 +53,7 @@ impl Ranks {
     /// # Errors
     /// If MPI refuses, or this program was built without it and has others beside it.
     pub fn join() -> Result<Self> {
-        let size = SIZES.iter().find_map(|name| std::env::var(name).ok()?.parse::<usize>().ok()).unwrap_or(1);
+        let size = started();
         if size == 1 {
             return Ok(Self {
                 #[cfg(feature = "mpi")]
@@ -44,12 +74,30 @@ impl Ranks {
                 exchange.ranks()
             );
         }
+        if exchange.rank() > 0 {
+            progress::hush();
+        }
         Ok(Self { joined: Some(joined), exchange })
     }
 
     #[cfg(not(feature = "mpi"))]
     fn among(size: usize) -> Result<Self> {
         bail!("a launcher started {size} of these, which were built without MPI and would all do the same: make mpi")
+    }
+
+    /// This process's part of work in units: that of its rank, of the shard `text` (`2/4`, or `auto` for a task of a job array).
+    ///
+    /// # Errors
+    /// If the text is no shard, or there is no array.
+    pub fn team(&self, text: &str) -> Result<RankTeam> {
+        let outer = if text == "auto" {
+            let array = Shard::of_array(|name| std::env::var(name).ok())?;
+            let beside = (self.exchange.ranks() > 1).then_some(Shard::WHOLE);
+            array.or(beside).context("--shard auto: this is no task of a Slurm job array (no SLURM_ARRAY_TASK_ID)")?
+        } else {
+            Shard::parse(text)?
+        };
+        Ok(RankTeam { exchange: self.exchange.clone(), outer })
     }
 
     /// How they talk.
@@ -78,6 +126,27 @@ impl Ranks {
             }
             outcome => outcome,
         }
+    }
+}
+
+/// Ranks that share the units of a shard.
+#[derive(Debug)]
+pub struct RankTeam {
+    exchange: Arc<dyn Exchange>,
+    outer: Shard,
+}
+
+impl Team for RankTeam {
+    fn shard(&self) -> Shard {
+        self.outer.split(Shard { index: self.exchange.rank(), of: self.exchange.ranks() })
+    }
+
+    fn meet(&self, stopped: bool) -> Result<bool> {
+        any_says(&*self.exchange, stopped)
+    }
+
+    fn concludes(&self) -> bool {
+        self.exchange.rank() == 0
     }
 }
 

@@ -1,5 +1,6 @@
 //! How many threads candle takes.
 
+use super::ranks;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -8,6 +9,17 @@ const POOL: &str = "CANDLE_NUM_THREADS";
 
 /// What its matrix products are told, and rayon, by which our kernels share out their work.
 const PRODUCTS: &str = "RAYON_NUM_THREADS";
+
+/// As many threads as this process may have cores: those that its launcher bound it to, or its part of the machine's where several
+/// processes were started here and not bound.
+fn threads() -> usize {
+    let available = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let all = std::fs::read_dir("/sys/devices/system/cpu").map_or(available, |entries| {
+        let is_core = |name: &str| name.strip_prefix("cpu").is_some_and(|n| n.parse::<u32>().is_ok());
+        entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_core)).count()
+    });
+    available.min(all / ranks::beside_here()).max(1)
+}
 
 /// Starts this program again, in the same process, with the environment that candle asks how many threads there are, unless it
 /// says so already.
@@ -23,8 +35,7 @@ pub fn settle() {
     let mut again = Command::new(program);
     again.env(POOL, "1");
     if std::env::var_os(PRODUCTS).is_none() {
-        let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-        again.env(PRODUCTS, threads.to_string());
+        again.env(PRODUCTS, threads().to_string());
     }
     if let Some(name) = arguments.next() {
         again.arg0(name);

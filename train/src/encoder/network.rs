@@ -226,11 +226,6 @@ impl Network {
         }
     }
 
-    /// Images of which a rank's share of so many must be a whole number.
-    pub fn grain(&self, n: usize) -> usize {
-        self.trunk.grain(n)
-    }
-
     /// All parameters of the trunk, in one vector.
     pub fn trunk_parameters(&self) -> &Tensor {
         self[Place::Trunk].as_tensor()

@@ -10,6 +10,7 @@ use paradise_data::settings::Data;
 use paradise_nn::Precision;
 use paradise_nn::device::cpu_multiplies_bf16;
 use paradise_nn::ops::lanes;
+use paradise_support::claim::Claim;
 use paradise_support::files;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,18 @@ fn counts(splits: &Splits) -> Vec<usize> {
     }
     counts
 }
+
+/// Another process is at work in a folder.
+#[derive(Debug)]
+pub struct Busy(PathBuf);
+
+impl std::fmt::Display for Busy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: another process trains there now", self.0.display())
+    }
+}
+
+impl std::error::Error for Busy {}
 
 /// A folder with a run in it, or where one will be.
 #[derive(Debug, Clone)]
@@ -63,6 +76,40 @@ impl RunFolder {
         Config::read(&self.config(), &[])
     }
 
+    /// Makes the folder this process's to write to, and creates it where it is not there.
+    ///
+    /// # Errors
+    /// [`Busy`], if it is another's; if it cannot be created or locked.
+    pub(super) fn claim(&self) -> Result<Claim> {
+        files::create_folder(&self.0)?;
+        Claim::on(&self.0)?.ok_or_else(|| Busy(self.0.clone()).into())
+    }
+
+    /// Where the run of this configuration stands, as its last checkpoint has it; none where there is no checkpoint of it.
+    ///
+    /// # Errors
+    /// If the folder holds another run, or a file is damaged.
+    pub fn progress(&self, config: &Config, splits: &Splits) -> Result<Option<Progress>> {
+        if !self.last().exists() {
+            return Ok(None);
+        }
+        self.check_config(&self.read_config()?, config)?;
+        let architecture = config.architecture(splits.train.shape(), splits.labels.len())?;
+        Ok(Some(checkpoint::load(&self.last(), architecture, config.fit.settings())?.progress))
+    }
+
+    /// Refuses a run of another configuration. Where the images lie may change; which they are may not.
+    fn check_config(&self, there: &Config, config: &Config) -> Result<()> {
+        let folder = config.data.folder.clone();
+        let at_home = Config { data: Data { folder, ..there.data.clone() }, ..there.clone() };
+        ensure!(
+            at_home == *config,
+            "{}: holds a run of another configuration; choose another folder",
+            self.0.display()
+        );
+        Ok(())
+    }
+
     /// The best network of a finished or interrupted run.
     ///
     /// # Errors
@@ -86,13 +133,7 @@ impl RunFolder {
             if !resume {
                 return Err(anyhow!("{}: holds a run already", self.0.display()).context(Remedy::Resume));
             }
-            // Where the images lie may change; which they are may not.
-            let at_home = Config { data: Data { folder: config.data.folder.clone(), ..there.data.clone() }, ..there };
-            ensure!(
-                at_home == *config,
-                "{}: holds a run of another configuration; choose another folder",
-                self.0.display()
-            );
+            self.check_config(&there, config)?;
             self.check_images(splits)?;
             if self.last().exists() {
                 let state = checkpoint::load(&self.last(), architecture, settings)?;

@@ -8,7 +8,7 @@ mod quantisation_aware;
 #[cfg(feature = "cuda")]
 mod resident;
 
-pub use folder::RunFolder;
+pub use folder::{Busy, RunFolder};
 
 use crate::checkpoint::{self, Progress, State};
 use crate::config::{Config, Select};
@@ -28,6 +28,7 @@ use paradise_data::settings::Data;
 use paradise_data::{Dataset, Splits, Training};
 use paradise_evaluate::prediction::classify;
 use paradise_nn::exchange::{Alone, Exchange, Share, all_same, all_well, any_says};
+use paradise_nn::graph::Trunk;
 use paradise_nn::ops::lanes;
 use paradise_support::progress::{self, PeriodicLog};
 use paradise_support::random::{self, Purpose};
@@ -89,13 +90,15 @@ pub fn fit_among(
         "paradise-unsupervised is not shared among ranks: its decoder needs the whole batch"
     );
     agree(&**ranks, config, splits)?;
+    let (batch, copies) = (config.fit.batch, config.objective.copies());
+    let trunk = config.architecture(train.shape(), splits.labels.len())?.graph;
+    let grain = Trunk::on(trunk, lanes::detect(), config.fit.precision)?.grain(copies * batch);
+    let share = Share::new(ranks.clone(), batch, grain)?;
     // The first rank's folder is open before others look into it.
-    let first =
-        all_well(&**ranks, (ranks.rank() == 0).then(|| folder.open(config, splits, resume, true)).transpose())?;
+    let begin = || Ok((folder.claim()?, folder.open(config, splits, resume, true)?));
+    let (_claim, first) = all_well(&**ranks, (ranks.rank() == 0).then(begin).transpose())?.unzip();
     let opened = first.map_or_else(|| folder.open(config, splits, true, false), Ok);
     let state = all_well(&**ranks, opened)?.on(&device, config.fit.precision)?;
-    let (batch, copies) = (config.fit.batch, config.objective.copies());
-    let share = Share::new(ranks.clone(), batch, state.network.grain(copies * batch))?;
     let bar = match ranks.rank() {
         0 => progress::bar(u64::from(config.fit.epochs) * steps, config.objective.kind.name()),
         _ => ProgressBar::hidden(),
@@ -129,7 +132,7 @@ pub fn fit_among(
         resident: Resident::new(&train, &device)?,
         device,
     };
-    while run.state.progress.epoch < config.fit.epochs && !run.exhausted() {
+    while !is_finished(config, &run.state.progress) {
         run.epoch(&validation)?;
     }
     run.bar.finish_and_clear();
@@ -137,6 +140,13 @@ pub fn fit_among(
     all_well(&**ranks, Ok(()))?;
     let (network, progress) = folder.best_network(config, splits)?;
     Ok(Fitted { network, progress, seconds: began.elapsed().as_secs_f64() })
+}
+
+/// Whether a run is at its end: all epochs are done, or no checkpoint was better for as long as `fit.patience` allows.
+pub fn is_finished(config: &Config, progress: &Progress) -> bool {
+    let Progress { epoch, best_epoch, .. } = *progress;
+    let patience = config.fit.patience;
+    epoch >= config.fit.epochs || (patience > 0 && epoch.saturating_sub(best_epoch) >= patience)
 }
 
 /// Refuses ranks that would not come to the same numbers.
@@ -181,12 +191,6 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Whether no checkpoint was better for as long as `fit.patience` allows.
-    fn exhausted(&self) -> bool {
-        let Progress { epoch, best_epoch, .. } = self.state.progress;
-        self.config.fit.patience > 0 && epoch.saturating_sub(best_epoch) >= self.config.fit.patience
-    }
-
     fn save(&mut self) -> Result<()> {
         // A value that is not finite stops the run here, and the checkpoint stays the last good one.
         self.pending.settle(&mut self.state.terms)?;

@@ -209,7 +209,9 @@ fn steps(ranks: usize, kind: Kind) -> Vec<String> {
             crate::config::encoder::Encoder { kind: crate::config::encoder::Kind::ResNet8, ..Default::default() };
         let network = Network::new(encoder.architecture(Shape::new(12, 12, 3), 3).unwrap(), 1).unwrap();
         let objective = Objective { kind, alpha: 0.3, gamma: 0.7, samples: 2, ..Objective::default() };
-        let grain = network.grain(objective.copies() * IMAGES);
+        let grain = paradise_nn::graph::Trunk::new(network.architecture.graph.clone())
+            .unwrap()
+            .grain(objective.copies() * IMAGES);
         let share = Share::new(exchange, IMAGES, grain).unwrap();
         let own = share.own();
         let mine = share.part(&pixels, 12 * 12 * 3);

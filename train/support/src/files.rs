@@ -2,12 +2,15 @@
 
 use anyhow::{Context, Result};
 use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+/// A name beside a file. Processes of other machines may have this one's number, so that a draw is in it too.
 fn temporary(path: &Path) -> Result<PathBuf> {
     let name = path.file_name().with_context(|| format!("{}: not a file name", path.display()))?;
-    Ok(path.with_file_name(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id())))
+    let draw = RandomState::new().hash_one(0);
+    Ok(path.with_file_name(format!(".{}.{}.{draw:x}.tmp", name.to_string_lossy(), std::process::id())))
 }
 
 fn sync_folder(path: &Path) -> Result<()> {

@@ -6,6 +6,7 @@
 //! | [`random`] | ChaCha streams keyed by seed, purpose, epoch, image and draw: batches, threads and resuming change no bit |
 //! | [`files`] | writes that are synced and renamed, JSON that says which file is damaged, folders that are replaced whole |
 //! | [`statistics`] | proportions with Wilson's interval, AUROC, McNemar's exact test, Clopper-Pearson bounds |
+//! | [`team`], [`claim`] | processes that share a folder of units; a folder that one at a time writes to |
 //! | [`progress`] | bars on a terminal, and a log line now and then where there is none |
 //!
 //! ```
@@ -22,10 +23,12 @@
 //! ```
 #![deny(missing_docs)]
 
+pub mod claim;
 pub mod files;
 pub mod progress;
 pub mod random;
 pub mod statistics;
+pub mod team;
 
 /// Bytes as lower-case hexadecimal digits, two a byte: how digests are written.
 ///

@@ -4,12 +4,28 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::RefCell;
 use std::io::IsTerminal;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+/// Whether another process speaks for this one.
+static HUSHED: AtomicBool = AtomicBool::new(false);
+
+/// From now on nothing is shown: another process shows how far all of them are.
+pub fn hush() {
+    HUSHED.store(true, Ordering::Relaxed);
+}
+
+fn is_hushed() -> bool {
+    HUSHED.load(Ordering::Relaxed)
+}
 
 /// A bar of `length` steps on standard error.
 pub fn bar(length: u64, name: &str) -> ProgressBar {
-    let target =
-        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let target = if std::io::stderr().is_terminal() && !is_hushed() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
     let style = ProgressStyle::with_template("{prefix:12} {bar:40} {percent:>3} % {elapsed} (eta {eta}) {msg}");
     ProgressBar::with_draw_target(Some(length), target)
         .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
@@ -30,7 +46,7 @@ impl PeriodicLog {
 
     /// A line on standard error, where `bar` is not seen and the last line was twenty seconds ago.
     pub fn show(&mut self, bar: &ProgressBar, line: impl FnOnce() -> String) {
-        if bar.is_hidden() && self.0.elapsed() > BETWEEN {
+        if bar.is_hidden() && !is_hushed() && self.0.elapsed() > BETWEEN {
             self.0 = Instant::now();
             tracing::info!("{}", line());
         }
@@ -98,7 +114,7 @@ impl Pace {
             ProgressStyle::with_template("{prefix} {bar:32} {pos}/{len} {elapsed} {msg}")
                 .unwrap_or_else(|_| ProgressStyle::default_bar()),
         );
-        if there > 0 {
+        if there > 0 && !is_hushed() {
             tracing::info!("{there} of {all} units of work are there already");
         }
         let state = State { kinds: counts, done: 0, all, began: Instant::now(), lines: PeriodicLog::from_now() };
