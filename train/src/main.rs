@@ -171,7 +171,7 @@ struct Latent {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    cli::threads::settle();
+    cli::environment::settle();
     // What libraries have to say goes to standard error, a line each.
     tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().with_level(false).with_target(false).init();
     let outcome = interrupt::end_at_once().and_then(|()| run(arguments));

@@ -1,11 +1,13 @@
 //! Ranks that a cluster's launcher started (`mpirun`, `srun`): MPI's messages as an [`Exchange`].
 
-use ::mpi::Threading;
+use ::mpi::datatype::PartitionMut;
 use ::mpi::environment::Universe;
+use ::mpi::point_to_point::Status;
 use ::mpi::topology::SimpleCommunicator;
 use ::mpi::traits::*;
+use ::mpi::{Count, Tag, Threading};
 use anyhow::{Context, Result, ensure};
-use paradise_nn::exchange::Exchange;
+use paradise_nn::exchange::{Exchange, Lane, POSTED};
 use std::sync::Arc;
 
 /// Bytes of a message at most: MPI counts them in 31 bits.
@@ -24,9 +26,11 @@ impl Joined {
     /// # Errors
     /// If MPI was joined before, or cannot be called from several threads in turn.
     pub fn new() -> Result<Self> {
-        let (universe, threads) =
+        let (mut universe, threads) =
             ::mpi::initialize_with_threading(Threading::Serialized).context("MPI was joined before")?;
         ensure!(threads >= Threading::Serialized, "this MPI can only be called from one thread ({threads:?})");
+        // What is posted is copied there; each message has a head of its own.
+        universe.set_buffer_size(POSTED + POSTED / 8);
         let world = SimpleCommunicator::world();
         let (rank, ranks) = (usize::try_from(world.rank())?, usize::try_from(world.size())?);
         Ok(Self { _universe: universe, world: Arc::new(World { rank, ranks }) })
@@ -51,6 +55,18 @@ fn number(rank: usize) -> Result<i32> {
     i32::try_from(rank).with_context(|| format!("rank {rank} is past MPI's numbers"))
 }
 
+/// What marks the messages of a lane; those that are sent have 0.
+fn tag(lane: Lane) -> Tag {
+    1 + lane as Tag
+}
+
+/// Refuses a message of another length.
+fn check(from: usize, status: &Status, len: usize) -> Result<()> {
+    let got = status.count(u8::equivalent_datatype());
+    ensure!(usize::try_from(got)? == len, "rank {from} sent {got} bytes instead of {len}");
+    Ok(())
+}
+
 impl Exchange for World {
     fn ranks(&self) -> usize {
         self.ranks
@@ -73,9 +89,8 @@ impl Exchange for World {
         let world = SimpleCommunicator::world();
         let process = world.process_at_rank(number(from)?);
         for part in bytes.chunks_mut(MESSAGE) {
-            let status = process.receive_into(part);
-            let (got, len) = (status.count(u8::equivalent_datatype()), part.len());
-            ensure!(usize::try_from(got)? == len, "rank {from} sent {got} bytes instead of {len}");
+            let status = process.receive_into_with_tag(part, 0);
+            check(from, &status, part.len())?;
         }
         Ok(())
     }
@@ -85,5 +100,40 @@ impl Exchange for World {
         let process = world.process_at_rank(number(from)?);
         bytes.chunks_mut(MESSAGE).for_each(|part| process.broadcast_into(part));
         Ok(())
+    }
+
+    fn gather(&self, all: &mut [u8], ends: &[usize]) -> Result<()> {
+        if all.len() > MESSAGE {
+            let begins = |rank: usize| if rank == 0 { 0 } else { ends[rank - 1] };
+            return (0..self.ranks).try_for_each(|rank| self.broadcast(rank, &mut all[begins(rank)..ends[rank]]));
+        }
+        let ends: Vec<Count> = ends.iter().map(|end| Count::try_from(*end)).collect::<Result<_, _>>()?;
+        let begins: Vec<Count> = std::iter::once(0).chain(ends.iter().copied()).take(self.ranks).collect();
+        let counts: Vec<Count> = ends.iter().zip(&begins).map(|(end, begin)| end - begin).collect();
+        let own = all[begins[self.rank] as usize..ends[self.rank] as usize].to_vec();
+        let mut parts = PartitionMut::new(all, counts, begins);
+        SimpleCommunicator::world().all_gather_varcount_into(&own[..], &mut parts);
+        Ok(())
+    }
+
+    fn post(&self, lane: Lane, to: usize, bytes: &[u8]) -> Result<()> {
+        ensure!(bytes.len() <= MESSAGE, "a message of {} bytes cannot be posted", bytes.len());
+        SimpleCommunicator::world().process_at_rank(number(to)?).buffered_send_with_tag(bytes, tag(lane));
+        Ok(())
+    }
+
+    fn take(&self, lane: Lane, from: usize, bytes: &mut [u8], wait: bool) -> Result<bool> {
+        let world = SimpleCommunicator::world();
+        let process = world.process_at_rank(number(from)?);
+        let status = if wait {
+            process.receive_into_with_tag(bytes, tag(lane))
+        } else {
+            match process.immediate_matched_probe_with_tag(tag(lane)) {
+                Some((message, _)) => message.matched_receive_into(bytes),
+                None => return Ok(false),
+            }
+        };
+        check(from, &status, bytes.len())?;
+        Ok(true)
     }
 }

@@ -1,11 +1,12 @@
 //! Command lines of the longer subcommands.
 
 pub mod bundle;
+pub mod environment;
 pub mod evaluate;
 pub mod hint;
 pub mod ranks;
 pub mod report;
-pub mod threads;
+
 mod values;
 
 use anyhow::{Context, Result};

@@ -216,22 +216,35 @@ impl RunFolder {
         Ok(())
     }
 
+    fn exchange(&self) -> PathBuf {
+        self.0.join("exchange.jsonl")
+    }
+
     /// Keeps the first `lines` lines of the metrics.
     fn trim(&self, lines: u32) -> Result<()> {
-        let text = self.read_metrics()?;
+        let text = read_lines(&self.metrics())?;
         let kept: String = text.lines().take(lines as usize).flat_map(|l| [l, "\n"]).collect();
         files::write(&self.metrics(), kept.as_bytes())
     }
 
     /// Adds a line to the metrics.
     pub(super) fn append(&self, line: &serde_json::Value) -> Result<()> {
-        let mut text = self.read_metrics()?;
-        text.push_str(&format!("{line}\n"));
-        files::write(&self.metrics(), text.as_bytes())
+        append(&self.metrics(), line)
     }
 
-    fn read_metrics(&self) -> Result<String> {
-        let path = self.metrics();
-        std::fs::read_to_string(&path).with_context(|| format!("{}: cannot read", path.display()))
+    /// Adds a line to what ranks told each other: another number of ranks writes other lines, so they are no part of the metrics.
+    pub(super) fn append_exchange(&self, line: &serde_json::Value) -> Result<()> {
+        let path = self.exchange();
+        if path.exists() { append(&path, line) } else { files::write(&path, format!("{line}\n").as_bytes()) }
     }
+}
+
+fn append(path: &Path, line: &serde_json::Value) -> Result<()> {
+    let mut text = read_lines(path)?;
+    text.push_str(&format!("{line}\n"));
+    files::write(path, text.as_bytes())
+}
+
+fn read_lines(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))
 }

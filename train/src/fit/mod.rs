@@ -5,13 +5,15 @@ mod events;
 mod folder;
 mod loader;
 mod quantisation_aware;
+mod ranks;
 #[cfg(feature = "cuda")]
 mod resident;
+mod validation;
 
 pub use folder::{Busy, RunFolder};
 
 use crate::checkpoint::{self, Progress, State};
-use crate::config::{Config, Select};
+use crate::config::Config;
 use crate::encoder::Network;
 use crate::interrupt::Interrupted;
 use crate::objective::{Batch, Pending};
@@ -21,24 +23,20 @@ use candle_core::{Device, Tensor};
 use events::Events;
 use indicatif::ProgressBar;
 use loader::Loader;
-use paradise_attack::Ball;
-use paradise_attack::gradient::Pgd;
-use paradise_attack::{Outcome, Victim};
-use paradise_data::settings::Data;
 use paradise_data::{Dataset, Splits, Training};
-use paradise_evaluate::prediction::classify;
-use paradise_nn::exchange::{Alone, Exchange, Share, all_same, all_well, any_says};
+use paradise_nn::exchange::{Alone, Exchange, Metered, Share, all_well, any_says};
 use paradise_nn::graph::Trunk;
 use paradise_nn::ops::lanes;
 use paradise_support::progress::{self, PeriodicLog};
 use paradise_support::random::{self, Purpose};
+use ranks::Exchanged;
 #[cfg(feature = "cuda")]
 use resident::Resident;
 use serde_json::json;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use validation::{Validation, validate};
 
 /// Longest time between checkpoints.
 const SAVE_EVERY: Duration = Duration::from_secs(600);
@@ -80,6 +78,8 @@ pub fn fit_among(
     stop: &AtomicBool,
 ) -> Result<Fitted> {
     let began = Instant::now();
+    let meter = Arc::new(Metered::new(ranks.clone()));
+    let ranks = &(meter.clone() as Arc<dyn Exchange>);
     // The run says of its images what is true of them, whatever the configuration began with.
     let config = &Config { data: config.data.of(splits), ..config.clone() };
     let (train, validation) = splits.train.hold_out(config.data.validation, config.seed)?;
@@ -89,7 +89,7 @@ pub fn fit_among(
         ranks.ranks() == 1 || !config.objective.kind.is_unsupervised(),
         "paradise-unsupervised is not shared among ranks: its decoder needs the whole batch"
     );
-    agree(&**ranks, config, splits)?;
+    ranks::agree(&**ranks, config, splits)?;
     let (batch, copies) = (config.fit.batch, config.objective.copies());
     let trunk = config.architecture(train.shape(), splits.labels.len())?.graph;
     let grain = Trunk::on(trunk, lanes::detect(), config.fit.precision)?.grain(copies * batch);
@@ -124,6 +124,7 @@ pub fn fit_among(
         began: (began, first),
         stop,
         ranks: &**ranks,
+        meter: &meter,
         share,
         events: Events::new(folder.path()),
         saved: Instant::now(),
@@ -149,21 +150,6 @@ pub fn is_finished(config: &Config, progress: &Progress) -> bool {
     epoch >= config.fit.epochs || (patience > 0 && epoch.saturating_sub(best_epoch) >= patience)
 }
 
-/// Refuses ranks that would not come to the same numbers.
-fn agree(ranks: &dyn Exchange, config: &Config, splits: &Splits) -> Result<()> {
-    if ranks.ranks() == 1 {
-        return Ok(());
-    }
-    all_same(ranks, "the program", concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")))?;
-    all_same(ranks, "the instruction set", lanes::detect().name())?;
-    // Where the images lie may differ.
-    let home = Config { data: Data { folder: PathBuf::new(), ..config.data.clone() }, ..config.clone() };
-    all_same(ranks, "the configuration", &home.to_toml()?)?;
-    let digest = all_well(ranks, splits.train.digest())?;
-    all_same(ranks, "the hash of the training images", &digest)?;
-    all_same(ranks, "the hash of the calibration images", &splits.calibration.digest())
-}
-
 /// A run that goes on.
 struct Run<'a> {
     config: &'a Config,
@@ -178,6 +164,8 @@ struct Run<'a> {
     began: (Instant, u64),
     stop: &'a AtomicBool,
     ranks: &'a dyn Exchange,
+    /// What they tell each other, measured.
+    meter: &'a Metered,
     /// This rank's part of each mini-batch.
     share: Share,
     events: Events,
@@ -205,12 +193,18 @@ impl Run<'_> {
 
     fn epoch(&mut self, validation: &Dataset) -> Result<()> {
         let began = Instant::now();
+        let (first, _) = (self.state.optimiser.step, self.meter.lap());
         self.learn()?;
         self.pending.settle(&mut self.state.terms)?;
+        let exchanged = Exchanged {
+            steps: self.state.optimiser.step - first,
+            seconds: began.elapsed().as_secs_f64(),
+            of: self.meter.lap(),
+        };
         let terms = std::mem::take(&mut self.state.terms);
         self.state.progress.epoch += 1;
         let measured = self.state.measured()?;
-        let found = validate(self.config, &measured, validation)?;
+        let found = validate(self.config, &measured, validation, self.ranks)?;
         let score = found.score();
         ensure!(score.is_finite(), "the validation score of epoch {} is {score}", self.state.progress.epoch);
         let writes = self.writes();
@@ -225,7 +219,7 @@ impl Run<'_> {
         if !writes {
             return Ok(());
         }
-        self.show(found, seconds);
+        self.show(found, seconds, &exchanged);
         let line = json!({
             "epoch": self.state.progress.epoch,
             "train": terms.json(),
@@ -235,16 +229,22 @@ impl Run<'_> {
             "seconds": seconds,
         });
         self.folder.append(&line)?;
+        if self.ranks.ranks() > 1 {
+            self.folder.append_exchange(&exchanged.json(self.state.progress.epoch, self.ranks.ranks()))?;
+        }
         self.events.scalars(self.state.optimiser.step, &line)?;
         // Last, so that a checkpoint never lacks its metrics; a repeated line is dropped on resume.
         self.save()
     }
 
     /// What an epoch came to: beside the bar, or as a line of a log.
-    fn show(&mut self, found: Validation, seconds: f64) {
+    fn show(&mut self, found: Validation, seconds: f64, exchanged: &Exchanged) {
         let Progress { epoch, best_epoch, .. } = self.state.progress;
         let epochs = self.config.fit.epochs;
-        let message = format!("validation {found}, best epoch {best_epoch}");
+        let mut message = format!("validation {found}, best epoch {best_epoch}");
+        if self.ranks.ranks() > 1 {
+            message.push_str(&format!("; {exchanged}"));
+        }
         let (began, first) = self.began;
         let step = began.elapsed().as_secs_f64() / (self.state.optimiser.step - first).max(1) as f64;
         let left = progress::spoken(step * (u64::from(epochs - epoch) * self.steps) as f64);
@@ -307,60 +307,4 @@ impl Run<'_> {
         }
         Ok(())
     }
-}
-
-/// What the validation slice says.
-#[derive(Debug, Clone, Copy)]
-enum Validation {
-    /// Accuracy, clean and, where checkpoints are chosen by it, under PGD-10; per cent.
-    Classes { clean: f64, robust: Option<f64> },
-    /// The loss of reconstructed images.
-    Images { loss: f64 },
-}
-
-impl Validation {
-    fn score(self) -> f64 {
-        match self {
-            Self::Classes { clean, robust } => robust.map_or(clean, |r| (clean + r) / 2.0),
-            Self::Images { loss } => -loss,
-        }
-    }
-
-    fn json(self) -> serde_json::Value {
-        match self {
-            Self::Classes { clean, robust } => json!({ "clean_percent": clean, "pgd10_percent": robust }),
-            Self::Images { loss } => json!({ "loss": loss }),
-        }
-    }
-}
-
-impl std::fmt::Display for Validation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Classes { clean, robust: None } => write!(f, "{clean:.1} %"),
-            Self::Classes { clean, robust: Some(robust) } => write!(f, "{clean:.1} %, PGD-10 {robust:.1} %"),
-            Self::Images { loss } => write!(f, "loss {loss:.3}"),
-        }
-    }
-}
-
-fn validate(config: &Config, network: &Network, validation: &Dataset) -> Result<Validation> {
-    let encoder = network.frozen();
-    if config.objective.kind.is_unsupervised() {
-        // The last, shorter batch is left out: the rate depends on the batch's size.
-        let loss = Batch::mean_over(validation, config.fit.batch, config.seed, encoder.device(), |batch| {
-            Ok(f64::from(config.objective.loss(&encoder, batch)?.total.to_scalar::<f32>()?))
-        })?;
-        return Ok(Validation::Images { loss });
-    }
-    let clean = classify(&encoder, validation)?.correct_share().percent();
-    let robust = match config.fit.select {
-        Select::Clean => None,
-        Select::Robust => {
-            let ball = Ball::linf(config.fit.select_eps_pixels / 255.0);
-            let outcome = Outcome::of(&Pgd::sign(10, 1), Victim::White(&encoder), ball, validation, config.seed)?;
-            Some(outcome.robust_share().percent())
-        }
-    };
-    Ok(Validation::Classes { clean, robust })
 }

@@ -9,7 +9,7 @@ use super::forward::{Sums, Tape, add_up, stored};
 use super::mode::Mode;
 use super::plan::{Plan, ROWS, pack};
 use super::pool::Pool;
-use crate::exchange::Share;
+use crate::exchange::{Later, Share, Sum};
 use crate::ops::conv::{End, Load};
 use crate::ops::norm::{self, InputGradient};
 use crate::ops::pool as window_pool;
@@ -32,12 +32,14 @@ pub(super) struct Backward<'a> {
 }
 
 /// Gradients on their way.
-struct State {
+struct State<'a> {
     /// Of each activation that still has one.
     gradients: Vec<Option<Vec<f32>>>,
     /// The sums that a map's readers left for it, `[2 c]`.
     sums: Vec<Vec<f64>>,
     theta: Vec<f32>,
+    /// Weights' gradients to which other ranks add theirs.
+    later: Option<Later<'a>>,
 }
 
 /// The gradient of the images and of the parameters, where asked for.
@@ -62,6 +64,7 @@ impl Backward<'_> {
             gradients: (0..count).map(|_| None).collect(),
             sums: vec![Vec::new(); count],
             theta: vec![0.0; if self.wants_theta { plan.parameters } else { 0 }],
+            later: self.share.map(|share| Later::new(share, self.tape.n)).transpose()?,
         };
         state.gradients[count - 1] = Some(last);
         let needs = plan.needs(self.wants_theta, self.wants_images);
@@ -72,7 +75,9 @@ impl Backward<'_> {
                 continue;
             }
             self.stage(i, dy, needs[plan.graph.stages[i].x], &mut state)?;
+            self.arrived(&mut state, false)?;
         }
+        self.arrived(&mut state, true)?;
         let images = match (self.wants_images, state.gradients[0].take()) {
             (false, _) => None,
             (true, Some(dx)) => Some(dx),
@@ -81,7 +86,7 @@ impl Backward<'_> {
         Ok((images, self.wants_theta.then_some(state.theta)))
     }
 
-    fn stage(&self, i: usize, mut dy: Vec<f32>, needs_x: bool, state: &mut State) -> Result<()> {
+    fn stage(&self, i: usize, mut dy: Vec<f32>, needs_x: bool, state: &mut State<'_>) -> Result<()> {
         let plan = self.plan;
         let stage = &plan.graph.stages[i];
         let y = &self.tape.activations[i + 1];
@@ -115,7 +120,7 @@ impl Backward<'_> {
             _ => self.pooled(i, &dy, y, &mut dx),
         };
         if self.wants_theta {
-            self.parameters(i, &mut partial, &mut state.theta)?;
+            self.parameters(i, &mut partial, state)?;
         }
         if plan.graph.is_map(stage.x) && plan.first_reader[stage.x] == i {
             let sums: Vec<Vec<f64>> = partial.into_iter().map(|p| p.sums).collect();
@@ -139,47 +144,63 @@ impl Backward<'_> {
     }
 
     /// Adds the tasks' weight and bias gradients, in their order, to the parameters' gradient.
-    fn parameters(&self, i: usize, partial: &mut [Partial], theta: &mut [f32]) -> Result<()> {
+    fn parameters(&self, i: usize, partial: &mut [Partial], state: &mut State<'_>) -> Result<()> {
         let plan = self.plan;
         let [weight, rest @ ..] = &plan.places[i].parameters[..] else { return Ok(()) };
-        // A dense layer's weights have their gradient already.
-        if let (Some(conv), false) = (&plan.convs[i], partial.is_empty()) {
-            let total = self.weights(conv.weight_gradient_len(), partial)?;
-            conv.unpack_weight_gradient(&total, &mut theta[weight.clone()]);
-            self.pool.put(total);
-        }
-        for p in partial.iter_mut() {
-            self.pool.put(std::mem::take(&mut p.weights));
-        }
         if let [bias] = rest {
             let sums: Vec<Vec<f64>> = partial.iter().map(|p| p.bias.clone()).collect();
             let sums = add_up(self.share, bias.len(), self.tape.n, &sums)?;
-            theta[bias.clone()].iter_mut().zip(sums).for_each(|(t, s)| *t += s as f32);
+            state.theta[bias.clone()].iter_mut().zip(sums).for_each(|(t, s)| *t += s as f32);
+        }
+        let mut parts: Vec<Vec<f32>> = partial.iter_mut().map(|p| std::mem::take(&mut p.weights)).collect();
+        // A dense layer's weights have their gradient already.
+        if let (Some(conv), false) = (&plan.convs[i], parts.is_empty()) {
+            let len = conv.weight_gradient_len();
+            if let (Some(later), true) = (&mut state.later, Later::takes(len)) {
+                return later.push(Sum { key: i, total: self.pool.take(len), parts });
+            }
+            let total = self.weights(len, &mut parts)?;
+            conv.unpack_weight_gradient(&total, &mut state.theta[weight.clone()]);
+            self.pool.put(total);
+        }
+        parts.into_iter().for_each(|part| self.pool.put(part));
+        Ok(())
+    }
+
+    /// Puts weights' gradients where they belong that have come by now from other ranks, or all.
+    fn arrived(&self, state: &mut State<'_>, all: bool) -> Result<()> {
+        let Some(later) = &mut state.later else { return Ok(()) };
+        later.advance(all)?;
+        for Sum { key: i, total, parts } in later.done() {
+            if let (Some(conv), [weight, ..]) = (&self.plan.convs[i], &self.plan.places[i].parameters[..]) {
+                conv.unpack_weight_gradient(&total, &mut state.theta[weight.clone()]);
+            }
+            parts.into_iter().chain([total]).for_each(|buffer| self.pool.put(buffer));
         }
         Ok(())
     }
 
     /// The tasks' weight gradients, added in their order; with those of other ranks.
-    fn weights(&self, len: usize, partial: &mut [Partial]) -> Result<Vec<f32>> {
+    fn weights(&self, len: usize, parts: &mut [Vec<f32>]) -> Result<Vec<f32>> {
         // Onto the first task's own: a sum that begins with 0 has another sign where all are -0.
-        let add = |partial: &[Partial], total: &mut [f32]| {
+        let add = |parts: &[Vec<f32>], total: &mut [f32]| {
             total.par_chunks_mut(1 << 12).enumerate().for_each(|(k, total)| {
-                for p in partial {
-                    total.iter_mut().zip(&p.weights[k << 12..]).for_each(|(t, w)| *t += w);
+                for part in parts {
+                    total.iter_mut().zip(&part[k << 12..]).for_each(|(t, w)| *t += w);
                 }
             });
         };
         let Some(share) = self.share else {
-            let mut total = std::mem::take(&mut partial[0].weights);
-            add(&partial[1..], &mut total);
+            let mut total = std::mem::take(&mut parts[0]);
+            add(&parts[1..], &mut total);
             return Ok(total);
         };
         let copies = share.copies(self.tape.n)?;
-        let each = partial.len() / copies;
+        let each = parts.len() / copies;
         share.in_turn(copies, len, |copy, total| {
-            let own = &partial[copy * each..][..each];
+            let own = &parts[copy * each..][..each];
             if copy == 0 && share.own().start == 0 {
-                total.copy_from_slice(&own[0].weights);
+                total.copy_from_slice(&own[0]);
                 add(&own[1..], total);
             } else {
                 add(own, total);
@@ -188,7 +209,7 @@ impl Backward<'_> {
     }
 
     /// A map's own stage: parameters from the sums, and the gradient of what it reads.
-    fn map(&self, i: usize, mut dz: Vec<f32>, needs_x: bool, state: &mut State) {
+    fn map(&self, i: usize, mut dz: Vec<f32>, needs_x: bool, state: &mut State<'_>) {
         let plan = self.plan;
         let stage = &plan.graph.stages[i];
         let sums = std::mem::take(&mut state.sums[i + 1]);

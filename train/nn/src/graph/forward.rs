@@ -244,17 +244,12 @@ impl Sums {
 
 /// The sums of all tasks over `n` images of this process, added in their order; with those of other ranks.
 pub(super) fn add_up(share: Option<&Share>, len: usize, n: usize, partial: &[Vec<f64>]) -> Result<Vec<f64>> {
-    let add = |partial: &[Vec<f64>], total: &mut [f64]| {
-        for p in partial {
-            total.iter_mut().zip(p).for_each(|(t, p)| *t += p);
-        }
-    };
-    let Some(share) = share else {
-        let mut total = vec![0.0; len];
-        add(partial, &mut total);
-        return Ok(total);
-    };
-    let copies = share.copies(n)?;
-    let each = partial.len() / copies;
-    share.in_turn(copies, len, |copy, total| add(&partial[copy * each..][..each], total))
+    if let Some(share) = share {
+        return share.add_up(partial, len, n);
+    }
+    let mut total = vec![0.0; len];
+    for p in partial {
+        total.iter_mut().zip(p).for_each(|(t, p)| *t += p);
+    }
+    Ok(total)
 }
