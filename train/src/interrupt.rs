@@ -2,7 +2,7 @@
 //! is the same.
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -25,7 +25,8 @@ impl std::error::Error for Interrupted {}
 /// Whether the next signal ends the program.
 static AT_ONCE: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
+/// What asks for an end. `mpirun` passes SIGUSR1 on at once, and SIGTERM with a time limit after which it kills.
+const SIGNALS: [i32; 4] = [SIGINT, SIGTERM, SIGHUP, SIGUSR1];
 
 /// From now on a signal ends the program with [`EXIT`].
 ///

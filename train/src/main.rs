@@ -25,7 +25,7 @@ const VERSION: &str =
 /// Trains, attacks, evaluates, quantises and exports robust classifiers.
 ///
 /// Exit codes: 0 done, 1 a self-test, a card or the GPU's check failed, 2 bad command line or input, 4 standard output was
-/// closed or is full, 130 interrupted (SIGINT, SIGTERM, SIGHUP): fit, sweep, evaluate, certify and the demo have saved what
+/// closed or is full, 130 interrupted (SIGINT, SIGTERM, SIGHUP, SIGUSR1): fit, sweep, evaluate, certify and the demo have saved what
 /// was done, and the same command goes on (fit: with --resume).
 #[derive(Parser)]
 #[command(version = VERSION)]
