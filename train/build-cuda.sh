@@ -33,7 +33,9 @@ export CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90} CARGO_TARGET_DIR=target/cuda
 # With a target named, these flags reach the programs and not the build scripts, which have to run here.
 TARGET=x86_64-unknown-linux-gnu
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-L $STUBS -C link-arg=-Wl,--no-as-needed -C link-arg=-lcuda -C link-arg=-Wl,--unresolved-symbols=ignore-all"
-WITH=(--release --package paradise-train --features cuda --target $TARGET)
+# PARADISE_MPI=1 builds in what ranks need, one a GPU; such a trainer starts only where MPI is.
+FEATURES=cuda${PARADISE_MPI:+,mpi}
+WITH=(--release --package paradise-train --features "$FEATURES" --target $TARGET)
 
 nvcc -ptx -arch=compute_80 train/nn/src/cuda/kernels.cu -o target/cuda/kernels.ptx
 if [ "${1:-}" = check ]; then

@@ -75,7 +75,8 @@ pub fn evaluate(options: &Options, stop: &AtomicBool) -> Result<Ended> {
     suite::read(&options.request.attacks)?;
     let trained = Trained::open(&options.run, options.data.as_deref())?;
     let set = trained.splits.test.head(trained.count(options.n, USUAL)?);
-    let device = if options.bundle.is_some() { Device::Cpu } else { options.device.open()? };
+    let device =
+        if options.bundle.is_some() { Device::Cpu } else { options.device.open_for(options.team.local())? };
     let float = trained.logit_model(&device)?;
     inspect(&float, &set)?;
     // Read now, so that a wrong path is not found after hours.

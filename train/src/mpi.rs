@@ -33,7 +33,8 @@ impl Joined {
         universe.set_buffer_size(POSTED + POSTED / 8);
         let world = SimpleCommunicator::world();
         let (rank, ranks) = (usize::try_from(world.rank())?, usize::try_from(world.size())?);
-        Ok(Self { _universe: universe, world: Arc::new(World { rank, ranks }) })
+        let local_rank = usize::try_from(world.split_shared(world.rank()).rank())?;
+        Ok(Self { _universe: universe, world: Arc::new(World { rank, ranks, local_rank }) })
     }
 
     /// Ends all processes at once: what one of them does where it cannot go on and the others may be waiting for it.
@@ -48,6 +49,8 @@ impl Joined {
 struct World {
     rank: usize,
     ranks: usize,
+    /// Among those that share this one's memory.
+    local_rank: usize,
 }
 
 /// A rank in MPI's numbers.
@@ -74,6 +77,10 @@ impl Exchange for World {
 
     fn rank(&self) -> usize {
         self.rank
+    }
+
+    fn local_rank(&self) -> usize {
+        self.local_rank
     }
 
     // MPI's own handler ends all processes where one is gone.

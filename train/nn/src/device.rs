@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Choice {
-    /// The first GPU where this program was built for one and it is there, else the CPU.
+    /// A GPU where this program was built for one and it is there, else the CPU.
     Auto,
     /// The CPU.
     Cpu,
-    /// The first GPU.
+    /// A GPU: the first, or one for each of several processes of a machine.
     Cuda,
 }
 
@@ -28,18 +28,29 @@ impl Choice {
     /// # Errors
     /// If a GPU is asked for, and this program was built without one or none is there.
     pub fn open(self) -> Result<Device> {
+        self.open_for(0)
+    }
+
+    /// The device of one of several processes of this machine, `local` from 0: each has a GPU of its own, in turn where there are
+    /// fewer.
+    ///
+    /// # Errors
+    /// As [`Choice::open`].
+    pub fn open_for(self, local: usize) -> Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Auto => Ok(cuda().unwrap_or(Device::Cpu)),
-            Self::Cuda => cuda(),
+            Self::Auto => Ok(cuda(local).unwrap_or(Device::Cpu)),
+            Self::Cuda => cuda(local),
         }
     }
 }
 
 #[cfg(feature = "cuda")]
-fn cuda() -> Result<Device> {
+fn cuda(local: usize) -> Result<Device> {
     use anyhow::Context;
-    let device = Device::new_cuda(0).context("device cuda: no usable GPU")?;
+    use candle_core::cuda::cudarc::driver::CudaContext;
+    let count = usize::try_from(CudaContext::device_count().context("device cuda: no usable GPU")?)?;
+    let device = Device::new_cuda(local % count.max(1)).context("device cuda: no usable GPU")?;
     if let Device::Cuda(device) = &device {
         crate::cuda::prepare(device).context("preparing the GPU")?;
     }
@@ -47,6 +58,6 @@ fn cuda() -> Result<Device> {
 }
 
 #[cfg(not(feature = "cuda"))]
-fn cuda() -> Result<Device> {
+fn cuda(_: usize) -> Result<Device> {
     anyhow::bail!("device cuda: this program was built without the feature `cuda` (make cuda)")
 }

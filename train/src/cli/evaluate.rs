@@ -12,7 +12,7 @@ use paradise_evaluate::report::{self, Report};
 use paradise_nn::device::Choice;
 use paradise_runtime::say;
 use paradise_support::files;
-use paradise_support::team::Shard;
+use paradise_support::team::{Shard, Team};
 use paradise_train::certify;
 use paradise_train::config::parse_radius;
 use paradise_train::evaluation::{self, Ended, Options};
@@ -273,7 +273,7 @@ fn certify_among(arguments: &Certify, ranks: &Ranks) -> Result<u8> {
     let team = ranks.team(&arguments.shard)?;
     let trained = Trained::open(&arguments.run, arguments.data.as_deref())?;
     let set = trained.splits.test.head(trained.count(arguments.n, 100)?);
-    let served = trained.logit_model(&arguments.device.open()?)?;
+    let served = trained.logit_model(&arguments.device.open_for(team.local())?)?;
     let out = match &arguments.out {
         Some(out) => out.clone(),
         None => arguments.run.join(format!("certificates-{}.json", arguments.sigma)),

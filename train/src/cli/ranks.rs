@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use paradise_nn::exchange::{Alone, Exchange, any_says};
-use paradise_support::progress;
 use paradise_support::team::{Shard, Team};
 use paradise_train::interrupt::Interrupted;
 #[cfg(feature = "mpi")]
@@ -75,7 +74,7 @@ impl Ranks {
             );
         }
         if exchange.rank() > 0 {
-            progress::hush();
+            paradise_support::progress::hush();
         }
         Ok(Self { joined: Some(joined), exchange })
     }
@@ -143,6 +142,10 @@ impl Team for RankTeam {
 
     fn meet(&self, stopped: bool) -> Result<bool> {
         any_says(&*self.exchange, stopped)
+    }
+
+    fn local(&self) -> usize {
+        self.exchange.local_rank()
     }
 
     fn concludes(&self) -> bool {

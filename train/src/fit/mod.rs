@@ -84,7 +84,7 @@ pub fn fit_among(
     let config = &Config { data: config.data.of(splits), ..config.clone() };
     let (train, validation) = splits.train.hold_out(config.data.validation, config.seed)?;
     let steps = config.fit.steps(train.len())?;
-    let device = config.fit.device.open()?;
+    let device = config.fit.device.open_for(ranks.local_rank())?;
     ensure!(
         ranks.ranks() == 1 || !config.objective.kind.is_unsupervised(),
         "paradise-unsupervised is not shared among ranks: its decoder needs the whole batch"
@@ -264,7 +264,7 @@ impl Run<'_> {
         if self.resident.is_some() {
             for ids in batches {
                 let Some(resident) = &self.resident else { break };
-                let images = resident.batch(data, *seed, epoch, ids)?;
+                let images = resident.batch(data, *seed, epoch, &ids[self.share.own()])?;
                 let labels = ids.iter().map(|id| u32::from(train.labels()[*id])).collect();
                 self.step(ids, images, Tensor::from_vec(labels, ids.len(), &self.device)?)?;
             }

@@ -96,6 +96,11 @@ pub trait Team: Debug + Send + Sync {
     /// If one of them is gone.
     fn meet(&self, stopped: bool) -> Result<bool>;
 
+    /// Which one this is of those on its machine, which may have a GPU each.
+    fn local(&self) -> usize {
+        0
+    }
+
     /// Whether this process puts the units together once all are there.
     fn concludes(&self) -> bool;
 }

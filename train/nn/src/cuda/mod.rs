@@ -1,10 +1,12 @@
 //! The GPU's side of what `ops` is on the CPU: our kernels, and cuDNN's convolutions. Only with the feature `cuda`.
 //!
-//! Everything a step needs stays on the device and is queued on candle's stream; nothing here waits for the device.
+//! Everything a step needs stays on the device and is queued on candle's stream; nothing waits for the device but what ranks tell each
+//! other (`host`).
 
 pub(crate) mod augment;
 pub(crate) mod conv;
 pub(crate) mod density;
+pub(crate) mod host;
 
 use crate::Precision;
 use candle_core::cuda::DeviceId;

@@ -53,6 +53,10 @@ impl Exchange for Metered {
         self.inner.rank()
     }
 
+    fn local_rank(&self) -> usize {
+        self.inner.local_rank()
+    }
+
     fn send(&self, to: usize, bytes: &[u8]) -> Result<()> {
         self.measure(bytes.len(), |inner| inner.send(to, bytes))
     }

@@ -52,6 +52,11 @@ pub trait Exchange: Debug + Send + Sync {
     /// Which one this is.
     fn rank(&self) -> usize;
 
+    /// Which one this is among those on its machine.
+    fn local_rank(&self) -> usize {
+        0
+    }
+
     /// Sends bytes to another rank, where they arrive in this order.
     ///
     /// # Errors

@@ -107,8 +107,14 @@ impl Apply {
         let gradient = gradient.contiguous()?;
         let (g, g_layout) = gradient.storage_and_layout();
         let (wants_theta, wants_images) = (self.ledger.is_some(), images.track_op());
-        let backward = gpu::Backward { plan: &self.trunk.plan, tape, wants_theta, wants_images };
-        let (dx, dtheta) = backward.run(&floats(on_device(&g)?, g_layout)?)?;
+        let (plan, share) = (&self.trunk.plan, self.share.as_ref());
+        let backward = gpu::Backward { plan, tape, wants_theta, wants_images, share };
+        let gradient = floats(on_device(&g)?, g_layout)?;
+        let own = share.map(|share| gpu::ranks::part(&tape.gpu, share, &gradient, plan.len(plan.shapes.len() - 1)));
+        let (dx, dtheta) = match own.transpose()? {
+            Some(own) => backward.run(&own.slice(..))?,
+            None => backward.run(&gradient)?,
+        };
         let wrap = |values: Option<CudaSlice<f32>>, like: &Tensor| values.map(|v| tensor(v, like)).transpose();
         Ok((wrap(dx, images)?, wrap(dtheta, &self.theta)?))
     }
@@ -192,22 +198,24 @@ impl CustomOp2 for Apply {
         _anchor: &CudaStorage,
         _anchor_layout: &Layout,
     ) -> candle_core::Result<(CudaStorage, Shape)> {
-        if self.share.as_ref().is_some_and(|share| share.ranks() > 1) {
-            bail!("on a GPU a batch is not shared among ranks yet");
-        }
         let Inner { plan, precision, running, .. } = &*self.trunk;
         let n = self.images(images_layout)?;
         let gpu = Gpu { device: images.device.clone(), precision: *precision };
         let (theta, theta_layout) = self.theta.storage_and_layout();
         let theta = floats(on_device(&theta)?, theta_layout)?;
-        let forward = gpu::Forward { gpu: &gpu, plan, theta: &theta, mode: self.mode, keep: self.keep };
+        let share = self.share.as_ref();
+        let forward = gpu::Forward { gpu: &gpu, plan, theta: &theta, mode: self.mode, keep: self.keep, share };
         let mut guard = lock(running);
         let tape = forward.run(&floats(images, images_layout)?, n, guard.device(&gpu.device)?)?;
-        let y = gpu.cast_out(tape.value(plan.shapes.len() - 1)?)?;
+        let (last, whole) = (plan.shapes.len() - 1, tape.whole);
+        let mut y = gpu.cast_out(tape.value(last)?)?;
+        if let Some(share) = share {
+            y = gpu::ranks::gather(&gpu, share, &y, plan.len(last))?;
+        }
         if self.keep {
             *lock(&self.tape) = Some(Kept::Device(tape));
         }
-        Ok((CudaStorage::wrap_cuda_slice(y, gpu.device), self.output(n)))
+        Ok((CudaStorage::wrap_cuda_slice(y, gpu.device), self.output(whole)))
     }
 
     fn bwd(

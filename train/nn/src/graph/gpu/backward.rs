@@ -1,7 +1,8 @@
 //! The last activation's gradient to the parameters' and the images', on the GPU.
 
-use super::{Tape, frame, geometry, pool_numbers};
+use super::{Tape, frame, geometry, pool_numbers, ranks};
 use crate::cuda::{Values, count, int, launch, spread};
+use crate::exchange::Share;
 use crate::graph::Op;
 use crate::graph::mode::Mode;
 use crate::graph::plan::Plan;
@@ -16,6 +17,8 @@ pub(in crate::graph) struct Backward<'a> {
     pub wants_theta: bool,
     /// Whether the images' gradient is asked for.
     pub wants_images: bool,
+    /// As in the forward pass.
+    pub share: Option<&'a Share>,
 }
 
 /// The gradient of the images and of the parameters, f32, where asked for.
@@ -62,7 +65,8 @@ impl Backward<'_> {
         if self.wants_images && state.images.is_none() {
             state.images = Some(gpu.device.alloc_zeros::<f32>(self.tape.n * plan.len(0))?);
         }
-        Ok((state.images, state.theta))
+        let theta = state.theta.map(|own| ranks::weights(gpu, self.share, plan, own)).transpose()?;
+        Ok((state.images, theta))
     }
 
     fn stage(&self, i: usize, mut dy: Values, needs: &[bool], state: &mut State) -> Result<()> {
@@ -136,6 +140,7 @@ impl Backward<'_> {
         if let [bias] = rest {
             let c = plan.channels(i + 1);
             let sums = gpu.moments(dy, tape.n * plan.len(i + 1) / c, c)?;
+            let sums = ranks::sums(gpu, self.share, sums)?;
             let mut to = theta.slice_mut(bias.clone());
             launch!(gpu, "add_sums", spread(c); &mut to, &sums; count(c)?);
         }
@@ -154,6 +159,7 @@ impl Backward<'_> {
                 count(total / c)?, each, int(c)?, i32::from(stage.op.relu()));
             Ok(())
         })?;
+        let sums = ranks::sums(gpu, self.share, sums)?;
         if let (Some(theta), [scale, shift]) = (&mut state.theta, &plan.places[i].parameters[..]) {
             for (place, half) in [(shift, 0..c), (scale, c..2 * c)] {
                 let (mut to, from) = (theta.slice_mut(place.clone()), sums.slice(half));
@@ -166,7 +172,7 @@ impl Backward<'_> {
         let learned = tape.mode == Mode::Learn && matches!(stage.op, Op::BatchNorm { .. });
         let mut factors = gpu.floats(3 * c)?;
         launch!(gpu, "map_factors", spread(c); &mut factors, &sums, numbers;
-            count(c)?, (total / c) as f64, i32::from(learned));
+            count(c)?, (tape.whole * plan.len(i + 1) / c) as f64, i32::from(learned));
         let (mut dx, accumulate) = match state.gradients[stage.x].take() {
             Some(there) => (there, true),
             None => (gpu.values(total)?, false),

@@ -1,7 +1,8 @@
 //! Images to the last activation on the GPU.
 
-use super::{Tape, frame, geometry, pool_numbers};
+use super::{Tape, frame, geometry, pool_numbers, ranks};
 use crate::cuda::{Gpu, Values, count, int, launch, spread};
+use crate::exchange::Share;
 use crate::graph::forward::MOMENTUM;
 use crate::graph::mode::Mode;
 use crate::graph::plan::Plan;
@@ -20,6 +21,8 @@ pub(in crate::graph) struct Forward<'a> {
     pub mode: Mode,
     /// Whether activations stay for the backward pass.
     pub keep: bool,
+    /// This process's part of a batch of which statistics are taken, if it has not all of it.
+    pub share: Option<&'a Share>,
 }
 
 impl Forward<'_> {
@@ -30,6 +33,7 @@ impl Forward<'_> {
         let mut tape = Tape {
             gpu: gpu.clone(),
             n,
+            whole: ranks::whole(self.share, n)?,
             mode: self.mode,
             values: (0..activations).map(|_| None).collect(),
             numbers: (0..activations).map(|_| None).collect(),
@@ -83,7 +87,7 @@ impl Forward<'_> {
                 Ok(out)
             }
             Op::BatchNorm { relu } | Op::Affine { relu } => {
-                let numbers = self.numbers(i, tape.value(stage.x)?, n, running)?;
+                let numbers = self.numbers(i, tape.value(stage.x)?, [n, tape.whole], running)?;
                 let mut out = gpu.values(total)?;
                 launch!(gpu, gpu.typed("affine"), spread(total); &mut out, tape.value(stage.x)?, &numbers;
                     count(total)?, int(c)?, i32::from(*relu));
@@ -153,7 +157,13 @@ impl Forward<'_> {
     }
 
     /// The numbers of the map of stage `i` over `x`.
-    fn numbers(&self, i: usize, x: &Values, n: usize, running: &mut CudaSlice<f32>) -> Result<CudaSlice<f32>> {
+    fn numbers(
+        &self,
+        i: usize,
+        x: &Values,
+        [n, whole]: [usize; 2],
+        running: &mut CudaSlice<f32>,
+    ) -> Result<CudaSlice<f32>> {
         let Self { gpu, plan, .. } = *self;
         let c = plan.channels(i + 1);
         let (Some(gamma), Some(beta)) = (self.parameter(i, 0), self.parameter(i, 1)) else {
@@ -169,10 +179,10 @@ impl Forward<'_> {
         let [means, variances] = &plan.places[i].running;
         let mut own = running.slice_mut(means.start..variances.end);
         if self.mode == Mode::Learn {
-            let pixels = n * plan.len(i + 1) / c;
-            let sums = gpu.moments(x, pixels, c)?;
+            let pixels = |images: usize| images * plan.len(i + 1) / c;
+            let sums = ranks::sums(gpu, self.share, gpu.moments(x, pixels(n), c)?)?;
             launch!(gpu, "norm_learned", threads; &mut numbers, &mut own, &sums, &gamma, &beta;
-                count(c)?, pixels as f64, MOMENTUM, EPS);
+                count(c)?, pixels(whole) as f64, MOMENTUM, EPS);
         } else {
             launch!(gpu, "norm_fixed", threads; &mut numbers, &mut own, &gamma, &beta; count(c)?, EPS);
         }

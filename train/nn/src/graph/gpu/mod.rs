@@ -3,6 +3,7 @@
 
 mod backward;
 mod forward;
+pub(super) mod ranks;
 
 pub(super) use backward::Backward;
 pub(super) use forward::Forward;
@@ -20,7 +21,10 @@ use paradise_engine::layer::Window;
 /// What the backward pass needs of a forward pass.
 pub(super) struct Tape {
     pub gpu: Gpu,
+    /// Images of this process.
     pub n: usize,
+    /// Images of all ranks that share the batch.
+    pub whole: usize,
     pub mode: Mode,
     /// Every activation `[n][h][w][c]`, the images' normalised ones inside their frame; `None` where freed.
     pub values: Vec<Option<Values>>,
