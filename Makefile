@@ -5,7 +5,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 APT ?= $(shell [ "$$(id -u)" = 0 ] && echo apt-get || echo sudo apt-get)
 
-.PHONY: help demo build check test test-all msrv lint venv tools package oci firmware firmware-classify firmware-images firmware-test aarch64 models method-runs method-table method-seeds bench bench-train bench-attack bench-engine bench-firmware bench-serve bench-camera page-tools cuda mpi check-cuda clean
+.PHONY: help demo build check test test-all msrv lint venv tools package oci firmware firmware-classify firmware-images firmware-test aarch64 models method-runs method-table method-seeds bench bench-train bench-attack bench-engine bench-firmware bench-serve bench-camera bench-scale page-tools cuda mpi check-cuda clean
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -129,8 +129,9 @@ test: ## Every promise, one case of each; installs what is missing (PARADISE_SKI
 	@awk '/^test result:/ { passed += $$4; failed += $$6; skipped += $$8 } /^skipped:/ { skipped++ } \
 		END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped; exit passed == 0 || failed > 0 }' target/test.log
 
-test-all: ## Everything that `make test` tries, with long lists: every bundle in QEMU, every network, minutes of hostile files
+test-all: ## Everything that `make test` tries, with long lists: every bundle in QEMU, every network, minutes of hostile files, a Slurm cluster of this machine
 	$(MAKE) oci
+	@$(call wants,slurm,command -v srun >/dev/null || { $(call install,slurm-wlm munge); })
 	PARADISE_DEEP=1 PARADISE_FUZZ_SECONDS=$${PARADISE_FUZZ_SECONDS:-120} $(MAKE) test
 
 # What Cargo.toml, and the crates of devices, promise.
@@ -205,6 +206,10 @@ bench-camera: build ## What one camera costs, beside ffmpeg
 bench-serve: build $(addprefix .venv-serve-,$(addsuffix /.ready,fastapi mlserver litserve)) ## paradised under load beside FastAPI with ONNX Runtime, MLServer and LitServe
 	@for tool in wrk h2load taskset; do command -v $$tool >/dev/null || { $(call install,wrk nghttp2-client util-linux); break; }; done
 	$(PYTHON) runtime/benches/serve/serve.py
+
+bench-scale: mpi .venv-bench/.ready ## A training step on 2 and 4 ranks beside one process and PyTorch's DDP, also over links of 1 and 10 Gbit/s (those need root)
+	@command -v tc >/dev/null || { $(call install,iproute2); }
+	.venv-bench/bin/python train/benches/scale/scale.py $(CURDIR)/target/mpi/train $(CURDIR)/.venv-bench/bin/python $(NETS)
 
 .venv-serve-%/.ready: runtime/benches/serve/%.txt
 	$(PYTHON) -m venv .venv-serve-$*

@@ -98,6 +98,10 @@ fn lacks(tool: &str) -> Option<&'static str> {
         {
             Some("make test")
         }
+        // Its cluster is root's.
+        "slurm" if !on_path("slurmctld") && !Path::new("/usr/sbin/slurmctld").exists() => {
+            Some("apt install slurm-wlm munge")
+        }
         "strace" if !on_path("strace") => Some("apt install strace"),
         "minisign" if !on_path("minisign") => Some("apt install minisign"),
         "aarch64"
