@@ -152,10 +152,15 @@ fn ranks_share_out_certificates_and_the_runs_of_a_search() {
     assert!(text(&refused).1.contains("a launcher started 2 of these"), "{:?}", text(&refused));
 }
 
-/// The processes of `mpirun` that are `train`.
+/// The processes that `mpirun` started: its ranks.
 fn ranks_of(mpirun: &Child) -> Vec<u32> {
-    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", mpirun.id())).unwrap_or_default();
-    children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    let numbers =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let is_rank = |pid: &u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.contains(&format!("\nPPid:\t{}\n", mpirun.id()))
+    };
+    numbers.filter(is_rank).collect()
 }
 
 fn signal(name: &str, pid: u32) {
