@@ -22,6 +22,13 @@ impl std::fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
+impl Interrupted {
+    /// Whether this is why work ended.
+    pub fn ended(error: &anyhow::Error) -> bool {
+        error.chain().any(|e| e.is::<Self>())
+    }
+}
+
 /// Whether the next signal ends the program.
 static AT_ONCE: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 

@@ -183,7 +183,7 @@ fn main() -> ExitCode {
                 Some(hint) => eprintln!("train: {error:#}; {hint}"),
                 None => eprintln!("train: {error:#}"),
             }
-            let interrupted = error.chain().any(|e| e.is::<interrupt::Interrupted>());
+            let interrupted = interrupt::Interrupted::ended(&error);
             ExitCode::from(if interrupted { interrupt::EXIT } else { 2 })
         }
     }

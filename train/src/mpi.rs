@@ -7,7 +7,7 @@ use ::mpi::topology::SimpleCommunicator;
 use ::mpi::traits::*;
 use ::mpi::{Count, Tag, Threading};
 use anyhow::{Context, Result, ensure};
-use paradise_nn::exchange::{Exchange, Lane, POSTED};
+use paradise_nn::exchange::{Exchange, Lane, POSTED, place};
 use std::sync::Arc;
 
 /// Bytes of a message at most: MPI counts them in 31 bits.
@@ -110,14 +110,18 @@ impl Exchange for World {
     }
 
     fn gather(&self, all: &mut [u8], ends: &[usize]) -> Result<()> {
-        if all.len() > MESSAGE {
-            let begins = |rank: usize| if rank == 0 { 0 } else { ends[rank - 1] };
-            return (0..self.ranks).try_for_each(|rank| self.broadcast(rank, &mut all[begins(rank)..ends[rank]]));
+        if all.is_empty() {
+            return Ok(());
         }
-        let ends: Vec<Count> = ends.iter().map(|end| Count::try_from(*end)).collect::<Result<_, _>>()?;
-        let begins: Vec<Count> = std::iter::once(0).chain(ends.iter().copied()).take(self.ranks).collect();
-        let counts: Vec<Count> = ends.iter().zip(&begins).map(|(end, begin)| end - begin).collect();
-        let own = all[begins[self.rank] as usize..ends[self.rank] as usize].to_vec();
+        if all.len() > MESSAGE {
+            return (0..self.ranks).try_for_each(|rank| self.broadcast(rank, &mut all[place(ends, rank)]));
+        }
+        let places = || (0..self.ranks).map(|rank| place(ends, rank));
+        let counts: Vec<Count> = places().map(|p| Count::try_from(p.len())).collect::<Result<_, _>>()?;
+        let begins: Vec<Count> = places().map(|p| Count::try_from(p.start)).collect::<Result<_, _>>()?;
+        // Never without memory: the address of an empty vector is Open MPI's mark for a buffer that stands elsewhere.
+        let mut own = Vec::with_capacity(all.len());
+        own.extend_from_slice(&all[place(ends, self.rank)]);
         let mut parts = PartitionMut::new(all, counts, begins);
         SimpleCommunicator::world().all_gather_varcount_into(&own[..], &mut parts);
         Ok(())

@@ -114,7 +114,7 @@ pub fn sweep(
     let (whole, known) = (team.shard() == Shard::WHOLE, RefCell::default());
     let search = Search { config, splits, out, plan, stop, whole, known, report };
     let trained = search.train(team);
-    let interrupted = matches!(&trained, Err(e) if e.chain().any(|e| e.is::<Interrupted>()));
+    let interrupted = trained.as_ref().is_err_and(Interrupted::ended);
     // Others are not left waiting for one that was stopped; what else fails ends them all.
     if team.meet(interrupted)? && !interrupted {
         return Err(search.interrupted());
@@ -208,7 +208,7 @@ impl Search<'_> {
         let (mut rows, mut alpha) = (Vec::<Row>::new(), self.plan.alpha);
         loop {
             let run = self.of_alpha(alpha);
-            rows.push(self.row(&run, &self.obtain(&run)?)?);
+            rows.push(self.row(&run)?);
             if rows[rows.len() - 1].gap() <= self.plan.tolerance || alpha / 10.0 < ALPHA_FLOOR {
                 return Ok(rows);
             }
@@ -229,7 +229,7 @@ impl Search<'_> {
         for i in own.into_iter().chain(others) {
             match self.attempt(&gammas[i])? {
                 // Rows of others are theirs to show.
-                Some(fitted) if team.shard().holds(i) => drop(self.row(&gammas[i], &fitted)?),
+                Some(fitted) if team.shard().holds(i) => drop(self.measure(&gammas[i], &fitted)?),
                 Some(_) => (),
                 None => busy += 1,
             }
@@ -248,17 +248,20 @@ impl Search<'_> {
         let mut rows = self.alphas()?;
         let (searched, alpha) = (rows.len(), rows[rows.len() - 1].alpha);
         for run in self.of_gammas(alpha) {
-            rows.push(self.row(&run, &self.obtain(&run)?)?);
+            rows.push(self.row(&run)?);
         }
         write(self.out, &rows)?;
         let from = if rows.len() == searched { searched - 1 } else { searched };
         Ok((rows, from))
     }
 
-    fn row(&self, (name, config): &Named, fitted: &Fitted) -> Result<Row> {
-        if let Some(row) = self.known.borrow().iter().find(|row| row.run == *name) {
-            return Ok(row.clone());
-        }
+    /// The row of a run: measured before, or once the run is there.
+    fn row(&self, run: &Named) -> Result<Row> {
+        let known = self.known.borrow().iter().find(|row| row.run == run.0).cloned();
+        known.map_or_else(|| self.measure(run, &self.obtain(run)?), Ok)
+    }
+
+    fn measure(&self, (name, config): &Named, fitted: &Fitted) -> Result<Row> {
         let (train, validation) = self.splits.train.hold_out(config.data.validation, config.seed)?;
         let encoder = fitted.network.frozen();
         let rate = |set: &Dataset| {

@@ -113,16 +113,14 @@ impl Ranks {
     pub fn settle<T>(&self, outcome: Result<T>) -> Result<T> {
         #[cfg(feature = "mpi")]
         if let (Some(joined), Err(error)) = (&self.joined, &outcome)
-            && !error.chain().any(|e| e.is::<Interrupted>())
+            && !Interrupted::ended(error)
         {
             eprintln!("train: rank {}: {error:#}", self.exchange.rank());
             joined.end_all(2);
         }
         match outcome {
             // All have stopped at the same step; one says so.
-            Err(error) if error.chain().any(|e| e.is::<Interrupted>()) && !self.speaks() => {
-                Err(error.context(Silent))
-            }
+            Err(error) if Interrupted::ended(&error) && !self.speaks() => Err(error.context(Silent)),
             outcome => outcome,
         }
     }

@@ -60,13 +60,8 @@ impl<'a> Later<'a> {
         Ok(Self { share, copies: share.copies(n)?, queue: VecDeque::new(), complete: 0, done: Vec::new() })
     }
 
-    /// Whether a sum of so many values may be under way.
-    pub fn takes(len: usize) -> bool {
-        len * size_of::<f32>() <= UNDER_WAY
-    }
-
     /// Begins a sum: of `parts` in their order, onto a copy of the first one, where `total` is room for it. Waits for earlier ones where
-    /// there are many.
+    /// there are many, and for one that is too large to be under way.
     ///
     /// # Errors
     /// If a rank is gone.
@@ -76,6 +71,9 @@ impl<'a> Later<'a> {
         if there + bytes(&sum) > UNDER_WAY {
             self.advance(true)?;
         }
+        if bytes(&sum) > UNDER_WAY {
+            return self.add_in_turn(sum);
+        }
         self.queue.push_back(Travelling { sum, added: (0, 0), whole: 0 });
         self.advance(false)
     }
@@ -83,6 +81,17 @@ impl<'a> Later<'a> {
     /// What is done.
     pub fn done(&mut self) -> Vec<Sum> {
         std::mem::take(&mut self.done)
+    }
+
+    /// A sum that waits for every rank's turn.
+    fn add_in_turn(&mut self, mut sum: Sum) -> Result<()> {
+        let begins = self.share.exchange().rank() == 0;
+        sum.total = self.share.in_turn(self.copies, sum.total.len(), |copy, total| {
+            let own = own_parts(&sum.parts, self.copies, copy);
+            add_weights(total, own, 0, begins && copy == 0);
+        })?;
+        self.done.push(sum);
+        Ok(())
     }
 
     /// Goes on as far as messages have come, or to the end.
@@ -100,24 +109,16 @@ impl<'a> Later<'a> {
         let (exchange, ranks, rank) = (self.share.exchange(), self.share.ranks(), self.share.exchange().rank());
         let Travelling { sum, added: (copy, at), .. } = &mut self.queue[self.complete];
         let place = *at..(*at + PIECE).min(sum.total.len());
-        let tasks = sum.parts.len() / self.copies;
-        let mut parts = &sum.parts[*copy * tasks..][..tasks];
+        let own = own_parts(&sum.parts, self.copies, *copy);
         let piece = &mut sum.total[place.clone()];
         let turn = *copy * ranks + rank;
-        if turn == 0 {
-            // Onto the first task's own: a sum that begins with 0 has another sign where all are -0.
-            piece.copy_from_slice(&parts[0][place.clone()]);
-            parts = &parts[1..];
-        } else if ranks > 1
+        if turn > 0
+            && ranks > 1
             && !exchange.take(Lane::Sums, (rank + ranks - 1) % ranks, bytemuck::cast_slice_mut(piece), wait)?
         {
             return Ok(false);
         }
-        piece.par_chunks_mut(GRAIN).enumerate().for_each(|(k, total)| {
-            for part in parts {
-                total.iter_mut().zip(&part[place.start + k * GRAIN..]).for_each(|(t, w)| *t += w);
-            }
-        });
+        add_weights(piece, own, place.start, turn == 0);
         let lane = if turn + 1 < self.copies * ranks { Lane::Sums } else { Lane::Totals };
         if ranks > 1 {
             exchange.post(lane, (rank + 1) % ranks, bytemuck::cast_slice(piece))?;
@@ -153,6 +154,26 @@ impl<'a> Later<'a> {
         self.done.extend(self.queue.pop_front().map(|travelling| travelling.sum));
         Ok(true)
     }
+}
+
+/// The parts of a copy, of parts `[copies][tasks]`.
+fn own_parts(parts: &[Vec<f32>], copies: usize, copy: usize) -> &[Vec<f32>] {
+    let tasks = parts.len() / copies;
+    &parts[copy * tasks..][..tasks]
+}
+
+/// Adds what parts have from the value `from` on, in their order; where `begins`, onto the first one's own: a sum that begins with 0 has
+/// another sign where all are -0.
+pub(crate) fn add_weights(total: &mut [f32], mut parts: &[Vec<f32>], from: usize, begins: bool) {
+    if let (true, [first, rest @ ..]) = (begins, parts) {
+        total.copy_from_slice(&first[from..][..total.len()]);
+        parts = rest;
+    }
+    total.par_chunks_mut(GRAIN).enumerate().for_each(|(k, total)| {
+        for part in parts {
+            total.iter_mut().zip(&part[from + k * GRAIN..]).for_each(|(t, w)| *t += w);
+        }
+    });
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What an exchange costs.
 
-use super::{Exchange, Lane};
+use super::{Exchange, Lane, place};
 use anyhow::Result;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -74,8 +74,7 @@ impl Exchange for Metered {
     fn gather(&self, all: &mut [u8], ends: &[usize]) -> Result<()> {
         // All but what the next rank had.
         let next = (self.rank() + 1) % self.ranks();
-        let had = ends[next] - if next == 0 { 0 } else { ends[next - 1] };
-        self.measure(all.len() - had, |inner| inner.gather(all, ends))
+        self.measure(all.len() - place(ends, next).len(), |inner| inner.gather(all, ends))
     }
 
     fn post(&self, lane: Lane, to: usize, bytes: &[u8]) -> Result<()> {

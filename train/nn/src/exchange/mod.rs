@@ -22,10 +22,13 @@ pub use share::Share;
 pub use talk::{all_same, all_well, any_says, gather_texts, total};
 pub use threads::{Threads, on_threads};
 
-pub(crate) use later::{Later, Sum};
+pub(crate) use later::{Later, Sum, add_weights};
+pub(crate) use share::add_parts;
 
 use anyhow::Result;
+use bytemuck::Pod;
 use std::fmt::Debug;
+use std::ops::Range;
 
 /// Messages that do not wait for each other: each arrives in the order in which it was posted on its lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +83,9 @@ pub trait Exchange: Debug + Send + Sync {
     ///
     /// # Errors
     /// If a rank is gone.
-    fn gather(&self, all: &mut [u8], ends: &[usize]) -> Result<()>;
+    fn gather(&self, all: &mut [u8], ends: &[usize]) -> Result<()> {
+        (0..self.ranks()).try_for_each(|rank| self.broadcast(rank, &mut all[place(ends, rank)]))
+    }
 
     /// Sends bytes to another rank without waiting for it to take them; at most [`POSTED`] wait.
     ///
@@ -93,6 +98,24 @@ pub trait Exchange: Debug + Send + Sync {
     /// # Errors
     /// If that rank is gone, or posted another number.
     fn take(&self, lane: Lane, from: usize, bytes: &mut [u8], wait: bool) -> Result<bool>;
+}
+
+/// Where the part of a rank stands among parts that end at `ends`.
+pub fn place(ends: &[usize], rank: usize) -> Range<usize> {
+    let begin = if rank == 0 { 0 } else { ends[rank - 1] };
+    begin..ends[rank]
+}
+
+/// As many values of every rank, in their order.
+///
+/// # Errors
+/// If a rank is gone.
+pub(crate) fn each_rank<T: Pod>(exchange: &dyn Exchange, own: &[T]) -> Result<Vec<T>> {
+    let mut all = vec![T::zeroed(); exchange.ranks() * own.len()];
+    all[exchange.rank() * own.len()..][..own.len()].copy_from_slice(own);
+    let ends: Vec<usize> = (1..=exchange.ranks()).map(|ranks| ranks * size_of_val(own)).collect();
+    exchange.gather(bytemuck::cast_slice_mut(&mut all), &ends)?;
+    Ok(all)
 }
 
 /// One process, all by itself.
@@ -117,10 +140,6 @@ impl Exchange for Alone {
     }
 
     fn broadcast(&self, _: usize, _: &mut [u8]) -> Result<()> {
-        Ok(())
-    }
-
-    fn gather(&self, _: &mut [u8], _: &[usize]) -> Result<()> {
         Ok(())
     }
 

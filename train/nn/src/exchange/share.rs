@@ -1,6 +1,6 @@
 //! Which images of a mini-batch are a rank's, and what all of them come to.
 
-use super::Exchange;
+use super::{Exchange, each_rank, place};
 use anyhow::{Context, Result, ensure};
 use bytemuck::Pod;
 use std::ops::Range;
@@ -72,6 +72,14 @@ impl Share {
         Ok(n / own)
     }
 
+    /// Images of all ranks, copies included, where this one has `n`.
+    ///
+    /// # Errors
+    /// If they are no whole number of its shares.
+    pub fn whole(&self, n: usize) -> Result<usize> {
+        Ok(self.copies(n)? * self.images())
+    }
+
     /// What `add(copy, total)` of all ranks makes of zeros, copy after copy and in each of them rank after rank; all ranks get it.
     ///
     /// # Errors
@@ -101,13 +109,9 @@ impl Share {
     /// # Errors
     /// If a rank is gone.
     pub fn add_ranks(&self, own: &mut [f64]) -> Result<()> {
-        let (rank, len) = (self.exchange.rank(), own.len());
-        let mut all = vec![0.0; self.ranks() * len];
-        all[rank * len..][..len].copy_from_slice(own);
-        let ends: Vec<usize> = (1..=self.ranks()).map(|r| r * len * size_of::<f64>()).collect();
-        self.exchange.gather(bytemuck::cast_slice_mut(&mut all), &ends)?;
+        let all = each_rank(&*self.exchange, own)?;
         own.fill(0.0);
-        all.chunks_exact(len.max(1)).for_each(|part| own.iter_mut().zip(part).for_each(|(t, p)| *t += p));
+        add_parts(own, all.chunks_exact(own.len().max(1)));
         Ok(())
     }
 
@@ -119,19 +123,16 @@ impl Share {
     pub fn add_up(&self, own: &[Vec<f64>], len: usize, n: usize) -> Result<Vec<f64>> {
         let copies = self.copies(n)?;
         let tasks = own.len() / copies;
-        let add = |parts: &mut dyn Iterator<Item = &[f64]>, total: &mut [f64]| {
-            parts.for_each(|part| total.iter_mut().zip(part).for_each(|(t, p)| *t += p));
-        };
         // One message among all ranks at once, while it is small; else each rank's sum is one.
         let images = self.own().len() / tasks;
         if self.ranks() > 1 && copies * self.images() / images * len * size_of::<f64>() <= GATHERED {
             let all = self.collect(&own.concat(), len, images)?;
             let mut total = vec![0.0; len];
-            add(&mut all.chunks_exact(len), &mut total);
+            add_parts(&mut total, all.chunks_exact(len));
             return Ok(total);
         }
         self.in_turn(copies, len, |copy, total| {
-            add(&mut own[copy * tasks..][..tasks].iter().map(Vec::as_slice), total);
+            add_parts(total, own[copy * tasks..][..tasks].iter().map(Vec::as_slice));
         })
     }
 
@@ -150,10 +151,8 @@ impl Share {
             return Ok(own.to_vec());
         }
         let ends: Vec<usize> = self.bounds[1..].iter().map(|end| copies * end / images * each).collect();
-        let begins: Vec<usize> = self.bounds.iter().map(|end| copies * end / images * each).collect();
         let mut there = vec![T::zeroed(); ends[ends.len() - 1]];
-        let rank = self.exchange.rank();
-        there[begins[rank]..ends[rank]].copy_from_slice(own);
+        there[place(&ends, self.exchange.rank())].copy_from_slice(own);
         let bytes: Vec<usize> = ends.iter().map(|end| end * size_of::<T>()).collect();
         self.exchange.gather(bytemuck::cast_slice_mut(&mut there), &bytes)?;
         if copies == 1 {
@@ -162,9 +161,10 @@ impl Share {
         // From copies within ranks to ranks within copies.
         let mut all = Vec::with_capacity(there.len());
         for copy in 0..copies {
-            for (begin, end) in begins.iter().zip(&ends) {
-                let one = (end - begin) / copies;
-                all.extend_from_slice(&there[begin + copy * one..][..one]);
+            for rank in 0..self.ranks() {
+                let of_rank = &there[place(&ends, rank)];
+                let one = of_rank.len() / copies;
+                all.extend_from_slice(&of_rank[copy * one..][..one]);
             }
         }
         Ok(all)
@@ -175,6 +175,11 @@ impl Share {
         let (own, images) = (self.own(), self.images());
         all.chunks_exact(images * each).flat_map(|copy| &copy[own.start * each..own.end * each]).copied().collect()
     }
+}
+
+/// Adds parts in their order.
+pub(crate) fn add_parts<'p>(total: &mut [f64], parts: impl Iterator<Item = &'p [f64]>) {
+    parts.for_each(|part| total.iter_mut().zip(part).for_each(|(t, p)| *t += p));
 }
 
 #[cfg(test)]

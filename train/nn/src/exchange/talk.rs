@@ -1,6 +1,6 @@
 //! Whether ranks agree, are well, or were asked to stop.
 
-use super::Exchange;
+use super::{Exchange, each_rank, place};
 use anyhow::{Context, Result};
 
 /// What each rank has to say, in their order.
@@ -8,24 +8,16 @@ use anyhow::{Context, Result};
 /// # Errors
 /// If a rank is gone.
 pub fn gather_texts(exchange: &dyn Exchange, own: &str) -> Result<Vec<String>> {
-    let (ranks, rank) = (exchange.ranks(), exchange.rank());
-    if ranks == 1 {
-        return Ok(vec![own.into()]);
+    let mut ends: Vec<u64> = each_rank(exchange, &[own.len() as u64])?;
+    for rank in 1..ends.len() {
+        ends[rank] += ends[rank - 1];
     }
-    let mut all = Vec::with_capacity(ranks);
-    for from in 0..ranks {
-        let mut len = if from == rank { own.len() as u64 } else { 0 };
-        exchange.broadcast(from, bytemuck::bytes_of_mut(&mut len))?;
-        let mut text = vec![0; usize::try_from(len)?];
-        if from == rank {
-            text.copy_from_slice(own.as_bytes());
-        }
-        if len > 0 {
-            exchange.broadcast(from, &mut text)?;
-        }
-        all.push(String::from_utf8(text).with_context(|| format!("rank {from} sent no text"))?);
-    }
-    Ok(all)
+    let ends: Vec<usize> = ends.into_iter().map(usize::try_from).collect::<Result<_, _>>()?;
+    let mut all = vec![0; ends[ends.len() - 1]];
+    all[place(&ends, exchange.rank())].copy_from_slice(own.as_bytes());
+    exchange.gather(&mut all, &ends)?;
+    let text = |rank| String::from_utf8(all[place(&ends, rank)].to_vec());
+    (0..ends.len()).map(|rank| text(rank).with_context(|| format!("rank {rank} sent no text"))).collect()
 }
 
 /// The outcome of this rank, if all ranks are well.
@@ -62,11 +54,7 @@ pub fn all_same(exchange: &dyn Exchange, what: &str, own: &str) -> Result<()> {
 /// # Errors
 /// If a rank is gone.
 pub fn total(exchange: &dyn Exchange, own: u64) -> Result<u64> {
-    let mut all = vec![0; exchange.ranks()];
-    all[exchange.rank()] = own;
-    let ends: Vec<usize> = (1..=all.len()).map(|n| n * size_of::<u64>()).collect();
-    exchange.gather(bytemuck::cast_slice_mut(&mut all), &ends)?;
-    Ok(all.into_iter().sum())
+    Ok(each_rank(exchange, &[own])?.into_iter().sum())
 }
 
 /// Whether any rank says so.

@@ -92,11 +92,6 @@ impl Exchange for Threads {
         self.get(SENT, from, bytes, true).map(drop)
     }
 
-    fn gather(&self, all: &mut [u8], ends: &[usize]) -> Result<()> {
-        let begins = |rank: usize| if rank == 0 { 0 } else { ends[rank - 1] };
-        (0..self.ranks()).try_for_each(|rank| self.broadcast(rank, &mut all[begins(rank)..ends[rank]]))
-    }
-
     fn post(&self, lane: Lane, to: usize, bytes: &[u8]) -> Result<()> {
         self.put(posted(lane), to, bytes)
     }

@@ -9,7 +9,7 @@ use super::forward::{Sums, Tape, add_up, stored};
 use super::mode::Mode;
 use super::plan::{Plan, ROWS, pack};
 use super::pool::Pool;
-use crate::exchange::{Later, Share, Sum};
+use crate::exchange::{Later, Share, Sum, add_weights};
 use crate::ops::conv::{End, Load};
 use crate::ops::norm::{self, InputGradient};
 use crate::ops::pool as window_pool;
@@ -155,13 +155,13 @@ impl Backward<'_> {
         let mut parts: Vec<Vec<f32>> = partial.iter_mut().map(|p| std::mem::take(&mut p.weights)).collect();
         // A dense layer's weights have their gradient already.
         if let (Some(conv), false) = (&plan.convs[i], parts.is_empty()) {
-            let len = conv.weight_gradient_len();
-            if let (Some(later), true) = (&mut state.later, Later::takes(len)) {
-                return later.push(Sum { key: i, total: self.pool.take(len), parts });
+            if let Some(later) = &mut state.later {
+                return later.push(Sum { key: i, total: self.pool.take(conv.weight_gradient_len()), parts });
             }
-            let total = self.weights(len, &mut parts)?;
-            conv.unpack_weight_gradient(&total, &mut state.theta[weight.clone()]);
-            self.pool.put(total);
+            // Onto the first task's own.
+            let (total, rest) = parts.split_at_mut(1);
+            add_weights(&mut total[0], rest, 0, false);
+            conv.unpack_weight_gradient(&total[0], &mut state.theta[weight.clone()]);
         }
         parts.into_iter().for_each(|part| self.pool.put(part));
         Ok(())
@@ -178,34 +178,6 @@ impl Backward<'_> {
             parts.into_iter().chain([total]).for_each(|buffer| self.pool.put(buffer));
         }
         Ok(())
-    }
-
-    /// The tasks' weight gradients, added in their order; with those of other ranks.
-    fn weights(&self, len: usize, parts: &mut [Vec<f32>]) -> Result<Vec<f32>> {
-        // Onto the first task's own: a sum that begins with 0 has another sign where all are -0.
-        let add = |parts: &[Vec<f32>], total: &mut [f32]| {
-            total.par_chunks_mut(1 << 12).enumerate().for_each(|(k, total)| {
-                for part in parts {
-                    total.iter_mut().zip(&part[k << 12..]).for_each(|(t, w)| *t += w);
-                }
-            });
-        };
-        let Some(share) = self.share else {
-            let mut total = std::mem::take(&mut parts[0]);
-            add(&parts[1..], &mut total);
-            return Ok(total);
-        };
-        let copies = share.copies(self.tape.n)?;
-        let each = parts.len() / copies;
-        share.in_turn(copies, len, |copy, total| {
-            let own = &parts[copy * each..][..each];
-            if copy == 0 && share.own().start == 0 {
-                total.copy_from_slice(&own[0]);
-                add(&own[1..], total);
-            } else {
-                add(own, total);
-            }
-        })
     }
 
     /// A map's own stage: parameters from the sums, and the gradient of what it reads.

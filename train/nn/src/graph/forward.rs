@@ -5,7 +5,7 @@ use super::Op;
 use super::mode::Mode;
 use super::plan::{Plan, pack};
 use super::pool::Pool;
-use crate::exchange::Share;
+use crate::exchange::{Share, add_parts};
 use crate::ops::conv::{Conv, End};
 use crate::ops::norm::{self, Affine};
 use crate::ops::pool as window_pool;
@@ -47,7 +47,7 @@ impl Forward<'_> {
         let plan = self.plan;
         let count = plan.shapes.len();
         let whole = match self.share {
-            Some(share) => share.copies(n)? * share.images(),
+            Some(share) => share.whole(n)?,
             None => n,
         };
         let (activations, maps) = (vec![Vec::new(); count], vec![None; count]);
@@ -248,8 +248,6 @@ pub(super) fn add_up(share: Option<&Share>, len: usize, n: usize, partial: &[Vec
         return share.add_up(partial, len, n);
     }
     let mut total = vec![0.0; len];
-    for p in partial {
-        total.iter_mut().zip(p).for_each(|(t, p)| *t += p);
-    }
+    add_parts(&mut total, partial.iter().map(Vec::as_slice));
     Ok(total)
 }

@@ -7,7 +7,7 @@ use super::forward::{Forward, Tape};
 use super::gpu;
 use super::ledger::Ledger;
 use super::mode::Mode;
-use super::shared::{Inner, lock};
+use super::shared::{Inner, lock, told};
 #[cfg(feature = "cuda")]
 use crate::cuda::{Gpu, floats, on_device, tensor};
 use crate::exchange::Share;
@@ -89,8 +89,7 @@ impl Apply {
         };
         let gradient = slice(cpu(&g)?, g_layout)?;
         let own = self.share.as_ref().map(|share| share.part(gradient, gradient.len() / tape.whole));
-        let (dx, dtheta) = rayon::scope(|_| backward.run(own.as_deref().unwrap_or(gradient)))
-            .map_err(|e| candle_core::Error::Msg(format!("{e:#}")))?;
+        let (dx, dtheta) = told(rayon::scope(|_| backward.run(own.as_deref().unwrap_or(gradient))))?;
         self.trunk.recycle(tape);
         let dx = dx.map(|v| Tensor::from_vec(v, images.shape(), images.device())).transpose()?;
         let dtheta = dtheta.map(|v| Tensor::from_vec(v, self.theta.shape(), images.device())).transpose()?;
@@ -175,7 +174,7 @@ impl CustomOp2 for Apply {
             let running: &mut [f32] = guard.host()?;
             rayon::scope(|_| forward.run(images, n, running))
         };
-        let mut tape = tape.map_err(|e| candle_core::Error::Msg(format!("{e:#}")))?;
+        let mut tape = told(tape)?;
         let (last, whole) = (plan.shapes.len() - 1, tape.whole);
         let y = if self.keep { tape.activations[last].clone() } else { std::mem::take(&mut tape.activations[last]) };
         if self.keep {
@@ -184,7 +183,7 @@ impl CustomOp2 for Apply {
             self.trunk.recycle(tape);
         }
         let y = match share {
-            Some(share) => share.gather(&y, plan.len(last)).map_err(|e| candle_core::Error::Msg(format!("{e:#}")))?,
+            Some(share) => told(share.gather(&y, plan.len(last)))?,
             None => y,
         };
         Ok((CpuStorage::F32(y), self.output(whole)))

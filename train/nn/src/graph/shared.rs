@@ -12,6 +12,11 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
+/// An outcome as candle's operations have it, with the whole of an error's words.
+pub(super) fn told<T>(outcome: anyhow::Result<T>) -> candle_core::Result<T> {
+    outcome.map_err(|e| candle_core::Error::Msg(format!("{e:#}")))
+}
+
 /// Running statistics, where they were last moved.
 #[derive(Debug)]
 pub(super) enum Running {

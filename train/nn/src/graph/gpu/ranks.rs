@@ -4,16 +4,13 @@
 use crate::cuda::Gpu;
 use crate::exchange::{Later, Share, Sum};
 use crate::graph::plan::Plan;
+use crate::graph::shared::told;
+use candle_core::Result;
 use candle_core::cuda::cudarc::driver::{CudaSlice, CudaView};
-use candle_core::{Error, Result};
-
-fn told<T>(outcome: anyhow::Result<T>) -> Result<T> {
-    outcome.map_err(|e| Error::Msg(format!("{e:#}")))
-}
 
 /// Images of all ranks' batches where this rank has `n`.
 pub(in crate::graph) fn whole(share: Option<&Share>, n: usize) -> Result<usize> {
-    share.map_or(Ok(n), |share| told(share.copies(n).map(|copies| copies * share.images())))
+    share.map_or(Ok(n), |share| told(share.whole(n)))
 }
 
 /// Sums of all ranks.
