@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What is before the lens.
 #[derive(Clone)]
@@ -166,17 +166,4 @@ impl Hook {
     pub fn taken(&self) -> Vec<serde_json::Value> {
         self.taken.lock().expect("events").clone()
     }
-}
-
-/// Waits until something is so, at most so long; how long it took.
-///
-/// # Panics
-/// If it does not become so.
-pub fn until(what: &str, most: Duration, mut is_so: impl FnMut() -> bool) -> Duration {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < most, "{what}: not within {most:?}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    began.elapsed()
 }

@@ -10,6 +10,8 @@ use std::time::Duration;
 /// It ends with its value.
 pub struct Daemon {
     child: Child,
+    /// Its own process, or that of the program that traces it.
+    id: u32,
     /// Host and port.
     pub address: String,
 }
@@ -20,7 +22,26 @@ impl Daemon {
     /// # Panics
     /// If it does not start.
     pub fn start(models: &[&Path], extra: &[&str]) -> Self {
-        let child = program("paradised")
+        Self::serve(program("paradised"), models, extra)
+    }
+
+    /// [`Daemon::start`] under strace, with its options.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn traced(options: &[&str], models: &[&Path], extra: &[&str]) -> Self {
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq"]).args(options).arg(program("paradised").get_program());
+        let mut daemon = Self::serve(strace, models, extra);
+        let strace = daemon.id;
+        let children =
+            std::fs::read_to_string(format!("/proc/{strace}/task/{strace}/children")).expect("strace runs");
+        daemon.id = children.trim().parse().expect("its only child");
+        daemon
+    }
+
+    fn serve(mut command: Command, models: &[&Path], extra: &[&str]) -> Self {
+        let child = command
             .arg("serve")
             .args(if extra.contains(&"--listen") { &[][..] } else { &["--listen", "127.0.0.1:0"] })
             .args(models.iter().flat_map(|model| [Path::new("--model"), model]))
@@ -40,12 +61,12 @@ impl Daemon {
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a first line");
         let address = line.trim().strip_prefix("listening on http://").expect("an address").to_string();
-        Self { child, address }
+        Self { id: child.id(), child, address }
     }
 
     /// Its process.
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.id
     }
 
     /// A connection.
@@ -94,7 +115,7 @@ impl Daemon {
     /// # Panics
     /// If it cannot be waited for.
     pub fn stop(mut self) -> Option<i32> {
-        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill runs");
+        let sent = Command::new("kill").args(["-TERM", &self.id.to_string()]).status().expect("kill runs");
         assert!(sent.success());
         self.child.wait().expect("ends").code()
     }
@@ -103,6 +124,9 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         // A test that failed must not leave a server behind.
+        if self.id != self.child.id() && matches!(self.child.try_wait(), Ok(None)) {
+            let _ = Command::new("kill").args(["-KILL", &self.id.to_string()]).status();
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

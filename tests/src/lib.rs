@@ -4,6 +4,7 @@
 pub mod broker;
 pub mod camera;
 pub mod daemon;
+mod patience;
 pub mod random_network;
 
 use paradise_data::{Splits, Training, embedded};
@@ -15,6 +16,7 @@ use paradise_train::config::Config;
 use paradise_train::export::int8_onnx;
 use paradise_train::fit::{self, Fitted, RunFolder};
 use paradise_train::objective::Kind;
+pub use patience::until;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;

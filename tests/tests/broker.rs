@@ -4,17 +4,15 @@ use paradise_data::embedded;
 use paradise_engine::Shape;
 use paradise_runtime::{BackendKind, Bundle, load};
 use paradise_tests::broker::{Mosquitto, Reader, requests, send};
-use paradise_tests::camera::{Scene, Snapshots, until};
+use paradise_tests::camera::{Scene, Snapshots};
 use paradise_tests::daemon::Daemon;
-use paradise_tests::{deep, shipped, skipped};
+use paradise_tests::{deep, shipped, skipped, until};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 fn is_skipped(test: &str) -> bool {
     skipped("mosquitto", test) || skipped("python", test)
@@ -66,16 +64,16 @@ fn what_is_known_is_told_commands_are_obeyed_and_written_down() {
         ),
     );
     // Who comes late finds what is retained.
-    until("label", 5 * SECOND, || daemon.request("GET", "/v1/cameras/door", b"").1["state"] == "label");
+    until("label", || daemon.request("GET", "/v1/cameras/door", b"").1["state"] == "label");
     let reader = Reader::start(broker.port);
     let last = |topic: &str| reader.on(topic).last().cloned().unwrap_or(Value::Null);
-    until("state", 10 * SECOND, || last("paradise/pi/camera/door")["json"]["state"] == "label");
+    until("state", || last("paradise/pi/camera/door")["json"]["state"] == "label");
     let (_, now) = daemon.request("GET", "/v1/cameras/door", b"");
     let told = last("paradise/pi/camera/door");
     assert_eq!((&told["json"]["label"], &told["retain"]), (&now["label"], &json!(true)), "{told}");
     assert_eq!(last("paradise/pi/status")["text"], "online");
     assert_eq!(last("paradise/pi/update")["json"]["installed_version"], "1");
-    until("picture", 5 * SECOND, || last("paradise/pi/camera/door/picture")["bytes"].as_u64() > Some(100));
+    until("picture", || last("paradise/pi/camera/door/picture")["bytes"].as_u64() > Some(100));
 
     discovered(&last("homeassistant/device/paradise_pi/config")["json"]);
 
@@ -83,16 +81,14 @@ fn what_is_known_is_told_commands_are_obeyed_and_written_down() {
     let picture = paradise_picture::png(&scene(two()[0].0).pixels, Shape::new(28, 28, 1)).unwrap();
     fs::write(folder.path().join("picture.png"), picture).unwrap();
     send(broker.port, "yard/pictures", &format!("@{}", folder.path().join("picture.png").display()), "", "");
-    until("its answer", 5 * SECOND, || {
-        daemon.request("GET", "/v1/cameras/post", b"").1["classified"].as_u64() == Some(1)
-    });
+    until("its answer", || daemon.request("GET", "/v1/cameras/post", b"").1["classified"].as_u64() == Some(1));
 
     // Commands, with answers where they are expected.
     let command = |name: &str, payload: &str| {
         let correlation = format!("{name}-{payload}");
         send(broker.port, &format!("paradise/pi/command/{name}"), payload, "me/answers", &correlation);
         let answer = || reader.on("me/answers").into_iter().find(|answer| answer["correlation"] == *correlation);
-        until(&correlation, 20 * SECOND, || answer().is_some());
+        until(&correlation, || answer().is_some());
         answer().unwrap()["json"].clone()
     };
     assert_eq!(command("selftest", "press")["selftests"][0]["verdict"], "passed");
@@ -115,11 +111,11 @@ fn what_is_known_is_told_commands_are_obeyed_and_written_down() {
     // Home Assistant starts anew, and wants to hear it again.
     let before = reader.on("homeassistant/device/paradise_pi/config").len();
     send(broker.port, "homeassistant/status", "online", "", "");
-    until("told again", 5 * SECOND, || reader.on("homeassistant/device/paradise_pi/config").len() > before);
+    until("told again", || reader.on("homeassistant/device/paradise_pi/config").len() > before);
 
     // A device that dies is offline by its will.
     assert!(Command::new("kill").args(["-9", &daemon.id().to_string()]).status().unwrap().success());
-    until("the will", 30 * SECOND, || last("paradise/pi/status")["text"] == "offline");
+    until("the will", || last("paradise/pi/status")["text"] == "offline");
 }
 
 /// What Home Assistant's release 2025.1 demands of a device's discovery (`DEVICE_DISCOVERY_SCHEMA` of its MQTT integration, and the schemas of
@@ -214,12 +210,12 @@ fn while_the_broker_is_gone_events_wait_within_bounds_and_none_is_said_twice() {
         for _ in 0..count {
             shown = 1 - shown;
             camera.show(scene(two[shown].0));
-            until("a change", 5 * SECOND, || all().last().is_some_and(|event| event["class"] == two[shown].1));
+            until("a change", || all().last().is_some_and(|event| event["class"] == two[shown].1));
         }
     };
     changes(2);
     // What was retained when the reader came may be the second or third: from here on each is told.
-    until("told", 10 * SECOND, || told().last() == written().last());
+    until("told", || told().last() == written().last());
     let before = told().len();
     let heard = written().len();
     // What the reader has not acknowledged yet, the broker itself would say again.
@@ -227,9 +223,9 @@ fn while_the_broker_is_gone_events_wait_within_bounds_and_none_is_said_twice() {
     broker.end();
     changes(9);
     broker.begin();
-    until("told", 20 * SECOND, || told().last() == written().last());
+    until("told", || told().last() == written().last());
     changes(1);
-    until("told", 10 * SECOND, || told().last() == written().last());
+    until("told", || told().last() == written().last());
     let (told, written) = (told()[before..].to_vec(), written()[heard..].to_vec());
     // Of those from between the last four waited, and one may have been on its way already.
     let kept = told.len() - 1;
@@ -369,7 +365,7 @@ fn a_request_that_comes_again_gets_the_answer_that_it_had_and_is_counted() {
         folder.path(),
         &format!("[mqtt]\nbroker = 'mqtt://127.0.0.1:{}'\ndevice = 'pi'\nshare = 'fleet'\n", broker.port),
     );
-    until("online", 10 * SECOND, || !reader.on("paradise/pi/status").is_empty());
+    until("online", || !reader.on("paradise/pi/status").is_empty());
     let picture = paradise_picture::png(&scene(0).pixels, Shape::new(28, 28, 1)).unwrap();
     fs::write(folder.path().join("picture.png"), picture).unwrap();
     let file = format!("@{}", folder.path().join("picture.png").display());
@@ -377,7 +373,7 @@ fn a_request_that_comes_again_gets_the_answer_that_it_had_and_is_counted() {
         send(broker.port, "paradise/requests", &file, "me/answers", "the same");
     }
     send(broker.port, "paradise/requests", "no picture", "me/answers", "another");
-    until("answers", 10 * SECOND, || reader.on("me/answers").len() == 4);
+    until("answers", || reader.on("me/answers").len() == 4);
     let answers = reader.on("me/answers");
     assert!(answers[..3].iter().all(|one| one["json"] == answers[0]["json"] && one["json"]["device"] == "pi"));
     assert!(answers[3]["json"]["error"].is_string(), "{}", answers[3]);

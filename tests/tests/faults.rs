@@ -2,7 +2,7 @@
 //! stop under load, hours of load. Nothing is lost, nothing is wrong, and afterwards it serves.
 
 use paradise_tests::daemon::Daemon;
-use paradise_tests::{faketime, program, shipped, skipped, text};
+use paradise_tests::{faketime, program, shipped, skipped, text, until};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -15,14 +15,6 @@ const NAME: &str = "fashion-mnist-small";
 
 fn picture() -> Vec<u8> {
     [&b"P5 28 28 255\n"[..], &(0..784u32).map(|i| (i * 31 % 251) as u8).collect::<Vec<u8>>()].concat()
-}
-
-fn until(what: &str, holds: impl Fn() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
-    while !holds() {
-        assert!(Instant::now() < end, "{what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// Resident memory of a process, KiB.

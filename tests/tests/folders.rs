@@ -3,9 +3,8 @@
 use paradise_data::embedded;
 use paradise_engine::Shape;
 use paradise_runtime::{BackendKind, Bundle, load};
-use paradise_tests::camera::until;
 use paradise_tests::daemon::Daemon;
-use paradise_tests::{deep, shipped};
+use paradise_tests::{deep, shipped, until};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -72,7 +71,7 @@ fn killed(journal: bool, times: usize, seed: u64) {
         assert!(Command::new("kill").args(["-9", &daemon.id().to_string()]).status().unwrap().success());
     }
     let daemon = serve(folder, journal);
-    until("all answers", Duration::from_secs(20), || answers(folder, journal).len() == PICTURES + 1);
+    until("all answers", || answers(folder, journal).len() == PICTURES + 1);
     // Another look answers nothing again.
     let looked = daemon.text("/metrics");
     std::thread::sleep(Duration::from_millis(1500));
@@ -109,10 +108,10 @@ fn another_picture_of_the_same_name_is_another_picture_and_half_a_picture_waits(
         fs::rename(folder.path().join("new"), &path).unwrap();
     };
     put(&picture(0));
-    until("an answer", Duration::from_secs(10), || answer().is_some());
+    until("an answer", || answer().is_some());
     let first = answer().unwrap();
     put(&picture(1));
-    until("another", Duration::from_secs(10), || answer().unwrap()["sha256"] != first["sha256"]);
+    until("another", || answer().unwrap()["sha256"] != first["sha256"]);
     // A writer that is slow: until it closes the file, there is nothing to answer.
     use std::io::Write;
     let mut slow = fs::File::create(folder.path().join("in/slow.png")).unwrap();
@@ -123,7 +122,7 @@ fn another_picture_of_the_same_name_is_another_picture_and_half_a_picture_waits(
     slow.write_all(&bytes[100..]).unwrap();
     drop(slow);
     let written = folder.path().join("in/slow.png.json");
-    until("an answer", Duration::from_secs(10), || written.exists());
+    until("an answer", || written.exists());
     let said: Value = serde_json::from_slice(&fs::read(written).unwrap()).unwrap();
     assert!(said["label"].is_string(), "{said}");
     assert_eq!(daemon.stop(), Some(0));

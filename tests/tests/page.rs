@@ -2,9 +2,9 @@
 
 use paradise_data::embedded;
 use paradise_engine::Shape;
-use paradise_tests::camera::{Scene, Snapshots, until};
+use paradise_tests::camera::{Scene, Snapshots};
 use paradise_tests::daemon::Daemon;
-use paradise_tests::{root, shipped, skipped, text};
+use paradise_tests::{root, shipped, skipped, text, until};
 use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
@@ -54,7 +54,7 @@ fn a_person_sees_sets_and_tests_everything_from_the_page() {
         &[&shipped()],
         &["--config", &path(&tables), "--state", &path(&folder.path().join("state")), "--token", &path(&token)],
     );
-    until("ready", Duration::from_secs(10), || camera.asked() > 3);
+    until("ready", || camera.asked() > 3);
 
     let run = Command::new("node")
         .arg(root().join("tests/page/page.mjs"))

@@ -1,16 +1,13 @@
 //! Hard samples: kept under a quota if that was asked for, listed and deleted; and no picture is written if it was not.
 
 use paradise_engine::Shape;
-use paradise_tests::camera::{Scene, Snapshots, until};
+use paradise_tests::camera::{Scene, Snapshots};
 use paradise_tests::daemon::Daemon;
-use paradise_tests::{program, shipped, skipped};
+use paradise_tests::{shipped, skipped, until};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 fn serve(folder: &Path, tables: &str) -> Daemon {
     let path = folder.join("paradised.toml");
@@ -49,7 +46,7 @@ fn what_was_hard_is_kept_within_its_quota_listed_and_deleted() {
     }
     // By at most one file.
     assert!(largest <= quota + noise(0).len() as u64, "{largest}");
-    until("some", 5 * SECOND, || count(&daemon) > 3);
+    until("some", || count(&daemon) > 3);
     let said = list(&daemon);
     assert_eq!(said["bytes"].as_u64().unwrap() / 100, size(&kept) / 100, "{said}");
     let last = said["samples"].as_array().unwrap().last().unwrap().clone();
@@ -94,34 +91,21 @@ fn without_the_table_no_picture_is_ever_written() {
     )
     .unwrap();
     let trace = folder.path().join("trace");
-    let child = Command::new("strace")
-        .args([
-            "-f",
-            "-qq",
-            "-e",
-            "trace=open,openat,creat,rename,renameat,renameat2,link,linkat,mkdir,mkdirat",
-            "-o",
-        ])
-        .arg(&trace)
-        .arg(program("paradised").get_program())
-        .args(["serve", "--listen", "127.0.0.1:0", "--no-landlock", "--config"])
-        .arg(&config)
-        .arg("--state")
-        .arg(folder.path().join("state"))
-        .arg("--model")
-        .arg(shipped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let daemon = Daemon::of(child);
+    let [to, config, state] =
+        [&trace, &config, &folder.path().join("state")].map(|path| path.to_string_lossy().into_owned());
+    let watched = "trace=open,openat,creat,rename,renameat,renameat2,link,linkat,mkdir,mkdirat";
+    let daemon = Daemon::traced(
+        &["-e", watched, "-o", &to],
+        &[&shipped()],
+        &["--no-landlock", "--config", &config, "--state", &state],
+    );
     for seed in 0..5 {
         assert_eq!(daemon.request("POST", "/v1/classify", &noise(seed)).1["decision"], "abstain");
     }
-    until("answers", 20 * SECOND, || daemon.request("GET", "/v1/cameras/a", b"").1["classified"].as_u64() > Some(5));
+    until("answers", || daemon.request("GET", "/v1/cameras/a", b"").1["classified"].as_u64() > Some(5));
     assert_eq!(daemon.request("GET", "/v1/samples", b"").1["kept"], Value::Bool(false));
     assert_eq!(daemon.request("DELETE", "/v1/samples", b"").0, 404);
-    drop(daemon);
+    assert_eq!(daemon.stop(), Some(0));
     let traced = fs::read_to_string(&trace).unwrap();
     let writes: Vec<&str> = traced
         .lines()

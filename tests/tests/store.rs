@@ -4,13 +4,13 @@
 use paradise_runtime::bundle;
 use paradise_runtime::store::Record;
 use paradise_tests::daemon::Daemon;
-use paradise_tests::{bundles, deep, files, program, shipped, skipped, text};
+use paradise_tests::{bundles, deep, files, program, shipped, skipped, text, until};
 use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const NAME: &str = "fashion-mnist-small";
 
@@ -96,14 +96,6 @@ fn serving(daemon: &Daemon) -> String {
 }
 
 /// Waits until something holds.
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while !holds() {
-        assert!(Instant::now() < end, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 fn picture() -> Vec<u8> {
     [&b"P5 28 28 255\n"[..], &(0..784u32).map(|i| (i * 31 % 251) as u8).collect::<Vec<u8>>()].concat()
 }

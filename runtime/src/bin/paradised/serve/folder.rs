@@ -226,7 +226,7 @@ fn classify(
                     std::thread::sleep(BUSY);
                     return Ok(None);
                 }
-                Err(Refusal::Down | Refusal::Lost(_)) => return Ok(None),
+                Err(Refusal::Down(_) | Refusal::Lost(_)) => return Ok(None),
             }
         }
     }

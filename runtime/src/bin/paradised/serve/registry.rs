@@ -2,6 +2,7 @@
 
 use super::lock::locked;
 use super::served::Served;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -29,13 +30,13 @@ impl State {
     }
 
     /// Why it does not answer; empty if it does.
-    pub fn reason(&self) -> &str {
+    pub fn reason(&self) -> Cow<'_, str> {
         match self {
-            Self::Ready(served) if served.is_up() => "",
-            Self::Ready(_) => "its worker is down; the log says why",
-            Self::Loading => "loading",
-            Self::Unloaded => "unloaded",
-            Self::Refused(why) => why,
+            Self::Ready(served) if served.is_up() => "".into(),
+            Self::Ready(served) => served.why_down().into(),
+            Self::Loading => "loading".into(),
+            Self::Unloaded => "unloaded".into(),
+            Self::Refused(why) => why.into(),
         }
     }
 }

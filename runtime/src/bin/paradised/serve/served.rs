@@ -26,8 +26,8 @@ pub enum Refusal {
     Picture(String),
     /// As many requests wait as may.
     Busy,
-    /// The worker is gone, and cannot be replaced.
-    Down,
+    /// Nobody answers any more, and why.
+    Down(String),
     /// The worker lost this request.
     Lost(String),
     /// There was no answer in time.
@@ -38,9 +38,8 @@ impl Refusal {
     /// In words.
     pub fn why(&self) -> &str {
         match self {
-            Self::Picture(why) | Self::Lost(why) => why,
+            Self::Picture(why) | Self::Lost(why) | Self::Down(why) => why,
             Self::Busy => "the model is busy",
-            Self::Down => "the model is down",
             Self::Late => "the model did not answer in time",
         }
     }
@@ -198,6 +197,13 @@ impl Served {
         self.workers.is_up()
     }
 
+    /// Why it does not answer, where it does not. A fault is known here before the sentry has written it down and taken the model out
+    /// of service.
+    pub fn why_down(&self) -> String {
+        let fault = self.watched.fault();
+        fault.map_or_else(|| "its workers are down; the log says why".into(), |why| format!("fault: {why}"))
+    }
+
     /// How often its back end was replaced.
     pub fn replaced(&self) -> u64 {
         self.workers.health().replaced()
@@ -235,7 +241,7 @@ impl Served {
             self.meters.waits_not();
             return Err(match refused {
                 Refused::Full => Refusal::Busy,
-                Refused::Stopped => Refusal::Down,
+                Refused::Stopped => Refusal::Down(self.why_down()),
             });
         }
         match tokio::time::timeout(listen::ANSWER, receive).await {

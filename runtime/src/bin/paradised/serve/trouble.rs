@@ -51,7 +51,7 @@ impl Trouble {
                 why: "busy: the queue is full, try again".into(),
                 then: Then::Retry,
             },
-            Refusal::Down => Self::new(StatusCode::SERVICE_UNAVAILABLE, "the worker is down; the log says why"),
+            Refusal::Down(why) => Self::new(StatusCode::SERVICE_UNAVAILABLE, format!("the model is down: {why}")),
             Refusal::Lost(why) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, why),
             Refusal::Late => {
                 Self::new(StatusCode::GATEWAY_TIMEOUT, format!("no answer within {} s", listen::ANSWER.as_secs()))
