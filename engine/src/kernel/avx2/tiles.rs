@@ -7,12 +7,12 @@ use super::finish::{Block, Rounding, finish, scaled};
 use crate::kernel::map::{Columns, Map, Roundings};
 use crate::kernel::packed::LANES;
 use crate::kernel::part::Part;
-use crate::kernel::winograd::{self, Factors, NINTH, Sums, Words};
+use crate::kernel::winograd::{self, AHEAD, Factors, NINTH, Sums, Words};
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
 
 /// Tiles read inputs as they are stored,
-const NARROW: u8 = 0;
+pub const NARROW: u8 = 0;
 
 /// as they were widened,
 const WIDE: u8 = 1;
@@ -40,6 +40,18 @@ pub trait Products {
         memory: *const u8,
     ) -> [Block<__m256i>; P];
 
+    /// Whole rows of a block of channels, the first and the one after the last, from inputs as they are stored.
+    #[inline(always)]
+    unsafe fn rows(m: &Map, block: usize, rows: [usize; 2], roundings: &Roundings<Rounding>, memory: *mut u8)
+    where
+        Self: Sized,
+    {
+        for row in rows[0]..rows[1] {
+            // SAFETY: the trait's contract.
+            unsafe { pixels::<Self, NARROW>(m, [block, row], roundings, memory) }
+        }
+    }
+
     /// The sums of P neighbouring pixels over a block of channels, each over inputs of its own; the tile ends with the row.
     unsafe fn own_sums<const P: usize>(m: &Map, place: [usize; 3], memory: *const u8) -> [Block<__m256i>; P];
 
@@ -63,16 +75,18 @@ pub unsafe fn map<D: Products>(m: &Map, part: Part, memory: *mut u8) {
         while first < last {
             let (m, end) = D::ready(m, [first, last], memory);
             for block in part.blocks[0]..part.blocks[1] {
+                if m.depthwise.is_none() && m.wide.is_none() {
+                    D::rows(&m, block, [first, end], &roundings, memory);
+                    continue;
+                }
                 for row in first..end {
                     if m.depthwise.is_some() {
                         if let Some(columns) = m.columns() {
                             interleave(&m, columns, [block, row], memory);
                         }
                         pixels::<D, OWN>(&m, [block, row], &roundings, memory);
-                    } else if m.wide.is_some() {
-                        pixels::<D, WIDE>(&m, [block, row], &roundings, memory);
                     } else {
-                        pixels::<D, NARROW>(&m, [block, row], &roundings, memory);
+                        pixels::<D, WIDE>(&m, [block, row], &roundings, memory);
                     }
                 }
             }
@@ -83,7 +97,7 @@ pub unsafe fn map<D: Products>(m: &Map, part: Part, memory: *mut u8) {
 
 /// A row's pixels of a block of channels.
 #[inline(always)]
-unsafe fn pixels<D: Products, const READ: u8>(
+pub unsafe fn pixels<D: Products, const READ: u8>(
     m: &Map,
     [block, row]: [usize; 2],
     roundings: &Roundings<Rounding>,
@@ -287,6 +301,8 @@ impl<D: Products> winograd::Set for Ymm<D> {
             while k < f.steps {
                 for i in 0..4 {
                     let line = f.lines.add(k + i).cast::<__m256i>();
+                    // A hint: no address faults.
+                    _mm_prefetch::<_MM_HINT_T0>(f.lines.wrapping_add(k + i + AHEAD).cast());
                     let weights = [_mm256_load_si256(line), _mm256_load_si256(line.add(1))];
                     for (p, sums) in sums.iter_mut().enumerate() {
                         let at = f.inputs.add(p * f.stride + 4 * (k + i)).cast::<i32>();

@@ -4,9 +4,9 @@
 // Intrinsics: each block says which check above it makes it sound.
 #![allow(unsafe_code)]
 
-use super::finish::Block;
-use super::tiles::{self, Products};
-use crate::kernel::map::Map;
+use super::finish::{Block, Rounding, finish};
+use super::tiles::{self, NARROW, Products, pixels};
+use crate::kernel::map::{Map, Roundings};
 use crate::kernel::packed::{CacheLine, LANES};
 use crate::kernel::part::Part;
 use core::arch::x86_64::*;
@@ -30,6 +30,24 @@ unsafe fn weights(line: *const CacheLine) -> Block<__m256i> {
     let line = line.cast::<__m256i>();
     // SAFETY: this function's callers.
     unsafe { [_mm256_load_si256(line), _mm256_load_si256(line.add(1))] }
+}
+
+/// Lines of weights that a tile asks for before it takes them: a wide layer's block is larger than the nearest cache.
+const AHEAD: usize = 64;
+
+/// Fewest lines of weights of a block for which it pays to look for each pixel's inputs.
+#[cfg(not(test))]
+const LONG: usize = 64;
+
+/// In tests, what small layers have.
+#[cfg(test)]
+const LONG: usize = 4;
+
+/// Where the inputs of neighbouring pixels begin.
+#[inline(always)]
+fn neighbours<const P: usize>(m: &Map, place: [usize; 3], memory: *const u8) -> [*const u8; P] {
+    let from = m.tile(place, memory).0;
+    core::array::from_fn(|p| from.wrapping_add(p * m.step[0]))
 }
 
 /// The kernels over `$bytes`, which multiplies four bytes by four, and `$pairs`, two i16 by two, in the functions that enable
@@ -69,7 +87,7 @@ macro_rules! kernels {
                 memory: *const u8,
             ) -> [Block<__m256i>; P] {
                 // SAFETY: the trait's contract.
-                unsafe { sums::<P, true>(m, place, memory) }
+                unsafe { sums::<P, true>(m, place[0], neighbours(m, place, memory)) }
             }
 
             #[inline(always)]
@@ -84,31 +102,120 @@ macro_rules! kernels {
                 memory: *const u8,
             ) -> [Block<__m256i>; P] {
                 // SAFETY: the trait's contract.
-                unsafe { sums::<P, false>(m, place, memory) }
+                unsafe { sums::<P, false>(m, place[0], neighbours(m, place, memory)) }
+            }
+
+            #[inline(always)]
+            unsafe fn rows(
+                m: &Map,
+                block: usize,
+                rows: [usize; 2],
+                roundings: &Roundings<Rounding>,
+                memory: *mut u8,
+            ) {
+                // SAFETY: the trait's contract.
+                unsafe {
+                    if m.extent[1] % 2 == 0 && m.packed.span() >= LONG {
+                        across(m, block, rows, roundings, memory);
+                    } else {
+                        for row in rows[0]..rows[1] {
+                            pixels::<Dot, NARROW>(m, [block, row], roundings, memory);
+                        }
+                    }
+                }
             }
         }
 
-        /// The sums of P neighbouring pixels over a block of channels; with `OWN`, each channel over its columns.
+        /// Rows of a block of channels, of an even number of pixels each: tiles of six go on from one row to the next, as fewer would
+        /// leave the products waiting for each other.
         ///
         /// # Safety
-        /// As [`Products`], and the tile ends with the row.
+        /// As [`Products`].
+        #[inline(always)]
+        unsafe fn across(
+            m: &Map,
+            block: usize,
+            [first, last]: [usize; 2],
+            roundings: &Roundings<Rounding>,
+            memory: *mut u8,
+        ) {
+            let columns = m.extent[1];
+            let (mut place, mut left) = ([block, first, 0], (last - first) * columns);
+            while left > 0 {
+                // Eight are two times four rather than six and two.
+                let count = if left == 8 { 4 } else { left.min(6) };
+                let pairs: [[usize; 3]; 3] = core::array::from_fn(|_| {
+                    let own = place;
+                    let goes_on = place[2] + 2 < columns;
+                    place = if goes_on { [block, own[1], own[2] + 2] } else { [block, own[1] + 1, 0] };
+                    own
+                });
+                // SAFETY: this function's callers; pairs lie in a row each.
+                unsafe {
+                    match count {
+                        2 => pixels_of::<2>(m, pairs, roundings, memory),
+                        4 => pixels_of::<4>(m, pairs, roundings, memory),
+                        _ => pixels_of::<6>(m, pairs, roundings, memory),
+                    }
+                }
+                if count == 4 {
+                    place = pairs[2];
+                }
+                left -= count;
+            }
+        }
+
+        /// A tile of the first P pixels of these pairs.
+        ///
+        /// # Safety
+        /// As [`Products`], and those pixels are there.
+        #[inline(always)]
+        unsafe fn pixels_of<const P: usize>(
+            m: &Map,
+            pairs: [[usize; 3]; 3],
+            roundings: &Roundings<Rounding>,
+            memory: *mut u8,
+        ) {
+            let from = core::array::from_fn(|p| {
+                let [block, row, column] = pairs[p / 2];
+                m.tile([block, row, column + p % 2], memory).0
+            });
+            // SAFETY: this function's callers.
+            unsafe {
+                let sums = sums::<P, false>(m, pairs[0][0], from);
+                finish(m, pairs[0], [sums[0], sums[1]], roundings, memory);
+                if P > 3 {
+                    finish(m, pairs[1], [sums[2], sums[3]], roundings, memory);
+                }
+                if P > 5 {
+                    finish(m, pairs[2], [sums[4], sums[5]], roundings, memory);
+                }
+            }
+        }
+
+        /// The sums of P pixels, whose inputs begin at `from`, over a block of channels; with `OWN`, each channel over its columns.
+        ///
+        /// # Safety
+        /// As [`Products`], and the pixels are there.
         #[inline(always)]
         unsafe fn sums<const P: usize, const OWN: bool>(
             m: &Map,
-            place @ [block, ..]: [usize; 3],
-            memory: *const u8,
+            block: usize,
+            from: [*const u8; P],
         ) -> [Block<__m256i>; P] {
             // SAFETY: this function's callers: every step of every tile lies in the memory, and there are lines and biases for all
             // blocks.
             unsafe {
-                let (from, mut line) = m.tile(place, memory);
+                let mut line = m.line(m.packed.at + block * m.packed.span());
                 let bias = m.bias().add(block * LANES).cast::<__m256i>();
                 let mut sums = [[_mm256_loadu_si256(bias), _mm256_loadu_si256(bias.add(1))]; P];
                 for tap in m.taps {
                     for k in 0..m.packed.steps {
                         let weights = weights(line);
-                        for (p, sums) in sums.iter_mut().enumerate() {
-                            let at = from.add(tap + p * m.step[0]);
+                        // A hint: no address faults.
+                        _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(AHEAD).cast());
+                        for (from, sums) in from.iter().zip(&mut sums) {
+                            let at = from.add(*tap);
                             let inputs = if OWN {
                                 let at = at.add(64 * k).cast::<__m256i>();
                                 [_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1))]

@@ -13,6 +13,8 @@
 mod sweep;
 mod tiling;
 
+#[cfg(target_arch = "x86_64")]
+pub use sweep::AHEAD;
 pub use sweep::{Factors, NINTH, Set, Sums, Words, sweep};
 pub use tiling::{Four, Two};
 

@@ -16,6 +16,11 @@ use core::ops::Range;
 /// The inverse of 9 modulo 2^32.
 pub const NINTH: i32 = 0x38e3_8e39;
 
+/// Lines of weights that a multiplication asks for before it takes them, so that they come while others are multiplied: a layer's may
+/// lie beyond the caches of a core, and positions follow each other.
+#[cfg(target_arch = "x86_64")]
+pub const AHEAD: usize = 96;
+
 /// A vector of i16, of inputs as they are transformed.
 ///
 /// # Safety

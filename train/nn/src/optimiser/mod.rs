@@ -2,12 +2,14 @@
 
 #[cfg(feature = "cuda")]
 mod clip;
-pub mod rule;
+#[cfg(feature = "cuda")]
+mod gpu;
+mod host;
 pub mod schedule;
 
 use anyhow::Result;
 use candle_core::{Device, Tensor, Var};
-use rule::{Decay, Gather, Step};
+use host::Run;
 use serde::{Deserialize, Serialize};
 
 /// Which rule moves the variables.
@@ -52,6 +54,44 @@ pub struct Optimiser {
     pub average: Vec<Tensor>,
     /// For each variable, 1 where weight decay applies.
     decays: Vec<Tensor>,
+    /// The same as runs of equal numbers.
+    runs: Vec<Vec<Run>>,
+}
+
+/// How weights move.
+#[derive(Debug, Clone, Copy)]
+enum Rule {
+    Nesterov {
+        rate: f32,
+        momentum: f32,
+    },
+    /// `rate` holds the first moment's bias correction, `correction` is the second's; `shrink` is AdamW's decay.
+    Adam {
+        rate: f32,
+        correction: f32,
+        shrink: f32,
+    },
+}
+
+/// The numbers of one update.
+#[derive(Debug, Clone, Copy)]
+struct Numbers {
+    rule: Rule,
+    /// What gradients are scaled with; on a GPU they were before, and this is 1.
+    scale: f32,
+    /// Weight decay that is added to the gradient.
+    decay: f32,
+    /// Share that an average keeps.
+    keep: f32,
+}
+
+/// A variable, and what moves with it.
+#[derive(Clone, Copy)]
+struct State<'a> {
+    variable: &'a Tensor,
+    first: &'a Tensor,
+    second: Option<&'a Tensor>,
+    average: Option<&'a Tensor>,
 }
 
 impl Optimiser {
@@ -72,6 +112,7 @@ impl Optimiser {
             first: zeros()?,
             second: if settings.kind == Kind::Sgd { Vec::new() } else { zeros()? },
             average,
+            runs: decays.iter().map(Run::of).collect::<candle_core::Result<_>>()?,
             decays,
         })
     }
@@ -101,69 +142,67 @@ impl Optimiser {
     /// `standard`) keeps its value.
     pub fn update(&mut self, variables: &[Var], gradients: &[Option<Tensor>], rate: f64) -> Result<Tensor> {
         self.step += 1;
-        let Settings { kind, momentum, weight_decay, clip, ema } = self.settings;
         let gradients: Vec<Option<Tensor>> = gradients
             .iter()
             .map(|g| g.as_ref().map(Tensor::contiguous).transpose())
             .collect::<candle_core::Result<_>>()?;
-        let (norm, scale) = norm(&gradients, clip)?;
-        for (i, variable) in variables.iter().enumerate() {
-            if let Some(gradient) = &gradients[i] {
-                let coupled = if kind == Kind::AdamW { 0.0 } else { weight_decay };
-                let decay = Decay { scale: scale as f32, weight: coupled as f32, mask: &self.decays[i] };
-                match kind {
-                    Kind::Sgd => {
-                        let gather = Gather { keep: momentum as f32, take: 1.0, square: false, decay };
-                        self.first[i].inplace_op3(gradient, variable, &gather)?;
-                        let step = Step::Nesterov { rate: rate as f32, momentum: momentum as f32, decay };
-                        variable.inplace_op3(gradient, &self.first[i], &step)?;
-                    }
-                    Kind::Adam | Kind::AdamW => {
-                        let first = Gather { keep: 0.9, take: 0.1, square: false, decay };
-                        let second = Gather { keep: 0.999, take: 0.001, square: true, decay };
-                        self.first[i].inplace_op3(gradient, variable, &first)?;
-                        self.second[i].inplace_op3(gradient, variable, &second)?;
-                        let power = i32::try_from(self.step)?;
-                        let step = Step::Adam {
-                            rate: (rate / (1.0 - 0.9f64.powi(power))) as f32,
-                            correction: (1.0 / (1.0 - 0.999f64.powi(power))) as f32,
-                            shrink: if kind == Kind::AdamW { (rate * weight_decay) as f32 } else { 0.0 },
-                            mask: &self.decays[i],
-                        };
-                        variable.inplace_op3(&self.first[i], &self.second[i], &step)?;
-                    }
+        let numbers = self.numbers(rate)?;
+        let states = variables.iter().enumerate().map(|(i, variable)| State {
+            variable,
+            first: &self.first[i],
+            second: self.second.get(i),
+            average: self.average.get(i),
+        });
+        let clip = self.settings.clip;
+        #[cfg(feature = "cuda")]
+        if variables.first().is_some_and(|v| v.device().is_cuda()) {
+            let norm = clip::norm(&gradients.iter().flatten().collect::<Vec<_>>(), clip)?;
+            for (state, (gradient, mask)) in states.zip(gradients.iter().zip(&self.decays)) {
+                gpu::update(&numbers, &state, gradient.as_ref(), mask)?;
+            }
+            return Ok(norm);
+        }
+        // Clipping needs the norm first; otherwise one look at the gradients does both.
+        let mut square = 0.0;
+        let mut scale = 1.0;
+        if clip > 0.0 {
+            for gradient in gradients.iter().flatten() {
+                square += host::square(gradient)?;
+            }
+            let norm = square.sqrt();
+            scale = if norm > clip { clip / norm } else { 1.0 };
+        }
+        let numbers = Numbers { scale: scale as f32, ..numbers };
+        for (state, (gradient, runs)) in states.zip(gradients.iter().zip(&self.runs)) {
+            square += host::update(&numbers, &state, gradient.as_ref(), runs, clip == 0.0)?;
+        }
+        Ok(Tensor::new(&[square.sqrt()], &Device::Cpu)?)
+    }
+
+    /// The numbers of the update at step `self.step`.
+    fn numbers(&self, rate: f64) -> Result<Numbers> {
+        let Settings { kind, momentum, weight_decay, ema, .. } = self.settings;
+        let rule = match kind {
+            Kind::Sgd => Rule::Nesterov { rate: rate as f32, momentum: momentum as f32 },
+            Kind::Adam | Kind::AdamW => {
+                let power = i32::try_from(self.step)?;
+                Rule::Adam {
+                    rate: (rate / (1.0 - 0.9f64.powi(power))) as f32,
+                    correction: (1.0 / (1.0 - 0.999f64.powi(power))) as f32,
+                    shrink: if kind == Kind::AdamW { (rate * weight_decay) as f32 } else { 0.0 },
                 }
             }
-            if let Some(average) = self.average.get(i) {
-                // Early in a run the average follows quickly instead of remembering the first weights.
-                let keep = ema.min((1.0 + self.step as f64) / (10.0 + self.step as f64));
-                average.inplace_op2(variable, &rule::Average { keep: keep as f32 })?;
-            }
-        }
-        Ok(norm)
+        };
+        // Early in a run the average follows quickly instead of remembering the first weights.
+        let keep = ema.min((1.0 + self.step as f64) / (10.0 + self.step as f64)) as f32;
+        Ok(Numbers { rule, scale: 1.0, decay: if kind == Kind::AdamW { 0.0 } else { weight_decay as f32 }, keep })
     }
-}
-
-/// Norm of all gradients together, f64 `[1]`, and what the rules still have to scale them with for a norm of `clip` at
-/// most (0 for none); a GPU scales them at once.
-fn norm(gradients: &[Option<Tensor>], clip: f64) -> Result<(Tensor, f64)> {
-    let there: Vec<&Tensor> = gradients.iter().flatten().collect();
-    #[cfg(feature = "cuda")]
-    if there.first().is_some_and(|g| g.device().is_cuda()) {
-        return Ok((clip::norm(&there, clip)?, 1.0));
-    }
-    let mut square = 0.0;
-    for gradient in there {
-        square += rule::square(gradient)?;
-    }
-    let norm = square.sqrt();
-    let scale = if clip > 0.0 && norm > clip { clip / norm } else { 1.0 };
-    Ok((Tensor::new(&[norm], &Device::Cpu)?, scale))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use paradise_support::random::{self, Purpose};
 
     /// Minimises `sum c_i x_i^2` for five steps; returns the variables and what the averages are.
     fn run(settings: Settings, steps: usize) -> (Vec<f32>, Vec<f32>) {
@@ -233,5 +272,50 @@ mod tests {
         let (got, averaged) = run(settings, 6);
         close(&got, x);
         close(&averaged, average);
+    }
+
+    #[test]
+    fn many_numbers_move_as_one_by_one_wherever_decay_begins() {
+        // More than a part, and runs of decay that begin and end anywhere.
+        let n = 70_001;
+        let mut rng = random::stream(1, Purpose::Noise, 0, 0, 0);
+        let mut mask = Vec::new();
+        while mask.len() < n {
+            let factor = f32::from(mask.last() != Some(&1.0));
+            mask.extend(vec![factor; (1 + random::below(&mut rng, 30_000)).min(n - mask.len())]);
+        }
+        let start: Vec<f32> = (0..n).map(|_| random::uniform(&mut rng) - 0.5).collect();
+        let gradients: Vec<f32> = (0..n).map(|_| random::uniform(&mut rng) - 0.5).collect();
+        for kind in [Kind::Sgd, Kind::Adam, Kind::AdamW] {
+            for clip in [0.0, 10.0] {
+                let tensor = |v: &[f32]| Tensor::new(v, &Device::Cpu).unwrap();
+                let variables = [Var::from_tensor(&tensor(&start)).unwrap()];
+                let settings = Settings { kind, momentum: 0.9, weight_decay: 0.5, clip, ema: 0.5 };
+                let mut optimiser = Optimiser::new(settings, &variables, vec![tensor(&mask)]).unwrap();
+                let norm = optimiser.update(&variables, &[Some(tensor(&gradients))], 0.1).unwrap();
+                let exact = gradients.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+                assert!((norm.to_vec1::<f64>().unwrap()[0] / exact - 1.0).abs() < 1e-12);
+                let scale = if clip > 0.0 { clip / exact } else { 1.0 };
+                let moved = variables[0].to_vec1::<f32>().unwrap();
+                let averages = optimiser.average[0].to_vec1::<f32>().unwrap();
+                for i in 0..n {
+                    let (w, decays) = (f64::from(start[i]), f64::from(0.5 * mask[i]));
+                    let coupled = if kind == Kind::AdamW { 0.0 } else { decays };
+                    let g = f64::from(gradients[i]) * scale + coupled * w;
+                    // From a moment of zero; Adam's first step is the gradient's sign but for the 1e-8.
+                    let next = match kind {
+                        Kind::Sgd => w - 0.1 * (g + 0.9 * g),
+                        Kind::Adam => w - 0.1 * g / (g.abs() + 1e-8),
+                        Kind::AdamW => w - 0.1 * g / (g.abs() + 1e-8) - 0.1 * decays * w,
+                    };
+                    let keep = 2.0 / 11.0;
+                    let average = keep * w + (1.0 - keep) * next;
+                    // Where the gradient all but vanishes, its rounding decides.
+                    let near = if kind == Kind::Sgd || g.abs() > 1e-4 { 1e-5 } else { 0.2 };
+                    assert!((f64::from(moved[i]) - next).abs() < near, "{kind:?} {i}: {} {next}", moved[i]);
+                    assert!((f64::from(averages[i]) - average).abs() < near, "{kind:?} {i}");
+                }
+            }
+        }
     }
 }

@@ -104,13 +104,14 @@ impl Dense {
             to.iter_mut().enumerate().for_each(|(r, to)| *to = x[(first + r) * inputs + k]);
         });
         let mut turned = vec![0.0; outputs * n];
-        let task = |(c, w): (&mut [f32], &[f32])| {
+        let task = |a: &mut Vec<f32>, (c, w): (&mut [f32], &[f32])| {
             let grid = pixels(w.len() / inputs, inputs);
-            let mut a = vec![0.0; grid.len()];
-            load(isa, &grid, w, &mut a);
-            multiply(isa, &grid, &a, &images, c, false);
+            a.resize(grid.len(), 0.0);
+            load(isa, &grid, w, a);
+            multiply(isa, &grid, a, &images, c, false);
         };
-        turned.par_chunks_mut(ROWS * n).zip(w.par_chunks(ROWS * inputs)).for_each(task);
+        // What a task leaves behind in its grid is written over by the next, or is where no tile reads.
+        turned.par_chunks_mut(ROWS * n).zip(w.par_chunks(ROWS * inputs)).for_each_init(Vec::new, task);
         // As many rows as a line of the caches has numbers, so that each is read once.
         y.par_chunks_mut(TURN * outputs).enumerate().for_each(|(p, y)| {
             for (o, (turned, bias)) in turned.chunks_exact(n).zip(bias).enumerate() {
@@ -159,11 +160,11 @@ impl Dense {
             let images = right(isa, rows, inputs, |k, first, to| {
                 to.copy_from_slice(&x[k * inputs + first..][..to.len()]);
             });
-            dw.par_chunks_mut(ROWS * inputs).enumerate().for_each(|(p, dw)| {
+            dw.par_chunks_mut(ROWS * inputs).enumerate().for_each_init(Vec::new, |a, (p, dw)| {
                 let grid = pixels(dw.len() / inputs, rows);
-                let mut a = vec![0.0; grid.len()];
-                load_transposed(&grid, dy, outputs, p * ROWS, &mut a);
-                multiply(isa, &grid, &a, &images, dw, true);
+                a.resize(grid.len(), 0.0);
+                load_transposed(&grid, dy, outputs, p * ROWS, a);
+                multiply(isa, &grid, a, &images, dw, true);
             });
         }
     }
