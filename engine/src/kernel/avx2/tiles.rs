@@ -12,7 +12,7 @@ use core::arch::x86_64::*;
 use core::marker::PhantomData;
 
 /// Tiles read inputs as they are stored,
-pub const NARROW: u8 = 0;
+const NARROW: u8 = 0;
 
 /// as they were widened,
 const WIDE: u8 = 1;
@@ -46,10 +46,8 @@ pub trait Products {
     where
         Self: Sized,
     {
-        for row in rows[0]..rows[1] {
-            // SAFETY: the trait's contract.
-            unsafe { pixels::<Self, NARROW>(m, [block, row], roundings, memory) }
-        }
+        // SAFETY: the trait's contract.
+        unsafe { row_by_row::<Self>(m, block, rows, roundings, memory) }
     }
 
     /// The sums of P neighbouring pixels over a block of channels, each over inputs of its own; the tile ends with the row.
@@ -95,9 +93,27 @@ pub unsafe fn map<D: Products>(m: &Map, part: Part, memory: *mut u8) {
     }
 }
 
+/// [`Products::rows`] by tiles that end with their row.
+///
+/// # Safety
+/// As [`Products`].
+#[inline(always)]
+pub unsafe fn row_by_row<D: Products>(
+    m: &Map,
+    block: usize,
+    rows: [usize; 2],
+    roundings: &Roundings<Rounding>,
+    memory: *mut u8,
+) {
+    for row in rows[0]..rows[1] {
+        // SAFETY: as this function's callers.
+        unsafe { pixels::<D, NARROW>(m, [block, row], roundings, memory) }
+    }
+}
+
 /// A row's pixels of a block of channels.
 #[inline(always)]
-pub unsafe fn pixels<D: Products, const READ: u8>(
+unsafe fn pixels<D: Products, const READ: u8>(
     m: &Map,
     [block, row]: [usize; 2],
     roundings: &Roundings<Rounding>,
@@ -139,18 +155,36 @@ unsafe fn tile<D: Products, const P: usize, const READ: u8>(
             WIDE => D::sums::<P, true>(m, place, memory),
             _ => D::sums::<P, false>(m, place, memory),
         };
-        // Two pixels at a time; written out, since a loop may stay one, its sums in memory.
-        if P > 1 {
-            finish(m, place, [sums[0], sums[1]], roundings, memory);
-        }
-        if P > 3 {
-            finish(m, [block, row, column + 2], [sums[2], sums[3]], roundings, memory);
-        }
-        if P > 5 {
-            finish(m, [block, row, column + 4], [sums[4], sums[5]], roundings, memory);
-        }
+        finish_pairs(m, [0, 2, 4].map(|p| [block, row, column + p]), sums, roundings, memory);
         if P % 2 == 1 {
             finish(m, [block, row, column + P - 1], [sums[P - 1]], roundings, memory);
+        }
+    }
+}
+
+/// What follows the sums of P pixels, pair by pair from these places on; an odd one's is left. Written out, since a loop may stay one, its
+/// sums in memory.
+///
+/// # Safety
+/// As [`finish`].
+#[inline(always)]
+pub unsafe fn finish_pairs<const P: usize>(
+    m: &Map,
+    pairs: [[usize; 3]; 3],
+    sums: [Block<__m256i>; P],
+    roundings: &Roundings<Rounding>,
+    memory: *mut u8,
+) {
+    // SAFETY: this function's callers.
+    unsafe {
+        if P > 1 {
+            finish(m, pairs[0], [sums[0], sums[1]], roundings, memory);
+        }
+        if P > 3 {
+            finish(m, pairs[1], [sums[2], sums[3]], roundings, memory);
+        }
+        if P > 5 {
+            finish(m, pairs[2], [sums[4], sums[5]], roundings, memory);
         }
     }
 }

@@ -4,8 +4,8 @@
 // Intrinsics: each block says which check above it makes it sound.
 #![allow(unsafe_code)]
 
-use super::finish::{Block, Rounding, finish};
-use super::tiles::{self, NARROW, Products, pixels};
+use super::finish::{Block, Rounding};
+use super::tiles::{self, Products, finish_pairs, row_by_row};
 use crate::kernel::map::{Map, Roundings};
 use crate::kernel::packed::{CacheLine, LANES};
 use crate::kernel::part::Part;
@@ -118,9 +118,7 @@ macro_rules! kernels {
                     if m.extent[1] % 2 == 0 && m.packed.span() >= LONG {
                         across(m, block, rows, roundings, memory);
                     } else {
-                        for row in rows[0]..rows[1] {
-                            pixels::<Dot, NARROW>(m, [block, row], roundings, memory);
-                        }
+                        row_by_row::<Dot>(m, block, rows, roundings, memory);
                     }
                 }
             }
@@ -144,12 +142,12 @@ macro_rules! kernels {
             while left > 0 {
                 // Eight are two times four rather than six and two.
                 let count = if left == 8 { 4 } else { left.min(6) };
-                let pairs: [[usize; 3]; 3] = core::array::from_fn(|_| {
-                    let own = place;
-                    let goes_on = place[2] + 2 < columns;
-                    place = if goes_on { [block, own[1], own[2] + 2] } else { [block, own[1] + 1, 0] };
-                    own
-                });
+                let mut pairs = [place; 3];
+                for pair in &mut pairs[..count / 2] {
+                    *pair = place;
+                    let [_, row, column] = place;
+                    place = if column + 2 < columns { [block, row, column + 2] } else { [block, row + 1, 0] };
+                }
                 // SAFETY: this function's callers; pairs lie in a row each.
                 unsafe {
                     match count {
@@ -157,9 +155,6 @@ macro_rules! kernels {
                         4 => pixels_of::<4>(m, pairs, roundings, memory),
                         _ => pixels_of::<6>(m, pairs, roundings, memory),
                     }
-                }
-                if count == 4 {
-                    place = pairs[2];
                 }
                 left -= count;
             }
@@ -182,14 +177,7 @@ macro_rules! kernels {
             });
             // SAFETY: this function's callers.
             unsafe {
-                let sums = sums::<P, false>(m, pairs[0][0], from);
-                finish(m, pairs[0], [sums[0], sums[1]], roundings, memory);
-                if P > 3 {
-                    finish(m, pairs[1], [sums[2], sums[3]], roundings, memory);
-                }
-                if P > 5 {
-                    finish(m, pairs[2], [sums[4], sums[5]], roundings, memory);
-                }
+                finish_pairs::<P>(m, pairs, sums::<P, false>(m, pairs[0][0], from), roundings, memory);
             }
         }
 
