@@ -1,5 +1,6 @@
 //! Squares of gradients on a GPU, and what a limit on their norm does to them.
 
+use super::gpu::same_length;
 use crate::cuda::{Gpu, count, floats, launch, spread};
 use candle_core::cuda::cudarc::driver::LaunchConfig;
 use candle_core::{CpuStorage, CudaStorage, DType, InplaceOp2, Layout, Result, Tensor, bail};
@@ -73,13 +74,4 @@ pub fn norm(gradients: &[&Tensor], limit: f64) -> Result<Tensor> {
         }
     }
     square.sqrt()
-}
-
-/// Length of whole tensors that stand side by side.
-pub(super) fn same_length(to: &Layout, others: &[&Layout]) -> Result<usize> {
-    let n = to.shape().elem_count();
-    if to.start_offset() != 0 || others.iter().any(|o| o.shape().elem_count() != n) {
-        bail!("{n} numbers beside others")
-    }
-    Ok(n)
 }

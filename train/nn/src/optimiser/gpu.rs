@@ -1,6 +1,5 @@
 //! The rules on a GPU, where an update is a kernel for each of its steps.
 
-use super::clip::same_length;
 use super::{Numbers, Rule, State};
 use crate::cuda::{Gpu, count, floats, launch, on_device, spread};
 use candle_core::{CpuStorage, CudaStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor, bail};
@@ -10,27 +9,17 @@ pub(super) fn update(numbers: &Numbers, state: &State, gradient: Option<&Tensor>
     let Numbers { rule, decay, keep, .. } = *numbers;
     let State { variable, first, second, average } = *state;
     if let Some(gradient) = gradient {
+        let run = |to: &Tensor, [a, b]: [&Tensor; 2], kernel| to.inplace_op3(a, b, &Masked { kernel, decay, mask });
+        let gather = |keep, take, square| Kernel::Gather { keep, take, square };
         match (rule, second) {
             (Rule::Nesterov { momentum, .. }, _) => {
-                first.inplace_op3(
-                    gradient,
-                    variable,
-                    &Gather { keep: momentum, take: 1.0, square: false, decay, mask },
-                )?;
-                variable.inplace_op3(gradient, first, &Step { rule, decay, mask })?;
+                run(first, [gradient, variable], gather(momentum, 1.0, false))?;
+                run(variable, [gradient, first], Kernel::Step(rule))?;
             }
             (Rule::Adam { .. }, Some(second)) => {
-                first.inplace_op3(
-                    gradient,
-                    variable,
-                    &Gather { keep: 0.9, take: 0.1, square: false, decay, mask },
-                )?;
-                second.inplace_op3(
-                    gradient,
-                    variable,
-                    &Gather { keep: 0.999, take: 0.001, square: true, decay, mask },
-                )?;
-                variable.inplace_op3(first, second, &Step { rule, decay, mask })?;
+                run(first, [gradient, variable], gather(0.9, 0.1, false))?;
+                run(second, [gradient, variable], gather(0.999, 0.001, true))?;
+                run(variable, [first, second], Kernel::Step(rule))?;
             }
             (Rule::Adam { .. }, None) => bail!("Adam without a second moment"),
         }
@@ -38,63 +27,24 @@ pub(super) fn update(numbers: &Numbers, state: &State, gradient: Option<&Tensor>
     average.map_or(Ok(()), |average| average.inplace_op2(variable, &Average { keep }))
 }
 
-/// A moment: `to = keep * to + take * g`, or of `g^2`; the others are the gradient and the weights.
-struct Gather<'a> {
-    keep: f32,
-    take: f32,
-    square: bool,
+/// What is done with a tensor and two others.
+enum Kernel {
+    /// A moment: `to = keep * to + take * g`, or of `g^2`; the others are the gradient and the weights.
+    Gather { keep: f32, take: f32, square: bool },
+    /// How weights move. The others are the gradient and the momentum, already gathered, or Adam's moments.
+    Step(Rule),
+}
+
+/// A kernel, and the weight decay that it takes where `mask` is 1.
+struct Masked<'a> {
+    kernel: Kernel,
     decay: f32,
     mask: &'a Tensor,
 }
 
-impl InplaceOp3 for Gather<'_> {
+impl InplaceOp3 for Masked<'_> {
     fn name(&self) -> &'static str {
-        "moment"
-    }
-
-    fn cpu_fwd(
-        &self,
-        _: &mut CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> Result<()> {
-        bail!("tensors on the GPU were expected")
-    }
-
-    fn cuda_fwd(
-        &self,
-        to: &mut CudaStorage,
-        to_layout: &Layout,
-        gradient: &CudaStorage,
-        gradient_layout: &Layout,
-        weights: &CudaStorage,
-        weights_layout: &Layout,
-    ) -> Result<()> {
-        let gpu = Gpu::plain(&gradient.device);
-        let (mask, mask_layout) = self.mask.storage_and_layout();
-        let mask = floats(on_device(&mask)?, mask_layout)?;
-        let (g, w) = (floats(gradient, gradient_layout)?, floats(weights, weights_layout)?);
-        let n = same_length(to_layout, &[gradient_layout, weights_layout, mask_layout])?;
-        let to = to.as_cuda_slice_mut::<f32>()?;
-        launch!(gpu, "moment", spread(n); to, &g, &w, &mask;
-            count(n)?, self.keep, self.take, self.decay, i32::from(self.square));
-        Ok(())
-    }
-}
-
-/// How weights move. The others are the gradient and the momentum, already gathered, or Adam's moments.
-struct Step<'a> {
-    rule: Rule,
-    decay: f32,
-    mask: &'a Tensor,
-}
-
-impl InplaceOp3 for Step<'_> {
-    fn name(&self) -> &'static str {
-        "step"
+        "update"
     }
 
     fn cpu_fwd(
@@ -124,11 +74,14 @@ impl InplaceOp3 for Step<'_> {
         let (a, b) = (floats(a, a_layout)?, floats(b, b_layout)?);
         let n = same_length(to_layout, &[a_layout, b_layout, mask_layout])?;
         let to = to.as_cuda_slice_mut::<f32>()?;
-        match self.rule {
-            Rule::Nesterov { rate, momentum } => {
+        match self.kernel {
+            Kernel::Gather { keep, take, square } => {
+                launch!(gpu, "moment", spread(n); to, &a, &b, &mask; count(n)?, keep, take, self.decay, i32::from(square));
+            }
+            Kernel::Step(Rule::Nesterov { rate, momentum }) => {
                 launch!(gpu, "nesterov", spread(n); to, &a, &b, &mask; count(n)?, rate, momentum, self.decay);
             }
-            Rule::Adam { rate, correction, shrink } => {
+            Kernel::Step(Rule::Adam { rate, correction, shrink }) => {
                 launch!(gpu, "adam", spread(n); to, &a, &b, &mask; count(n)?, rate, correction, shrink);
             }
         }
@@ -164,4 +117,13 @@ impl InplaceOp2 for Average {
         launch!(gpu, "average", spread(n); to, &other; count(n)?, self.keep);
         Ok(())
     }
+}
+
+/// Length of whole tensors that stand side by side.
+pub(super) fn same_length(to: &Layout, others: &[&Layout]) -> Result<usize> {
+    let n = to.shape().elem_count();
+    if to.start_offset() != 0 || others.iter().any(|o| o.shape().elem_count() != n) {
+        bail!("{n} numbers beside others")
+    }
+    Ok(n)
 }

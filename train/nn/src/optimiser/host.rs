@@ -30,19 +30,14 @@ impl Run {
     }
 }
 
-fn range<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    match (storage, layout.contiguous_offsets()) {
-        (CpuStorage::F32(v), Some((from, to))) => Ok(&v[from..to]),
-        _ => bail!("an optimiser takes contiguous f32 tensors"),
-    }
-}
-
 /// Shows a tensor's numbers; of no tensor, none.
 fn look<T>(tensor: Option<&Tensor>, f: impl FnOnce(&[f32]) -> Result<T>) -> Result<T> {
     let Some(tensor) = tensor else { return f(&[]) };
     let (storage, layout) = tensor.storage_and_layout();
-    let Storage::Cpu(storage) = &*storage else { bail!("a tensor on the CPU was expected") };
-    f(range(storage, layout)?)
+    let (Storage::Cpu(CpuStorage::F32(all)), Some((from, to))) = (&*storage, layout.contiguous_offsets()) else {
+        bail!("an optimiser takes contiguous f32 tensors")
+    };
+    f(&all[from..to])
 }
 
 /// [`lend`] as an operation of candle's, which alone may write to a tensor.
