@@ -3,6 +3,7 @@
 
 pub mod broker;
 pub mod camera;
+pub mod chip;
 pub mod daemon;
 mod patience;
 pub mod random_network;
@@ -16,7 +17,7 @@ use paradise_train::config::Config;
 use paradise_train::export::int8_onnx;
 use paradise_train::fit::{self, Fitted, RunFolder};
 use paradise_train::objective::Kind;
-pub use patience::until;
+pub use patience::{until, within};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;

@@ -4,7 +4,7 @@ use paradise_data::embedded;
 use paradise_runtime::{BackendKind, Bundle, load};
 use paradise_tests::camera::{Hook, Scene, Snapshots};
 use paradise_tests::daemon::Daemon;
-use paradise_tests::{program, root, skipped, text, until};
+use paradise_tests::{program, root, skipped, text, within};
 use serde_json::Value;
 use std::fs;
 use std::io::Write;
@@ -12,6 +12,8 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 fn bundle() -> std::path::PathBuf {
     root().join("models/fashion-mnist-resnet8-am")
@@ -52,9 +54,9 @@ fn state(daemon: &Daemon, camera: &str) -> [String; 2] {
     [text(&now["state"]), text(what)]
 }
 
-fn becomes(daemon: &Daemon, camera: &str, wanted: [&str; 2]) -> Duration {
+fn becomes(daemon: &Daemon, camera: &str, most: Duration, wanted: [&str; 2]) -> Duration {
     println!("wanted {wanted:?}, now {:?}", state(daemon, camera));
-    until(&format!("{wanted:?}"), || state(daemon, camera) == wanted)
+    within(most, &format!("{wanted:?}"), || state(daemon, camera) == wanted)
 }
 
 #[test]
@@ -73,22 +75,22 @@ fn a_camera_is_known_unknown_and_unavailable_as_it_is_and_everybody_is_told_once
             folder.path().join("events.jsonl").display()
         ),
     );
-    becomes(&daemon, "door", ["label", &first]);
+    becomes(&daemon, "door", 5 * SECOND, ["label", &first]);
     camera.show(other.clone());
-    becomes(&daemon, "door", ["label", &second]);
+    becomes(&daemon, "door", 5 * SECOND, ["label", &second]);
     // A hand before the lens.
     camera.show(Scene { pixels: (0..28 * 28u32).map(|i| 60 + (i / 28) as u8).collect(), ..one.clone() });
-    becomes(&daemon, "door", ["unknown", "obstructed"]);
+    becomes(&daemon, "door", 3 * SECOND, ["unknown", "obstructed"]);
     camera.show(one.clone());
-    becomes(&daemon, "door", ["label", &first]);
+    becomes(&daemon, "door", 5 * SECOND, ["label", &first]);
     camera.show(Scene { frozen: true, ..one.clone() });
-    becomes(&daemon, "door", ["unavailable", "frozen"]);
+    becomes(&daemon, "door", 3 * SECOND, ["unavailable", "frozen"]);
     camera.show(one);
-    becomes(&daemon, "door", ["label", &first]);
+    becomes(&daemon, "door", 5 * SECOND, ["label", &first]);
     camera.falls_silent(true);
-    becomes(&daemon, "door", ["unavailable", "gone"]);
+    becomes(&daemon, "door", 2 * SECOND, ["unavailable", "gone"]);
     camera.falls_silent(false);
-    becomes(&daemon, "door", ["label", &first]);
+    becomes(&daemon, "door", 5 * SECOND, ["label", &first]);
     let (_, now) = daemon.request("GET", "/v1/cameras/door", b"");
     assert_eq!(now["last"]["label"], *first, "{now}");
     assert_eq!(daemon.stop(), Some(0));
@@ -143,17 +145,17 @@ fn a_program_that_is_killed_is_gone_within_two_intervals_and_back_within_five_se
         ),
     );
     let there = || state(&daemon, "film")[0] != "unavailable";
-    until("pictures", there);
+    within(10 * SECOND, "pictures", there);
     for signal in ["-STOP", "-KILL"] {
         let killed = Command::new("pkill").args([signal, "-f", &mark]).status().unwrap();
         assert!(killed.success(), "{signal}");
-        // Two intervals, if nothing else keeps the machine busy.
-        let gone = until("unavailable", || !there());
+        // Two intervals, and the time to look.
+        let gone = within(Duration::from_millis(700), "unavailable", || !there());
         println!("{signal}: gone after {gone:?}");
         if signal == "-STOP" {
             assert!(Command::new("pkill").args(["-CONT", "-f", &mark]).status().unwrap().success());
         }
-        println!("back after {:?}", until("back", there));
+        println!("back after {:?}", within(5 * SECOND, "back", there));
     }
     let (_, now) = daemon.request("GET", "/v1/cameras/film", b"");
     assert_eq!((&now["size"], now["reopened"].as_u64()), (&serde_json::json!([640, 480]), Some(1)), "{now}");
@@ -172,13 +174,13 @@ fn a_stream_over_http_is_read_as_ffmpeg_sends_it() {
     let url = format!("http://127.0.0.1:{port}/film");
     let daemon =
         serve(folder.path(), &format!("[[camera]]\nname = 'film'\nsource = 'mjpeg+{url}'\ninterval_ms = 500\n"));
-    until("no camera yet", || state(&daemon, "film") == ["unavailable", "gone"]);
+    within(5 * SECOND, "no camera yet", || state(&daemon, "film") == ["unavailable", "gone"]);
     for _ in 0..2 {
         let output = ["-f", "mpjpeg", "-listen", "1", &url];
         let camera = Ends(ffmpeg(10, &output).stdin(Stdio::null()).spawn().unwrap());
-        until("pictures", || state(&daemon, "film")[0] != "unavailable");
+        within(8 * SECOND, "pictures", || state(&daemon, "film")[0] != "unavailable");
         drop(camera);
-        until("gone", || state(&daemon, "film")[0] == "unavailable");
+        within(2 * SECOND, "gone", || state(&daemon, "film")[0] == "unavailable");
     }
 }
 
@@ -201,11 +203,11 @@ fn a_picture_is_classified_when_it_is_asked_for_and_the_region_moves() {
             camera.url
         ),
     );
-    until("pictures", || camera.asked() > 5);
+    within(5 * SECOND, "pictures", || camera.asked() > 5);
     let count = || daemon.request("GET", "/v1/cameras/shelf", b"").1["classified"].as_u64().unwrap();
     assert_eq!(count(), 0);
     assert_eq!(daemon.request("POST", "/v1/cameras/shelf/classify", b"").0, 202);
-    becomes(&daemon, "shelf", ["label", &first]);
+    becomes(&daemon, "shelf", 3 * SECOND, ["label", &first]);
     let put = |body: &str| daemon.request("PUT", "/v1/cameras/shelf/region", body.as_bytes());
     let (status, said) = put("{\"region\": [28, 0, 29, 28]}");
     assert!(status == 400 && said["error"].as_str().unwrap().contains("not inside"), "{said}");
@@ -214,7 +216,7 @@ fn a_picture_is_classified_when_it_is_asked_for_and_the_region_moves() {
     }
     assert_eq!(put("{\"region\": [28, 0, 28, 28]}").0, 200);
     assert_eq!(daemon.request("POST", "/v1/cameras/shelf/classify", b"").0, 202);
-    becomes(&daemon, "shelf", ["label", &second]);
+    becomes(&daemon, "shelf", 3 * SECOND, ["label", &second]);
     assert_eq!(count(), 2);
     let (_, answers) = daemon.request("GET", "/v1/cameras/shelf/answers", b"");
     let labels: Vec<&Value> = answers["answers"].as_array().unwrap().iter().map(|a| &a["label"]).collect();

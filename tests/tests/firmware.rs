@@ -8,113 +8,19 @@ use paradise_link::frame;
 use paradise_link::message::State;
 use paradise_link::{Ask, MAX_FRAME, Request, Vector};
 use paradise_runtime::Bundle;
-use paradise_runtime::mcu::{Mcu, open};
+use paradise_tests::chip::{BUNDLE, Board, Chip, M4, M55, boards, bundle, image};
 use paradise_tests::{deep, program, root, shipped, skipped, text};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// The bundle whose images are built.
-const BUNDLE: &str = "cifar10-resnet8-pm";
 
 /// RAM of every board in QEMU, bytes (`firmware/boards/`), and the most that a ResNet-8 may take of it.
 const RAM: u32 = 60 << 10;
 const MOST_RAM: u32 = 44 << 10;
 /// Most flash of what is neither model nor images of the self-test.
 const MOST_CODE: u64 = 48 << 10;
-
-/// A board that QEMU emulates, with its core.
-#[derive(Clone, Copy)]
-struct Board(&'static str, &'static str);
-
-const M4: Board = Board("mps2-an386", "cortex-m4");
-const M55: Board = Board("mps3-an547", "cortex-m55");
-const M7: Board = Board("mps2-an500", "cortex-m7");
-const M33: Board = Board("mps2-an505", "cortex-m33");
-
-/// One of each layout, or all four.
-fn boards() -> Vec<Board> {
-    if deep() { vec![M4, M7, M33, M55] } else { vec![M4, M55] }
-}
-
-fn bundle() -> PathBuf {
-    root().join("models").join(BUNDLE)
-}
-
-/// A port that was free a moment ago, and is no other test's.
-fn free_port() -> u16 {
-    static TAKEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
-    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
-    loop {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
-        if !taken.contains(&port) {
-            taken.push(port);
-            return port;
-        }
-    }
-}
-
-/// A running emulator.
-struct Chip {
-    qemu: Child,
-    address: String,
-}
-
-impl Chip {
-    /// Starts a board with an image whose checks can be made to fail.
-    fn start(board: Board) -> Self {
-        Self::logging(board, Stdio::null())
-    }
-
-    /// [`Chip::start`], its log kept.
-    fn logging(board: Board, log: Stdio) -> Self {
-        Self::with(board, "inject", log)
-    }
-
-    /// An image with a feature.
-    fn with(Board(machine, cpu): Board, feature: &str, log: Stdio) -> Self {
-        let image = root().join("firmware/target/images").join(format!("{machine}-{feature}")).join(BUNDLE);
-        assert!(image.exists(), "{} is missing: run `make firmware`, or set PARADISE_SKIP=firmware", image.display());
-        let port = free_port();
-        let qemu = Command::new("qemu-system-arm")
-            .args(["-cpu", cpu, "-machine", machine, "-display", "none", "-monitor", "none"])
-            .args(["-serial", &format!("tcp:127.0.0.1:{port},server,nowait,nodelay")])
-            .args(["-semihosting-config", "enable=on,target=native", "-kernel"])
-            .arg(&image)
-            .stdin(Stdio::null())
-            .stdout(log)
-            .spawn()
-            .expect("qemu-system-arm starts");
-        let address = format!("127.0.0.1:{port}");
-        let until = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(&address).is_err() {
-            assert!(Instant::now() < until, "qemu does not listen");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Self { qemu, address }
-    }
-
-    fn greet(&self) -> Mcu {
-        let mut last = None;
-        for _ in 0..5 {
-            match open(&format!("tcp:{}", self.address)).and_then(Mcu::greet) {
-                Ok(mcu) => return mcu,
-                Err(error) => last = Some(error),
-            }
-        }
-        panic!("no greeting: {}", last.expect("tried"))
-    }
-}
-
-impl Drop for Chip {
-    fn drop(&mut self) {
-        let _ = self.qemu.kill();
-        let _ = self.qemu.wait();
-    }
-}
 
 /// Images of the self-test and, as noise goes over them, as many as are wanted.
 fn pictures(n: usize) -> Vec<Vec<u8>> {
@@ -169,7 +75,7 @@ fn code(board: Board, image: &Path) -> u64 {
         }
     }
     assert!(seen >= 4, "{}: not an image", image.display());
-    let carried = root().join("firmware/target/carried").join(board.0).join(BUNDLE);
+    let carried = root().join("firmware/target/carried").join(board.name).join(BUNDLE);
     let bytes = |name: &str| std::fs::metadata(carried.join(name)).expect("what it carries").len();
     sum - bytes("model.bin") - bytes("golden.bin")
 }
@@ -185,7 +91,7 @@ fn one_command_goes_from_a_bundle_to_a_classification_in_little_flash() {
     let paradised = program("paradised").get_program().to_owned();
     let said = Command::new(root().join("firmware/qemu.sh"))
         .env("PARADISED", paradised)
-        .env("BOARD", M4.0)
+        .env("BOARD", M4.name)
         .arg(bundle())
         .arg("classify")
         .arg(&picture)
@@ -198,11 +104,10 @@ fn one_command_goes_from_a_bundle_to_a_classification_in_little_flash() {
         |line: &str| line.split(": ").nth(1).and_then(|rest| rest.split_whitespace().next()).map(str::to_owned);
     assert!(said.status.success() && label(&out).is_some(), "{out}{errors}");
     assert_eq!(label(&out), label(&text(&host).0));
-    let images = root().join("firmware/target/images");
     for (board, folder) in
-        [(M4, M4.0.to_string()), (M4, format!("{}-inject", M4.0)), (M55, format!("{}-inject", M55.0))]
+        [(M4, M4.name.to_string()), (M4, format!("{}-inject", M4.name)), (M55, format!("{}-inject", M55.name))]
     {
-        let code = code(board, &images.join(&folder).join(BUNDLE));
+        let code = code(board, &image(&folder));
         println!("{folder}: {code} bytes of flash without model and self-test images");
         assert!(code <= MOST_CODE, "{folder}: {code} bytes of code");
     }
@@ -214,17 +119,17 @@ fn one_command_goes_from_a_bundle_to_a_classification_in_little_flash() {
 fn equal(board: Board, pictures: &[Vec<u8>], model: &Model) {
     let chip = Chip::start(board);
     let mut mcu = chip.greet();
-    assert_eq!(mcu.wait().expect("it starts"), State::Ready, "{}", board.0);
+    assert_eq!(mcu.wait().expect("it starts"), State::Ready, "{}", board.name);
     let (mut arena, mut floats) = (vec![0; model.header().arena_bytes as usize], vec![0.0; model.float_len()]);
     let p = |p: &PValues| [p.picture, p.posterior, p.spread, p.rate, p.entropy, p.predictive, p.combined];
     let distances = |d: &Distances| [d.posterior, d.spread, d.picture];
     let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
     let info = mcu.info().expect("it says what it is");
     let hash: String = model.hash().iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!((info.hash, info.board.as_str()), (hash, board.0));
+    assert_eq!((info.hash, info.board.as_str()), (hash, board.name));
     let mut accepted = 0;
     for picture in pictures {
-        let verdict = mcu.classify(picture).unwrap_or_else(|e| panic!("{}: {e}", board.0));
+        let verdict = mcu.classify(picture).unwrap_or_else(|e| panic!("{}: {e}", board.name));
         let mut memory = Workspace { arena: &mut arena, floats: &mut floats };
         let answer = classify(model, picture, &mut memory, &mut |_, _| {}).unwrap();
         let entropies = [answer.posterior_entropy_nats, answer.predictive_entropy_nats, answer.rate_nats];
@@ -247,8 +152,8 @@ fn equal(board: Board, pictures: &[Vec<u8>], model: &Model) {
     // All of RAM that the image takes: what is static is what is left of it for no stack, and the most stack that was used.
     let info = mcu.info().expect("it says what it is");
     let taken = RAM - info.stack + info.stack_used;
-    println!("{}: {taken} bytes of RAM, {} of them stack", board.0, info.stack_used);
-    assert!(taken <= MOST_RAM, "{}: {taken} bytes of RAM", board.0);
+    println!("{}: {taken} bytes of RAM, {} of them stack", board.name, info.stack_used);
+    assert!(taken <= MOST_RAM, "{}: {taken} bytes of RAM", board.name);
 }
 
 #[test]
@@ -295,13 +200,13 @@ fn a_hang_is_bitten_an_overflow_is_a_fault_and_no_damaged_model_starts() {
         // The watchdog takes four seconds.
         std::thread::sleep(Duration::from_secs(6));
         let mut mcu = chip.greet();
-        assert_eq!(mcu.wait().expect("it starts"), State::Ready, "{}: a hang is no fault", board.0);
+        assert_eq!(mcu.wait().expect("it starts"), State::Ready, "{}: a hang is no fault", board.name);
         let info = mcu.info().expect("it says why it started");
-        assert_eq!((info.reset.as_str(), mcu.counters().unwrap().restarts), ("watchdog", 2), "{}", board.0);
+        assert_eq!((info.reset.as_str(), mcu.counters().unwrap().restarts), ("watchdog", 2), "{}", board.name);
         mcu.inject(101).expect("built for it");
         drop(mcu);
         let mut mcu = chip.greet();
-        assert_eq!(mcu.wait().expect("it starts"), State::Fault, "{}: the stack overflowed unseen", board.0);
+        assert_eq!(mcu.wait().expect("it starts"), State::Fault, "{}: the stack overflowed unseen", board.name);
         assert!(mcu.classify(&pictures(1)[0]).is_err());
     }
     let faults = if deep() { 1000 } else { 20 };
@@ -311,7 +216,7 @@ fn a_hang_is_bitten_an_overflow_is_a_fault_and_no_damaged_model_starts() {
     assert_eq!(mcu.wait().expect("it starts"), State::Ready);
     mcu.inject(110 + (faults / 10) as u8).expect("built for it");
     let said = format!("faults in flash: {faults} of {faults} refused with the fault line, whole afterwards: true");
-    let image = root().join("firmware/target/images/mps2-an386-inject").join(BUNDLE);
+    let image = image("mps2-an386-inject");
     let until = Instant::now() + Duration::from_secs(300);
     loop {
         std::thread::sleep(Duration::from_secs(1));

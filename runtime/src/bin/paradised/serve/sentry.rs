@@ -97,6 +97,6 @@ fn walk(service: &Weak<Service>, round: Duration, receivers: &Handle) {
 fn judge(service: &Service, served: &Arc<Served>) {
     if let Some(why) = served.watched.fault() {
         service.faults.latch(&served.name, &served.version, why);
-        service.registry.refuse(served, format!("fault: {why}"));
+        service.registry.refuse(served, served.why_down());
     }
 }
