@@ -17,9 +17,11 @@ use paradise_engine::selftest::Chip;
 use paradise_engine::steady::Steady;
 use paradise_engine::{Decision, RunError};
 use paradise_link::message::{CHUNK, NUMBERS};
-use paradise_link::{
-    Answer, Ask, Counters, Frames, Info, MAX_FRAME, Refusal, Reply, Request, State, VERSION, Vector, Verdict, frame,
-};
+use paradise_link::{Answer, Ask, Counters, Frames, Info, Refusal, Request, State, VERSION, Vector, Verdict, frame};
+
+mod session;
+
+use session::{Order, Session, number_of};
 
 /// What the application is made of.
 pub struct Parts<'a, B> {
@@ -84,13 +86,6 @@ pub struct App<'a, B> {
     beat: bool,
 }
 
-/// The requests that were answered, so that none is twice.
-struct Session {
-    last: Option<u32>,
-    reply: [u8; MAX_FRAME],
-    len: usize,
-}
-
 impl<'a, B: Board + Hardware> App<'a, B> {
     /// An application that begins to test itself, unless a fault is latched.
     pub fn new(parts: Parts<'a, B>) -> Self {
@@ -99,7 +94,6 @@ impl<'a, B: Board + Hardware> App<'a, B> {
         let state = if record.fault().is_some() { State::Fault } else { State::Testing };
         checks.begin(false);
         let counters = Counters { restarts: record.restarts, ..Counters::default() };
-        let session = Session { last: None, reply: [0; MAX_FRAME], len: 0 };
         let mut app = Self {
             board,
             lowered,
@@ -109,7 +103,7 @@ impl<'a, B: Board + Hardware> App<'a, B> {
             reset,
             state,
             frames: Frames::new(),
-            session,
+            session: Session::new(),
             steady: Steady::new(need, of),
             counters,
             recent: Recent::default(),
@@ -168,21 +162,17 @@ impl<'a, B: Board + Hardware> App<'a, B> {
         let request: Option<Request> = frame::read(payload);
         let Some(Request { number, ask }) = request else {
             // Whole but of no known form: its number, which comes first, may be read.
-            let number = frame_number(payload);
+            let number = number_of(payload);
             self.reply(number, Err(Refusal::Unknown));
             return None;
         };
-        if let (Some(last), false) = (self.session.last, matches!(ask, Ask::Hello { .. })) {
-            if number == last {
-                self.board.send(&self.session.reply[..self.session.len]);
-                return None;
-            }
-            // Older than what was answered: a copy that was late.
-            if (number.wrapping_sub(last) as i32) < 0 {
-                return None;
-            }
+        let order = if matches!(ask, Ask::Hello { .. }) { Order::New } else { self.session.order(number) };
+        match order {
+            Order::New => return self.answer(number, &ask),
+            Order::Again => self.board.send(self.session.reply()),
+            Order::Late => {}
         }
-        self.answer(number, &ask)
+        None
     }
 
     /// One step of what is under way: a check's, at most one image.
@@ -220,27 +210,23 @@ impl<'a, B: Board + Hardware> App<'a, B> {
 
     /// Sends a reply and keeps it for a repeated request.
     fn reply(&mut self, number: u32, answer: Result<Answer, Refusal>) {
-        let line = &mut self.session.reply;
-        let refused = Reply { number, answer: Err(Refusal::Range) };
-        let written = frame::write(&Reply { number, answer }, line).or_else(|_| frame::write(&refused, line));
-        self.session.len = written.unwrap_or(0);
-        self.session.last = Some(number);
-        self.board.send(&self.session.reply[..self.session.len]);
+        self.session.keep(number, answer);
+        self.board.send(self.session.reply());
     }
 
     fn answer(&mut self, number: u32, ask: &Ask) -> Option<Event> {
         let mut event = None;
-        let known = self.session.last.is_some();
+        let known = self.session.is_open();
         let header = self.lowered.model().header();
         match ask {
             Ask::Hello { version: VERSION } => self.reply(number, Ok(Answer::Hello { version: VERSION })),
             Ask::Hello { .. } => {
                 self.reply(number, Err(Refusal::Version));
-                self.session.last = None;
+                self.session.close();
             }
             _ if !known => {
                 self.reply(number, Err(Refusal::Stranger));
-                self.session.last = None;
+                self.session.close();
             }
             Ask::Info => {
                 let stack = self.board.stack(false).unwrap_or_default();
@@ -428,19 +414,6 @@ impl<'a, B: Board + Hardware> App<'a, B> {
 fn deeper(left: u32) -> u32 {
     let frame = core::hint::black_box([left; 32]);
     if left == 0 { frame[0] } else { deeper(left - 1).wrapping_add(core::hint::black_box(frame)[7]) }
-}
-
-/// The number at the beginning of a payload; 0 if there is none.
-fn frame_number(payload: &[u8]) -> u32 {
-    // postcard: seven bits a byte, the lowest first.
-    let mut number = 0u32;
-    for (i, byte) in payload.iter().take(5).enumerate() {
-        number |= u32::from(byte & 0x7f).wrapping_shl(7 * i as u32);
-        if byte & 0x80 == 0 {
-            return number;
-        }
-    }
-    0
 }
 
 /// At most so many bytes of a text, cut between characters.

@@ -7,6 +7,7 @@ use paradise_engine::golden::reduced;
 use paradise_engine::lowered::{Layout, lower};
 use paradise_engine::selftest::drift::{Drift, Reference};
 use paradise_engine::selftest::square::Square;
+use paradise_link::{MAX_FRAME, Reply};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::vec::Vec;
