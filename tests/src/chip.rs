@@ -1,12 +1,11 @@
 //! A board in QEMU that runs the firmware, asked over its serial port.
 
-use crate::{deep, root, within};
+use crate::{deep, root, until};
 use paradise_runtime::mcu::{Mcu, open};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 /// The bundle whose images are built.
 pub const BUNDLE: &str = "cifar10-resnet8-pm";
@@ -99,7 +98,7 @@ impl Chip {
             .expect("qemu-system-arm starts");
         let address = format!("127.0.0.1:{port}");
         let chip = Self { qemu, address };
-        within(Duration::from_secs(20), "qemu listens", || TcpStream::connect(&chip.address).is_ok());
+        until("qemu listens", || TcpStream::connect(&chip.address).is_ok());
         chip
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Longest that anything is waited for of which no speed is promised: tests run on machines that have other work.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until something is so; how long that took.
 ///

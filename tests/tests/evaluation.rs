@@ -14,7 +14,7 @@ use paradise_evaluate::masking::{self, Checks, Verdict};
 use paradise_evaluate::plan::{Identity, Plan, Request};
 use paradise_evaluate::work::{Work, inspect};
 use paradise_support::team::Shard;
-use paradise_tests::{fitted, program, splits, text, tiny};
+use paradise_tests::{fitted, program, splits, text, tiny, until};
 use paradise_train::confidence;
 use paradise_train::encoder::Network;
 use paradise_train::encoder::{LogitModel, abstaining};
@@ -25,7 +25,6 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
 
 struct Trained {
     _folder: tempfile::TempDir,
@@ -363,11 +362,8 @@ fn killed_and_sharded_evaluations_end_in_the_same_report() {
 
     let mut child =
         evaluate(&run, &["--out", &path("killed")]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let began = Instant::now();
     let units = || std::fs::read_dir(at("killed/work")).map_or(0, Iterator::count);
-    while units() < 3 && began.elapsed() < Duration::from_secs(60) {
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    until("some units", || units() >= 3);
     child.kill().unwrap();
     child.wait().unwrap();
     done(evaluate(&run, &["--out", &path("killed")]).output().unwrap());

@@ -5,7 +5,7 @@ use paradise_data::settings::Source;
 use paradise_engine::{Model, Shape};
 use paradise_runtime::selftest::{self, Options};
 use paradise_runtime::{BackendKind, Bundle};
-use paradise_tests::{fitted, program, splits, text, tiny};
+use paradise_tests::{fitted, program, splits, text, tiny, until};
 use paradise_train::config::Config;
 use paradise_train::config::encoder::{Encoder, Kind as Network};
 use paradise_train::export::{CardSettings, card::Card, export};
@@ -13,7 +13,6 @@ use paradise_train::objective::Kind;
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 #[test]
 fn every_objective_trains_exports_and_self_tests() {
@@ -89,11 +88,7 @@ fn a_killed_run_resumes_to_the_same_bits() {
     assert!(run_fit(&config, &straight, false).status().unwrap().success());
 
     let mut child = run_fit(&config, &killed, false).spawn().unwrap();
-    let began = Instant::now();
-    while !killed.join("last.safetensors").exists() {
-        assert!(began.elapsed() < Duration::from_secs(120), "no checkpoint appeared");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until("a checkpoint", || killed.join("last.safetensors").exists());
     child.kill().unwrap();
     child.wait().unwrap();
     let lines = |run: &Path| fs::read_to_string(run.join("metrics.jsonl")).unwrap().lines().count();

@@ -1,11 +1,10 @@
 //! `paradised pull` against Debian's docker-registry: what was asked for by its digest takes its place, nothing else does.
 
-use paradise_tests::{root, shipped, skipped, text};
+use paradise_tests::{root, shipped, skipped, text, until};
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 const NAME: &str = "fashion-mnist-small";
 
@@ -38,11 +37,7 @@ impl Registry {
             .spawn()
             .unwrap();
         let registry = Self { child, host, folder };
-        let end = Instant::now() + Duration::from_secs(20);
-        while !registry.curl(&["-f"], "/v2/").0 {
-            assert!(Instant::now() < end, "the registry does not start");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        until("the registry starts", || registry.curl(&["-f"], "/v2/").0);
         registry
     }
 

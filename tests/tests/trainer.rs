@@ -2,12 +2,11 @@
 //! something else.
 
 use image::{Rgb, RgbImage};
-use paradise_tests::{program, remake_manifest, text, train};
+use paradise_tests::{program, remake_manifest, text, train, until};
 use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 /// Two classes of 8 x 8 pictures, and a configuration for them.
 fn small_set(folder: &Path, epochs: u32) {
@@ -115,11 +114,7 @@ fn a_signal_saves_and_ends_with_130() {
         let fit = ["fit", "--config", "run.toml", "--out", &out];
         let mut child = program("train").current_dir(at).args(fit).stderr(Stdio::piped()).spawn().expect("starts");
         let metrics = at.join(&out).join("best.safetensors");
-        let began = Instant::now();
-        while !metrics.exists() {
-            assert!(began.elapsed() < Duration::from_secs(120), "no epoch ended");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        until("the end of an epoch", || metrics.exists());
         let sent = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status();
         assert!(sent.expect("kill runs").success());
         let code = child.wait().expect("ends").code();

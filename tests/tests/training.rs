@@ -2,7 +2,7 @@
 
 use paradise_data::settings::Source;
 use paradise_nn::optimiser;
-use paradise_tests::{fitted, metrics, program, referee, skipped, splits, text, tiny};
+use paradise_tests::{fitted, metrics, program, referee, skipped, splits, text, tiny, until};
 use paradise_train::checkpoint;
 use paradise_train::config::Config;
 use paradise_train::config::encoder::{Encoder, Kind as Network};
@@ -11,7 +11,6 @@ use paradise_train::objective::Kind;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 fn train(folder: &Path, config: &Config, arguments: &[&str]) -> Command {
     let path = folder.join("run.toml");
@@ -55,11 +54,7 @@ fn an_interrupted_epoch_goes_on_to_the_same_bits_whatever_the_threads() {
     assert!(run.status.success(), "{}", text(&run).1);
 
     let child = train(stopped.path(), &config, &["fit"]).spawn().unwrap();
-    let began = Instant::now();
-    while !stopped.path().join("run/last.safetensors").exists() {
-        assert!(began.elapsed() < Duration::from_secs(120), "no checkpoint appeared");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    until("a checkpoint", || stopped.path().join("run/last.safetensors").exists());
     let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(interrupt.success());
     let output = child.wait_with_output().unwrap();

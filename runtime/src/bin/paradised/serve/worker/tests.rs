@@ -77,7 +77,7 @@ fn staffed(backends: [Vec<Box<dyn Backend>>; 2], fresh: Fresh) -> Workers {
 }
 
 fn until(what: &str, holds: impl Fn() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_secs(60);
     while !holds() {
         assert!(Instant::now() < end, "{what}");
         std::thread::yield_now();
