@@ -178,10 +178,8 @@ fn main() -> ExitCode {
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            match cli::hint::of(&error) {
-                _ if error.is::<cli::ranks::Silent>() => {}
-                Some(hint) => eprintln!("train: {error:#}; {hint}"),
-                None => eprintln!("train: {error:#}"),
+            if !error.is::<cli::ranks::Silent>() {
+                eprintln!("train: {}", cli::hint::with_hint(&error));
             }
             let interrupted = interrupt::Interrupted::ended(&error);
             ExitCode::from(if interrupted { interrupt::EXIT } else { 2 })

@@ -2,8 +2,15 @@
 
 use paradise_train::remedy::Remedy;
 
-/// The flag to name after an error, if there is one.
-pub fn of(error: &anyhow::Error) -> Option<&'static str> {
+/// An error in full, with the flag that would have helped where there is one.
+pub fn with_hint(error: &anyhow::Error) -> String {
+    match of(error) {
+        Some(hint) => format!("{error:#}; {hint}"),
+        None => format!("{error:#}"),
+    }
+}
+
+fn of(error: &anyhow::Error) -> Option<&'static str> {
     if let Some(paradise_attack::Error::NoSurrogate) = error.downcast_ref() {
         return Some("--surrogate RUN gives one");
     }

@@ -7,9 +7,15 @@ use paradise_train::interrupt::Interrupted;
 #[cfg(feature = "mpi")]
 use paradise_train::mpi::Joined;
 use std::sync::Arc;
+#[cfg(feature = "mpi")]
+use std::time::Duration;
 
 /// What launchers tell a process of its number: Open MPI's, MPICH's and Slurm's own.
 const SIZES: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
+
+/// Between two ranks that would say the same.
+#[cfg(feature = "mpi")]
+const TURN: Duration = Duration::from_millis(300);
 
 /// How many processes a launcher started together; one without a launcher.
 fn started() -> usize {
@@ -115,7 +121,9 @@ impl Ranks {
         if let (Some(joined), Err(error)) = (&self.joined, &outcome)
             && !Interrupted::ended(error)
         {
-            eprintln!("train: rank {}: {error:#}", self.exchange.rank());
+            // What all find wrong is said once: by the first, which ends the others before it is their turn.
+            std::thread::sleep(TURN * self.exchange.rank().min(10) as u32);
+            eprintln!("train: rank {}: {}", self.exchange.rank(), super::hint::with_hint(error));
             joined.end_all(2);
         }
         match outcome {
