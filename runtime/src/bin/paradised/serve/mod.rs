@@ -29,6 +29,7 @@ mod oip;
 mod page;
 mod policy;
 mod registry;
+mod retries;
 mod rules;
 mod samples;
 mod sandbox;

@@ -4,6 +4,7 @@ use super::Live;
 use super::newest::Newest;
 use super::source::Open;
 use crate::arguments::tables::Camera;
+use crate::serve::retries::Retries;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,8 +28,7 @@ pub fn start(camera: &Camera, open: Open, live: Arc<Live>) -> Arc<Newest<News>> 
 }
 
 fn read(name: &str, open: &Open, live: &Live, frames: &Newest<News>) {
-    let [first, longest] = AGAIN;
-    let (mut wait, mut said) = (first, None);
+    let mut retries = Retries::new(AGAIN);
     while !live.is_stopped() {
         let mut came = 0u64;
         let opened = open().and_then(|mut source| {
@@ -40,7 +40,7 @@ fn read(name: &str, open: &Open, live: &Live, frames: &Newest<News>) {
                 }
                 if came == 0 {
                     tracing::info!("camera {name}: pictures come");
-                    (wait, said) = (first, None);
+                    retries.end();
                 }
                 came += 1;
                 frames.put(News::Picture(picture));
@@ -52,15 +52,12 @@ fn read(name: &str, open: &Open, live: &Live, frames: &Newest<News>) {
         }
         if let Err(why) = opened {
             let why = format!("{why:#}");
-            // The same again and again is said once.
-            if said.as_ref() != Some(&why) {
+            if retries.is_news(&why) {
                 tracing::warn!("camera {name}: {why}");
             }
-            frames.put(News::Lost(why.clone()));
-            said = Some(why);
+            frames.put(News::Lost(why));
         }
         live.reopened();
-        std::thread::sleep(wait);
-        wait = (2 * wait).min(longest);
+        std::thread::sleep(retries.next_wait());
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::arguments::secret;
 use crate::arguments::tables::Mqtt;
+use crate::serve::retries::Retries;
 use anyhow::{Context, bail, ensure};
 use rumqttc::{
     AckMode, AsyncClient, ConnectionError, Event, EventLoop, IncomingPacketSizeLimit, LastWill, MqttOptions, Packet,
@@ -271,14 +272,13 @@ impl Client {
 impl Connection {
     /// Keeps it up, and hands on what it says; ends when nobody listens any more.
     pub async fn run(mut self, news: mpsc::Sender<News>) {
-        let [first, longest] = AGAIN;
-        let (mut wait, mut said) = (first, None);
+        let mut retries = Retries::new(AGAIN);
         loop {
             match self.events.poll().await {
                 Ok(Event::Incoming(Packet::ConnAck(answer))) => {
                     tracing::info!("{}: connected", self.broker);
                     self.number.fetch_add(1, Ordering::SeqCst);
-                    (wait, said) = (first, None);
+                    retries.end();
                     // Before anybody sends: who waits for the connection must be waiting already.
                     if news.send(News::Up(answer.session_present)).await.is_err() {
                         return;
@@ -301,12 +301,10 @@ impl Connection {
                     if news.is_closed() {
                         return;
                     }
-                    if said.as_ref() != Some(&why) {
+                    if retries.is_news(&why) {
                         tracing::warn!("{}: {why}", self.broker);
                     }
-                    said = Some(why);
-                    tokio::time::sleep(wait).await;
-                    wait = (2 * wait).min(longest);
+                    tokio::time::sleep(retries.next_wait()).await;
                 }
             }
         }

@@ -4,6 +4,7 @@ use super::{Event, Sink, dropped};
 use crate::arguments::secret;
 use crate::arguments::tables::Webhook;
 use crate::serve::http_client::client;
+use crate::serve::retries::Retries;
 use std::time::{Duration, Instant};
 use ureq::Agent;
 
@@ -57,16 +58,19 @@ impl Hook {
 impl Sink for Hook {
     fn take(&mut self, event: &Event) {
         let Ok(body) = serde_json::to_string(event) else { return dropped("webhook") };
-        let (began, [mut wait, longest]) = (Instant::now(), AGAIN);
+        let (began, mut retries) = (Instant::now(), Retries::new(AGAIN));
         loop {
             let why = match self.post(&event.id, &body) {
                 Ok(()) => return,
-                Err(Refused::Now(_)) if began.elapsed() + wait < PATIENCE => {
-                    std::thread::sleep(wait);
-                    wait = (2 * wait).min(longest);
-                    continue;
+                Err(Refused::Now(why)) => {
+                    let wait = retries.next_wait();
+                    if began.elapsed() + wait < PATIENCE {
+                        std::thread::sleep(wait);
+                        continue;
+                    }
+                    why
                 }
-                Err(Refused::Now(why) | Refused::Ever(why)) => why,
+                Err(Refused::Ever(why)) => why,
             };
             tracing::error!("{}: {why}", self.url);
             return dropped("webhook");
