@@ -11,11 +11,16 @@ name=$(hostname -s)
 mkdir -p "$home"/{state,spool}
 started_munge=
 stop() {
-    for daemon in slurmd slurmctld; do
-        [ ! -e "$home/$daemon.pid" ] || kill "$(cat "$home/$daemon.pid")" 2>/dev/null || true
+    local pids
+    pids=$(cat "$home"/{slurmd,slurmctld}.pid 2>/dev/null) || true
+    [ -z "$pids" ] || kill $pids 2>/dev/null || true
+    # They write until they end.
+    for _ in $(seq 100); do
+        [ -n "$pids" ] && ps -o pid= -p "$(echo $pids | tr ' ' ,)" >/dev/null || break
+        sleep 0.1
     done
     [ -z "$started_munge" ] || pkill -x munged || true
-    rm -rf "$home"
+    rm -rf "$home" || echo "one-machine.sh: $home could not be removed" >&2
 }
 trap stop EXIT
 cat >"$home/slurm.conf" <<CONF
