@@ -5,7 +5,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 APT ?= $(shell [ "$$(id -u)" = 0 ] && echo apt-get || echo sudo apt-get)
 
-.PHONY: help demo build check test test-all msrv lint venv tools package oci firmware firmware-classify firmware-images firmware-test aarch64 models method-runs method-table method-seeds bench bench-train bench-attack bench-engine bench-firmware bench-serve bench-camera bench-scale page-tools cuda mpi check-cuda clean
+.PHONY: help demo build check test test-all msrv lint venv tools package oci firmware firmware-classify firmware-images firmware-test aarch64 aarch64-tried models method-runs method-table method-seeds bench bench-train bench-attack bench-engine bench-firmware bench-serve bench-camera bench-scale page-tools cuda mpi check-cuda clean
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -50,7 +50,7 @@ tools: ## QEMU, a bare-metal Rust where rustup has none, defmt-print
 		$(call install,qemu-system-arm); fi
 	@$(call rust_for,thumbv7em-none-eabihf)
 	@if ! [ -x target/tools/bin/defmt-print ]; then \
-		$(CARGO) install --quiet --locked defmt-print --version 1.2.0 --root target/tools --target-dir target/tools-build; fi
+		CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install --debug --quiet --locked defmt-print --version 1.2.0 --root target/tools --target-dir target/tools-build; fi
 
 MODEL ?= models/cifar10-resnet8-pm
 BOARD ?= mps2-an386
@@ -87,11 +87,14 @@ firmware-test: firmware-images ## The firmware's state machine on the host; its 
 	cd firmware && $(CARGO) test --lib
 	$(CARGO) test --release --workspace $(FEATURES) --test firmware -- --nocapture
 
-aarch64: ## paradised for a Raspberry Pi (64 bit): target/aarch64/*/device/paradised; the engine's examples, and QEMU to run them
+aarch64: aarch64-tried ## paradised for a Raspberry Pi (64 bit): target/aarch64/*/device/paradised; the engine's examples, and QEMU to run them
+	runtime/aarch64.sh daemon
+
+# What is shipped takes seven minutes of optimising all crates together; `make test` tries the same without that, `make test-all` both.
+aarch64-tried:
 	@if ! command -v qemu-aarch64 >/dev/null || ! command -v aarch64-linux-gnu-gcc >/dev/null; then \
 		$(call install,gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user); fi
 	@$(call rust_for,aarch64-unknown-linux-gnu)
-	runtime/aarch64.sh daemon
 	runtime/aarch64.sh build
 
 # PARADISE_SKIP=python,firmware,aarch64,minisign,systemd,faketime,strace,mosquitto,ffmpeg,chromium,mpi leaves out what needs those tools; the tests concerned then say `skipped`.
@@ -119,7 +122,7 @@ test: ## Every promise, one case of each; installs what is missing (PARADISE_SKI
 	@$(call wants,ffmpeg,command -v ffmpeg >/dev/null || { $(call install,ffmpeg); })
 	@$(call wants,systemd,command -v systemd-analyze >/dev/null || { $(call install,systemd); })
 	@$(call wants,firmware,$(MAKE) firmware-images)
-	@$(call wants,aarch64,$(MAKE) aarch64)
+	@$(call wants,aarch64,$(MAKE) $(if $(PARADISE_DEEP),aarch64,aarch64-tried))
 	( cd firmware && $(CARGO) test --lib ) 2>&1 | tee target/test.log
 	@$(call wants,aarch64,runtime/aarch64.sh test) 2>&1 | tee -a target/test.log
 	PARADISE_REQUIRE=python,firmware,aarch64,minisign,systemd,faketime,strace,mosquitto,ffmpeg,chromium,mpi $(timed) 2>&1 | tee -a target/test.log
@@ -189,7 +192,7 @@ bench-attack: .venv-bench/.ready ## AutoAttack against torchattacks' on the same
 	$(MAKE) method-runs ROWS="standard paradise-pm:gamma=10 paradise-am:gamma=3"
 	$(CARGO) bench --workspace $(FEATURES) --bench autoattack -- $(CURDIR)/.venv-bench/bin/python 8/255 $(addprefix $(CURDIR)/runs/method-table/,standard paradise-pm-gamma-10 paradise-am-gamma-3)
 
-bench-engine: .venv-peers/.ready aarch64 ## The int8 engine against LiteRT, ONNX Runtime and OpenVINO, batch 1, one and two threads, on this CPU and held to smaller ones; instructions under valgrind and on aarch64
+bench-engine: .venv-peers/.ready aarch64-tried ## The int8 engine against LiteRT, ONNX Runtime and OpenVINO, batch 1, one and two threads, on this CPU and held to smaller ones; instructions under valgrind and on aarch64
 	@for tool in valgrind objdump llvm-mca; do command -v $$tool >/dev/null || { $(call install,valgrind binutils llvm); break; }; done
 	gcc -O2 -fPIC -shared -o target/aarch64/count.so train/benches/instructions/count.c
 	[ -e target/aarch64/peers/usr/bin/python3 ] || PIP=".venv-peers/bin/python -m pip" APT="$(APT)" train/benches/instructions/aarch64.sh target/aarch64/peers

@@ -108,7 +108,7 @@ fn lacks(tool: &str) -> Option<&'static str> {
         "strace" if !on_path("strace") => Some("apt install strace"),
         "minisign" if !on_path("minisign") => Some("apt install minisign"),
         "aarch64"
-            if !there("target/aarch64/aarch64-unknown-linux-gnu/device/paradised") || !on_path("qemu-aarch64") =>
+            if !there("target/aarch64/aarch64-unknown-linux-gnu/release/paradised") || !on_path("qemu-aarch64") =>
         {
             Some("make aarch64")
         }

@@ -1,15 +1,15 @@
-//! The daemon for a Raspberry Pi (64 bit), as `make aarch64` builds it, in QEMU on a CPU with dot products and on one without: it tests
-//! itself, serves, and answers with this machine's bits.
+//! The daemon for a Raspberry Pi (64 bit), in QEMU on a CPU with dot products and on one without: it tests itself, serves, and answers
+//! with this machine's bits. `make test-all` tries it as it is shipped, too.
 
 use paradise_tests::daemon::Daemon;
-use paradise_tests::{program, root, shipped, skipped, text};
+use paradise_tests::{deep, program, root, shipped, skipped, text};
 use std::process::{Command, Stdio};
 
-/// The program on this CPU.
-fn emulated(cpu: &str) -> Command {
+/// The program of a profile on this CPU.
+fn emulated(profile: &str, cpu: &str) -> Command {
     let mut command = Command::new("qemu-aarch64");
     command.args(["-L", "/usr/aarch64-linux-gnu", "-cpu", cpu]);
-    command.arg(root().join("target/aarch64/aarch64-unknown-linux-gnu/device/paradised"));
+    command.arg(root().join("target/aarch64/aarch64-unknown-linux-gnu").join(profile).join("paradised"));
     command
 }
 
@@ -34,8 +34,10 @@ fn it_tests_itself_and_answers_as_this_machine_does() {
         checks.iter().find(|c| c["name"] == check).map(|c| c["figures"][name].clone()).unwrap()
     };
     let (_, own) = report(&mut program("paradised"));
-    for (cpu, kernel) in [("cortex-a76", "neon-dotprod"), ("cortex-a57", "neon")] {
-        let (code, there) = report(&mut emulated(cpu));
+    let profiles = if deep() { &["release", "device"][..] } else { &["release"] };
+    let cpus = [("cortex-a76", "neon-dotprod"), ("cortex-a57", "neon")];
+    for (profile, (cpu, kernel)) in profiles.iter().flat_map(|profile| cpus.map(|cpu| (profile, cpu))) {
+        let (code, there) = report(&mut emulated(profile, cpu));
         assert_eq!(
             (code, &there["kernel"], &there["architecture"]),
             (Some(0), &kernel.into(), &"aarch64".into()),
@@ -46,7 +48,7 @@ fn it_tests_itself_and_answers_as_this_machine_does() {
         {
             assert_eq!(figure(&there, check, name), figure(&own, check, name), "{check} on {cpu}");
         }
-        let mut serve = emulated(cpu);
+        let mut serve = emulated(profile, cpu);
         serve.args(["serve", "--listen", "127.0.0.1:0", "--lockstep", "1", "--model"]).arg(shipped());
         let daemon = Daemon::of(serve.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
         for _ in 0..3 {
