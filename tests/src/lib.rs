@@ -108,7 +108,9 @@ fn lacks(tool: &str) -> Option<&'static str> {
         "strace" if !on_path("strace") => Some("apt install strace"),
         "minisign" if !on_path("minisign") => Some("apt install minisign"),
         "aarch64"
-            if !there("target/aarch64/aarch64-unknown-linux-gnu/release/paradised") || !on_path("qemu-aarch64") =>
+            if !on_path("qemu-aarch64")
+                || !there("target/aarch64/aarch64-unknown-linux-gnu/release/paradised")
+                || deep() && !there("target/aarch64/aarch64-unknown-linux-gnu/device/paradised") =>
         {
             Some("make aarch64")
         }

@@ -16,7 +16,7 @@ stop() {
     [ -z "$pids" ] || kill $pids 2>/dev/null || true
     # They write until they end.
     for _ in $(seq 100); do
-        [ -n "$pids" ] && ps -o pid= -p "$(echo $pids | tr ' ' ,)" >/dev/null || break
+        [ -n "$pids" ] && kill -0 $pids 2>/dev/null || break
         sleep 0.1
     done
     [ -z "$started_munge" ] || pkill -x munged || true
